@@ -1,0 +1,166 @@
+#include "cli/app.h"
+
+#include <functional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/commands.h"
+#include "client/version.h"
+
+namespace holdfast::cli {
+namespace {
+
+constexpr const char* kSpecHelp = "STEP, STEP@INCARNATION, or newest";
+
+constexpr const char* kFooter =
+    "Exit: 0 ok, 1 failed, 2 usage, 3 data found bad, 4 no daemon answers, 5 refused,\n"
+    "6 not found, 130 interrupted.  --json and --socket are understood by every command.";
+
+// All options of all commands, for as long as CLI11 refers to them.
+struct Options {
+  LsOptions ls;
+  ShowCommandOptions show;
+  VerifyOptions verify;
+  ExportOptions exporting;
+  RestoreOptions restore;
+  RmOptions rm;
+  DropOptions drop;
+  std::string config_file;
+};
+
+using Command = std::function<ExitCode(const Context&)>;
+
+void AddPlaces(CLI::App* command, Places* places) {
+  // One value a flag: without the limit it would swallow the arguments behind it.
+  command->add_option("--root", places->roots, "look into a persistent folder, without a daemon")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--state-dir", places->state_dir, "look into a dead daemon's state folder");
+  command->add_option("--arena", places->arena, "and into its arena, where it is not the default");
+}
+
+CLI::App* Add(
+    CLI::App* app, const char* name, const char* description, Command* chosen, const Command& run) {
+  CLI::App* command = app->add_subcommand(name, description);
+  command->callback([chosen, run] { *chosen = run; });
+  return command;
+}
+
+void AddReading(CLI::App* app, Options* options, Command* chosen) {
+  Add(app, "status", "the daemon, its memory, jobs and tiers", chosen, RunStatus);
+
+  LsOptions* ls = &options->ls;
+  CLI::App* command = Add(app, "ls", "snapshots, newest first", chosen, [ls](const Context& c) {
+    return RunLs(c, *ls);
+  });
+  command->add_option("JOB,--job", ls->job, "one job; else all");
+  AddPlaces(command, &ls->places);
+
+  ShowCommandOptions* show = &options->show;
+  command =
+      Add(app, "show", "one snapshot, as a sidecar of it says", chosen, [=](const Context& c) {
+        return RunShow(c, *show);
+      });
+  command->add_option("JOB,--job", show->job, "")->required();
+  command->add_option("SNAPSHOT", show->snapshot, kSpecHelp)->required();
+  command->add_option("--rank", show->rank, "else the lowest that can be read here");
+  command->add_flag("--tensors", show->tensors, "list all tensors");
+  command->add_flag("--state", show->state, "print the non-tensor state that is JSON");
+  AddPlaces(command, &show->places);
+
+  VerifyOptions* verify = &options->verify;
+  command = Add(app, "verify", "read every byte and check it", chosen, [=](const Context& c) {
+    return RunVerify(c, *verify);
+  });
+  command->add_option("JOB,--job", verify->job, "one job; else all");
+  command->add_option("SNAPSHOT", verify->snapshot, std::string(kSpecHelp) + "; else all");
+  command->add_option("--rank", verify->rank, "one rank; else all");
+  command->add_flag("--memory", verify->memory_only, "not the roots that the daemon flushes to");
+  AddPlaces(command, &verify->places);
+}
+
+void AddCopying(CLI::App* app, Options* options, Command* chosen) {
+  ExportOptions* exporting = &options->exporting;
+  CLI::App* command =
+      Add(app, "export", "write plain safetensors files, verified", chosen, [=](const Context& c) {
+        return RunExport(c, *exporting);
+      });
+  command->add_option("JOB,--job", exporting->job, "")->required();
+  command->add_option("SNAPSHOT", exporting->snapshot, kSpecHelp)->required();
+  command->add_option("--to", exporting->to, "folder; nothing in it is overwritten")->required();
+  command->add_option("--rank", exporting->rank, "one rank; else all of the world");
+  command->add_flag("--partial", exporting->partial, "what is here, also if ranks are missing");
+  AddPlaces(command, &exporting->places);
+
+  RestoreOptions* restore = &options->restore;
+  command = Add(app,
+                "restore",
+                "copy a durable snapshot to another root, verified, for the job's next start",
+                chosen,
+                [=](const Context& c) { return RunRestore(c, *restore); });
+  command->add_option("JOB,--job", restore->job, "")->required();
+  command->add_option("SNAPSHOT", restore->snapshot, kSpecHelp)->required();
+  command->add_option("--from-root", restore->from_root, "where it is durable")->required();
+  command->add_option("--to-root", restore->to_root, "where it shall be")->required();
+}
+
+void AddRemoving(CLI::App* app, Options* options, Command* chosen) {
+  RmOptions* rm = &options->rm;
+  CLI::App* command = Add(app, "rm", "remove one snapshot for good", chosen, [=](const Context& c) {
+    return RunRm(c, *rm);
+  });
+  command->add_option("JOB,--job", rm->job, "")->required();
+  command->add_option("SNAPSHOT", rm->snapshot, kSpecHelp)->required();
+  command->add_option("--root", rm->root, "from a persistent folder");
+  command->add_flag("--memory", rm->memory, "from this node's memory");
+  command->add_flag("--yes", rm->yes, "do not ask");
+  command->add_flag("--force", rm->force, "also the last durable one, of a job at rest");
+
+  DropOptions* drop = &options->drop;
+  command = Add(app, "drop", "free a job's memory on this node", chosen, [=](const Context& c) {
+    return RunDrop(c, *drop);
+  });
+  command->add_option("JOB,--job", drop->job, "")->required();
+  command->add_flag("--force", drop->force, "also of a live job");
+}
+
+void AddConfig(CLI::App* app, Options* options, Command* chosen) {
+  CLI::App* config = app->add_subcommand("config", "the daemon's configuration");
+  config->require_subcommand(1);
+  config->fallthrough();
+  CLI::App* check =
+      Add(config, "check", "read a file as holdfastd would", chosen, [options](const Context& c) {
+        return RunConfigCheck(c, options->config_file);
+      });
+  check->add_option("FILE", options->config_file, "")->required();
+  check->fallthrough();
+}
+
+}  // namespace
+
+ExitCode RunApp(int argc, const char* const* argv, Context context) {
+  CLI::App app("See, verify, export and restore the training state that Holdfast keeps.",
+               "holdfast");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.set_version_flag("--version", std::string("holdfast ") + client::kVersion);
+  app.add_flag("--json", context.console.json, "print one JSON document");
+  app.add_option("--socket", context.socket, "the daemon's socket, before $HOLDFAST_SOCKET");
+  Options options;
+  Command chosen;
+  AddReading(&app, &options, &chosen);
+  AddCopying(&app, &options, &chosen);
+  AddRemoving(&app, &options, &chosen);
+  AddConfig(&app, &options, &chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, context.console.out, context.console.err) == 0 ? ExitCode::kOk
+                                                                          : ExitCode::kUsage;
+  }
+  return chosen(context);
+}
+
+}  // namespace holdfast::cli

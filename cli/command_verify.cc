@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <utility>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/render_verify.h"
+#include "cli/snapshot_spec.h"
+#include "cli/snapshot_state.h"
+#include "cli/source_folder.h"
+#include "cli/text.h"
+
+namespace holdfast::cli {
+namespace {
+
+// One place and the snapshots of it that are to be read.
+struct Part {
+  Source* source = nullptr;
+  std::vector<proto::SnapshotInfo> snapshots;
+};
+
+struct Plan {
+  std::vector<std::unique_ptr<Source>> folders;  // of roots that the daemon named
+  std::vector<Part> parts;
+  std::vector<Problem> problems;
+};
+
+bool Wanted(const proto::ShardInfo& shard, const VerifyOptions& options) {
+  return (!options.rank || *options.rank == shard.rank()) && shard.state() != kStateFilling;
+}
+
+ByteCount BytesOfPlan(const Plan& plan, const VerifyOptions& options) {
+  ByteCount bytes = 0;
+  for (const Part& part : plan.parts) {
+    for (const proto::SnapshotInfo& snapshot : part.snapshots) {
+      for (const proto::ShardInfo& shard : snapshot.shards()) {
+        bytes += Wanted(shard, options) ? shard.image_bytes() : 0;
+      }
+    }
+  }
+  return bytes;
+}
+
+// The snapshots of "source" that were asked for.  A damaged one that was not asked for is no
+// concern of this verification.
+Status AddPart(Source* source, const VerifyOptions& options, Plan* plan) {
+  HF_TRY(Listing listing, source->List(options.job));
+  Part part;
+  part.source = source;
+  if (options.snapshot.empty()) {
+    part.snapshots.assign(listing.reply.snapshots().begin(), listing.reply.snapshots().end());
+    plan->problems.insert(plan->problems.end(), listing.problems.begin(), listing.problems.end());
+  } else {
+    HF_TRY(const SnapshotSpec spec, ParseSnapshotSpec(options.snapshot));
+    HF_TRY(proto::SnapshotInfo snapshot, FindSnapshot(listing.reply, options.job, spec));
+    if (snapshot.state() == kStateDamaged) {
+      plan->problems.push_back({source->place(), Error(Errc::kCorruption, snapshot.reason())});
+    }
+    part.snapshots.push_back(std::move(snapshot));
+  }
+  plan->parts.push_back(std::move(part));
+  return Ok();
+}
+
+// The roots on which the daemon says that snapshots are durable.
+void AddRootsOfDaemon(const Context& context, const VerifyOptions& options, Plan* plan) {
+  std::vector<std::string> roots;
+  for (const proto::SnapshotInfo& snapshot : plan->parts.front().snapshots) {
+    for (const std::string& root : snapshot.durable_on()) {
+      if (std::find(roots.begin(), roots.end(), root) == roots.end()) {
+        roots.push_back(root);
+      }
+    }
+  }
+  // "newest" or a bare step may mean another snapshot in a folder than in memory.
+  VerifyOptions exact = options;
+  if (!options.snapshot.empty()) {
+    exact.snapshot = IdText(plan->parts.front().snapshots.front().id());
+  }
+  for (const std::string& root : roots) {
+    auto folder = std::make_unique<FolderSource>(context.fs, root);
+    if (const Status added = AddPart(folder.get(), exact, plan); !added) {
+      plan->problems.push_back({root, added.error()});
+    }
+    plan->folders.push_back(std::move(folder));
+  }
+}
+
+// kOk, or what ends everything.
+Status VerifySnapshot(Source* source,
+                      const proto::SnapshotInfo& snapshot,
+                      const VerifyOptions& options,
+                      Progress* progress,
+                      VerifyReport* report) {
+  progress->Label("verify " + snapshot.job_name() + " " + IdText(snapshot.id()));
+  for (const proto::ShardInfo& shard : snapshot.shards()) {
+    if (!Wanted(shard, options)) {
+      continue;
+    }
+    if (InterruptFlag()->load()) {
+      return Error(Errc::kCancelled, "interrupted");
+    }
+    HF_TRY(ShardVerdict verdict, source->VerifyShard(snapshot, shard.rank(), progress));
+    if (shard.state() == kStatePoisoned && !verdict.error && verdict.bad.empty()) {
+      verdict.error = Error(Errc::kCorruption, "poisoned: its digests did not match before");
+    }
+    // Memory moves on: a shard that was retired since the listing is neither good nor bad.
+    const bool retired = source->place() == "memory" && shard.state() != kStatePoisoned &&
+                         verdict.error && verdict.error->code == Errc::kNotFound;
+    if (!retired) {
+      report->shards.push_back(std::move(verdict));
+    }
+  }
+  return Ok();
+}
+
+Result<Plan> MakePlan(const Context& context,
+                      const Sources& sources,
+                      const VerifyOptions& options) {
+  Plan plan;
+  std::optional<Error> absent;
+  for (const auto& source : sources.list) {
+    if (const Status added = AddPart(source.get(), options, &plan); !added) {
+      if (added.error().code != Errc::kNotFound) {
+        return added.error();
+      }
+      absent = added.error();
+    }
+  }
+  if (plan.parts.empty()) {
+    return *absent;
+  }
+  if (!options.places.offline() && !options.memory_only) {
+    AddRootsOfDaemon(context, options, &plan);
+  }
+  return plan;
+}
+
+}  // namespace
+
+ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
+  const Console& console = context.console;
+  const auto sources = OpenSources(context, options.places);
+  if (!sources.value) {
+    return sources.exit;
+  }
+  auto plan = MakePlan(context, *sources.value, options);
+  if (!plan) {
+    return console.Fail(plan.error());
+  }
+  VerifyReport report;
+  report.problems = std::move(plan.value().problems);
+  Progress progress(
+      console.err, console.err_is_terminal, "verify", BytesOfPlan(plan.value(), options));
+  for (const Part& part : plan.value().parts) {
+    for (const proto::SnapshotInfo& snapshot : part.snapshots) {
+      const Status status = VerifySnapshot(part.source, snapshot, options, &progress, &report);
+      if (!status) {
+        progress.Finish();
+        return console.Fail(status.error());
+      }
+    }
+  }
+  progress.Finish();
+  if (!options.snapshot.empty() && report.shards.empty() && report.problems.empty()) {
+    return console.Fail(Error(Errc::kNotFound,
+                              "no shard of " + options.job + " " + options.snapshot +
+                                  " can be read here: nothing was verified"));
+  }
+  console.out << (console.json ? VerifyJson(report) : VerifyText(report));
+  return VerifyExit(report);
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,88 @@
+// The commands of `holdfast`, each in its own command_*.cc.
+//
+// Each prints its result itself and returns the exit; what it promises to users is in
+// docs/operations.md, "The holdfast command".
+//
+// Threads:   one thread; verify, export and restore use more inside.
+// Errors:    none leave a command: they were printed (and written as JSON) before it returns.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "cli/context.h"
+#include "cli/exit_code.h"
+
+namespace holdfast::cli {
+
+[[nodiscard]] ExitCode RunStatus(const Context& context);
+
+struct LsOptions {
+  std::string job;  // empty: all
+  Places places;
+};
+
+[[nodiscard]] ExitCode RunLs(const Context& context, const LsOptions& options);
+
+struct ShowCommandOptions {
+  std::string job;
+  std::string snapshot;
+  std::optional<std::uint32_t> rank;  // else the lowest that can be read here
+  bool tensors = false;
+  bool state = false;
+  Places places;
+};
+
+[[nodiscard]] ExitCode RunShow(const Context& context, const ShowCommandOptions& options);
+
+struct VerifyOptions {
+  std::string job;       // empty: all
+  std::string snapshot;  // empty: all of the job
+  std::optional<std::uint32_t> rank;
+  bool memory_only = false;  // of the daemon: not the roots that it names
+  Places places;
+};
+
+[[nodiscard]] ExitCode RunVerify(const Context& context, const VerifyOptions& options);
+
+struct ExportOptions {
+  std::string job;
+  std::string snapshot;
+  std::string to;
+  std::optional<std::uint32_t> rank;  // else all of the world
+  bool partial = false;               // what is here is enough
+  Places places;
+};
+
+[[nodiscard]] ExitCode RunExport(const Context& context, const ExportOptions& options);
+
+struct RestoreOptions {
+  std::string job;
+  std::string snapshot;
+  std::string from_root;
+  std::string to_root;
+};
+
+[[nodiscard]] ExitCode RunRestore(const Context& context, const RestoreOptions& options);
+
+struct RmOptions {
+  std::string job;
+  std::string snapshot;
+  std::string root;
+  bool memory = false;
+  bool yes = false;
+  bool force = false;
+};
+
+[[nodiscard]] ExitCode RunRm(const Context& context, const RmOptions& options);
+
+struct DropOptions {
+  std::string job;
+  bool force = false;
+};
+
+[[nodiscard]] ExitCode RunDrop(const Context& context, const DropOptions& options);
+
+[[nodiscard]] ExitCode RunConfigCheck(const Context& context, const std::string& file);
+
+}  // namespace holdfast::cli

@@ -1,0 +1,98 @@
+#include <string>
+
+#include "cli/json_value.h"
+#include "cli/render_status.h"
+
+namespace holdfast::cli {
+namespace {
+
+Json RankJson(const proto::RankStatus& rank) {
+  return {{"rank", rank.rank()},
+          {"pid", rank.pid()},
+          {"connected", rank.connected()},
+          {"image_bytes", rank.image_bytes()},
+          {"last_begun_step", rank.last_begun_step()},
+          {"sealed", rank.snapshots_sealed()},
+          {"missed", rank.snapshots_missed()},
+          {"last_missed_reason", rank.last_missed_reason()}};
+}
+
+Json TierJson(const std::string& job, const proto::TierStatus& tier) {
+  Json newest = nullptr;
+  if (tier.newest_durable_step() >= 0) {
+    proto::SnapshotId id;
+    id.set_incarnation(tier.newest_durable_incarnation());
+    id.set_step(tier.newest_durable_step());
+    newest = IdJson(job, id);
+  }
+  return {{"root", tier.root()},
+          {"scope", tier.scope() == proto::NODE ? "node" : "shared"},
+          {"healthy", tier.healthy()},
+          {"last_error", tier.last_error()},
+          {"newest_durable", newest},
+          {"flushed_bytes", tier.flushed_bytes()}};
+}
+
+Json JobJson(const proto::JobStatus& job) {
+  Json ranks = Json::array();
+  for (const proto::RankStatus& rank : job.ranks()) {
+    ranks.push_back(RankJson(rank));
+  }
+  Json tiers = Json::array();
+  for (const proto::TierStatus& tier : job.tiers()) {
+    tiers.push_back(TierJson(job.name(), tier));
+  }
+  Json log = Json::array();
+  for (const std::string& line : job.restore_log()) {
+    log.push_back(line);
+  }
+  return {{"name", job.name()},
+          {"job_uid", UidText(job.job_uid())},
+          {"owner_uid", job.owner_uid()},
+          {"incarnation", job.incarnation()},
+          {"world_size", job.world_size()},
+          {"phase", job.phase()},
+          {"live", job.live()},
+          {"arena_bytes", job.arena_bytes()},
+          {"newest_complete",
+           job.has_newest_complete() ? IdJson(job.name(), job.newest_complete()) : Json()},
+          {"restored", job.has_restored() ? IdJson(job.name(), job.restored()) : Json()},
+          {"restore_attempt", job.restore_attempt()},
+          {"restore_log", log},
+          {"ranks", ranks},
+          {"tiers", tiers}};
+}
+
+}  // namespace
+
+std::string StatusJson(const proto::StatusReply& status) {
+  Json jobs = Json::array();
+  for (const proto::JobStatus& job : status.jobs()) {
+    jobs.push_back(JobJson(job));
+  }
+  Json warnings = Json::array();
+  for (const std::string& warning : status.warnings()) {
+    warnings.push_back(warning);
+  }
+  const proto::ArenaStatus& arena = status.arena();
+  return JsonText({{"daemon",
+                    {{"pid", status.daemon_pid()},
+                     {"node_uuid", UidText(status.node_uuid())},
+                     {"boot_number", status.boot_number()},
+                     {"version", status.software_version()},
+                     {"uptime_seconds", status.uptime_seconds()},
+                     {"state_dir", status.state_dir()},
+                     {"metrics_address", status.metrics_address()}}},
+                   {"arena",
+                    {{"path", arena.path()},
+                     {"budget_bytes", arena.budget_bytes()},
+                     {"used_bytes", arena.used_bytes()},
+                     {"quarantined_bytes", arena.quarantined_bytes()},
+                     {"free_slots", arena.free_slots()},
+                     {"sealed_slots", arena.sealed_slots()},
+                     {"filling_slots", arena.filling_slots()}}},
+                   {"jobs", jobs},
+                   {"warnings", warnings}});
+}
+
+}  // namespace holdfast::cli

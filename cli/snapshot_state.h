@@ -1,0 +1,22 @@
+// The words for the state of a snapshot, as the daemon sends them and docs/ARCHITECTURE.md defines
+// them, and two that only a folder has.
+#pragma once
+
+#include <string_view>
+
+namespace holdfast::cli {
+
+inline constexpr std::string_view kStateFilling = "filling";
+inline constexpr std::string_view kStateSealed = "sealed";
+inline constexpr std::string_view kStateComplete = "complete";
+inline constexpr std::string_view kStateAbandoned = "abandoned";
+inline constexpr std::string_view kStatePoisoned = "poisoned";  // of a shard: digests do not match
+
+// Of a snapshot in a folder: its manifest is there.
+inline constexpr std::string_view kStateDurable = "durable";
+// Its manifest is not there: a flush under way, or one that never ended.  No restore chooses it.
+inline constexpr std::string_view kStateUnfinished = "unfinished";
+// Its manifest is there but cannot be believed.
+inline constexpr std::string_view kStateDamaged = "damaged";
+
+}  // namespace holdfast::cli

@@ -1,0 +1,192 @@
+#include "cli/source_folder.h"
+
+#include <utility>
+
+#include "cli/snapshot_state.h"
+#include "common/bytes.h"
+#include "common/crc32c.h"
+#include "layout/names.h"
+#include "layout/sidecar.h"
+#include "storage_tiers/retention.h"
+
+namespace holdfast::cli {
+namespace {
+
+using storage_tiers::JoinPath;
+
+// Rank, kind and length as the manifest has them: of the manifest's files of one rank.
+struct RankFiles {
+  std::vector<const proto::ManifestFile*> images;
+};
+
+RankFiles FilesOf(const proto::Manifest& manifest, std::uint32_t rank) {
+  RankFiles files;
+  for (const proto::ManifestFile& file : manifest.files()) {
+    if (file.rank() == rank) {
+      files.images.push_back(&file);
+    }
+  }
+  return files;
+}
+
+// Adds one entry a rank; the manifest is ordered by rank.
+void AddShards(const proto::Manifest& manifest, proto::SnapshotInfo* snapshot) {
+  for (const proto::ManifestFile& file : manifest.files()) {
+    const int count = snapshot->shards_size();
+    if (count == 0 || snapshot->shards(count - 1).rank() != file.rank()) {
+      proto::ShardInfo* shard = snapshot->add_shards();
+      shard->set_rank(file.rank());
+      shard->set_state(std::string(kStateDurable));
+    }
+    proto::ShardInfo* shard = snapshot->mutable_shards(snapshot->shards_size() - 1);
+    shard->set_image_bytes(shard->image_bytes() + file.length_bytes());
+  }
+}
+
+Status CheckSidecar(const std::string& path,
+                    const proto::Sidecar& sidecar,
+                    const proto::Manifest& manifest,
+                    const RankFiles& files) {
+  const proto::ManifestFile& first = *files.images.front();
+  if (!storage_tiers::SameSnapshot(sidecar.id(), manifest.id()) ||
+      sidecar.job_name() != manifest.job_name() || sidecar.rank() != first.rank() ||
+      sidecar.world_size() != manifest.world_size() ||
+      sidecar.layout_hash() != first.layout_hash()) {
+    return Error(Errc::kCorruption, path + ": is the sidecar of another shard");
+  }
+  if (sidecar.images_size() != static_cast<int>(files.images.size())) {
+    return Error(Errc::kCorruption, path + ": has other images than the manifest names");
+  }
+  return Ok();
+}
+
+const proto::ImageDigest* DigestOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
+  for (const proto::ImageDigest& digest : sidecar.images()) {
+    if (digest.kind() == kind) {
+      return &digest;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+FolderSource::FolderSource(storage_tiers::FileSystem& fs, const std::string& root)
+    // The scope only matters to who writes.
+    : fs_(fs), tier_(fs, root, storage_tiers::TierScope::kShared) {}
+
+Result<Listing> FolderSource::List(const std::string& job) {
+  Listing listing;
+  if (!job.empty()) {
+    HF_TRYV(layout::ValidateJobName(job));
+    HF_TRY(const auto file, tier_.ReadJob(job));
+    if (!file) {
+      return Error(Errc::kNotFound, "there is no job " + job + " in " + tier_.root());
+    }
+    ListJob(job, &listing);
+  } else {
+    HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
+    for (const std::string& name : jobs) {
+      ListJob(name, &listing);
+    }
+  }
+  SortNewestFirst(&listing.reply);
+  return listing;
+}
+
+void FolderSource::ListJob(const std::string& job, Listing* listing) {
+  const auto found = tier_.ListSnapshots(job);
+  if (!found) {
+    listing->problems.push_back({JoinPath(tier_.root(), job), found.error()});
+    return;
+  }
+  for (const storage_tiers::SnapshotEntry& entry : found.value().snapshots) {
+    *listing->reply.add_snapshots() = Describe(job, entry, listing);
+  }
+  for (const std::string& name : found.value().unknown_names) {
+    listing->problems.push_back(
+        {JoinPath(JoinPath(tier_.root(), job), name),
+         Error(Errc::kInvalidArgument, "Holdfast did not make this; it is left alone")});
+  }
+}
+
+proto::SnapshotInfo FolderSource::Describe(const std::string& job,
+                                           const storage_tiers::SnapshotEntry& entry,
+                                           Listing* listing) {
+  proto::SnapshotInfo snapshot;
+  *snapshot.mutable_id() = entry.id;
+  snapshot.set_job_name(job);
+  std::optional<Error> problem = entry.problem;
+  if (entry.published && !problem) {
+    const auto manifest = tier_.ReadManifest(job, entry.id);
+    if (manifest) {
+      snapshot.set_state(std::string(kStateDurable));
+      snapshot.set_world_size(manifest.value().world_size());
+      snapshot.add_durable_on(tier_.root());
+      AddShards(manifest.value(), &snapshot);
+      return snapshot;
+    }
+    problem = manifest.error();
+  }
+  if (problem) {
+    const std::string path =
+        JoinPath(JoinPath(tier_.root(), job), layout::SnapshotFolderName(entry.id));
+    listing->problems.push_back({path, *problem});
+    snapshot.set_state(std::string(kStateDamaged));
+    snapshot.set_reason(problem->message);
+    return snapshot;
+  }
+  snapshot.set_state(std::string(kStateUnfinished));
+  snapshot.set_reason("no manifest; " + FormatBytes(entry.bytes) + " in its folder");
+  return snapshot;
+}
+
+Result<const proto::Manifest*> FolderSource::ManifestOf(const proto::SnapshotInfo& snapshot) {
+  if (!storage_tiers::SameSnapshot(manifest_.id(), snapshot.id()) ||
+      manifest_.job_name() != snapshot.job_name()) {
+    HF_TRY(manifest_, tier_.ReadManifest(snapshot.job_name(), snapshot.id()));
+  }
+  return &manifest_;
+}
+
+Result<OpenedShard> FolderSource::OpenShard(const proto::SnapshotInfo& snapshot,
+                                            std::uint32_t rank) {
+  HF_TRY(const proto::Manifest* manifest, ManifestOf(snapshot));
+  const RankFiles files = FilesOf(*manifest, rank);
+  if (files.images.empty()) {
+    return Error(Errc::kNotFound,
+                 "the snapshot has " + std::to_string(manifest->world_size()) +
+                     " ranks, none of them is rank " + std::to_string(rank));
+  }
+  const std::string job_folder = JoinPath(tier_.root(), snapshot.job_name());
+  const std::string meta_path = JoinPath(job_folder, files.images.front()->sidecar_path());
+  HF_TRY(const std::string meta,
+         storage_tiers::ReadSmallFile(fs_, meta_path, layout::kMaxSidecarFileBytes));
+  if (Crc32c(0, AsBytes(meta)) != files.images.front()->sidecar_crc32c()) {
+    return Error(Errc::kCorruption, meta_path + ": its digest is not the one in the manifest");
+  }
+  OpenedShard shard;
+  Result<proto::Sidecar> sidecar = layout::DecodeSidecarFile(AsBytes(meta));
+  if (!sidecar) {
+    return std::move(sidecar).error().WithContext(meta_path);
+  }
+  shard.sidecar = std::move(sidecar).value();
+  HF_TRYV(CheckSidecar(meta_path, shard.sidecar, *manifest, files));
+  for (const proto::ManifestFile* file : files.images) {
+    const std::string path = JoinPath(job_folder, file->path());
+    const proto::ImageDigest* digest = DigestOf(shard.sidecar, file->kind());
+    if (digest == nullptr || digest->length_bytes() != file->length_bytes()) {
+      return Error(Errc::kCorruption, path + ": sidecar and manifest differ about this image");
+    }
+    HF_TRY(ImageReader reader, ImageReader::OpenFile(path, true));
+    if (reader.size() != digest->length_bytes()) {
+      return Error(Errc::kCorruption,
+                   path + ": has " + std::to_string(reader.size()) + " bytes, its sidecar says " +
+                       std::to_string(digest->length_bytes()));
+    }
+    shard.images.push_back({*digest, std::move(reader)});
+  }
+  return shard;
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,157 @@
+#include "cli/source_state.h"
+
+#include <utility>
+
+#include "cli/snapshot_state.h"
+#include "layout/names.h"
+#include "layout/sidecar.h"
+#include "storage_tiers/file_system.h"
+#include "storage_tiers/retention.h"
+#include "storage_tiers/slot_file.h"
+
+namespace holdfast::cli {
+namespace {
+
+using storage_tiers::JoinPath;
+
+constexpr std::string_view kSlotsFolder = "slots";
+
+// One key for each snapshot, whatever the order of the records.
+std::string KeyOf(const proto::SnapshotId& id) {
+  return id.job_uid() + ":" + std::to_string(id.incarnation()) + ":" + std::to_string(id.step());
+}
+
+ByteCount ImageBytesOf(const proto::Sidecar& sidecar) {
+  ByteCount bytes = 0;
+  for (const proto::ImageDigest& digest : sidecar.images()) {
+    bytes += digest.length_bytes();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+StateSource::StateSource(storage_tiers::CatalogContents contents, ArenaIdentity arena)
+    : contents_(std::move(contents)), arena_(std::move(arena)) {}
+
+bool StateSource::Counts(const proto::ShardRecord& shard) const {
+  return shard.arena_uuid() == arena_.arena_uuid && shard.boot_id() == arena_.boot_id;
+}
+
+std::string StateSource::PathOf(const proto::ShardRecord& shard) const {
+  const storage_tiers::SlotName name{shard.slot(), shard.generation()};
+  return JoinPath(JoinPath(arena_.folder, kSlotsFolder), name.ToString());
+}
+
+std::string StateSource::JobName(const std::string& job_uid) const {
+  for (const proto::JobRecord& job : contents_.jobs) {
+    if (job.job_uid() == job_uid) {
+      return job.name();
+    }
+  }
+  return "";
+}
+
+void StateSource::AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapshots) const {
+  for (const proto::OutcomeRecord& outcome : contents_.outcomes) {
+    proto::SnapshotInfo& snapshot = (*snapshots)[KeyOf(outcome.id())];
+    *snapshot.mutable_id() = outcome.id();
+    snapshot.set_state(
+        std::string(outcome.outcome() == proto::COMPLETE ? kStateComplete : kStateAbandoned));
+    snapshot.set_reason(outcome.reason());
+    snapshot.set_discarded(outcome.discarded());
+    if (snapshot.world_size() == 0) {
+      snapshot.set_world_size(outcome.world_size());
+    }
+  }
+  for (const proto::DurableRecord& durable : contents_.durables) {
+    const auto snapshot = snapshots->find(KeyOf(durable.id()));
+    if (durable.published() && !durable.bad() && snapshot != snapshots->end()) {
+      snapshot->second.add_durable_on(durable.root());
+    }
+  }
+}
+
+Result<Listing> StateSource::List(const std::string& job) {
+  if (!job.empty()) {
+    HF_TRYV(layout::ValidateJobName(job));
+  }
+  Listing listing;
+  std::map<std::string, proto::SnapshotInfo> snapshots;
+  std::size_t lost = 0;
+  for (const proto::ShardRecord& shard : contents_.shards) {
+    if (!Counts(shard)) {
+      ++lost;
+      continue;
+    }
+    const proto::Sidecar& sidecar = shard.sidecar();
+    proto::SnapshotInfo& snapshot = snapshots[KeyOf(sidecar.id())];
+    *snapshot.mutable_id() = sidecar.id();
+    snapshot.set_world_size(sidecar.world_size());
+    snapshot.set_state(std::string(kStateSealed));
+    proto::ShardInfo* info = snapshot.add_shards();
+    info->set_rank(sidecar.rank());
+    info->set_state(std::string(shard.poisoned() ? kStatePoisoned : kStateSealed));
+    info->set_image_bytes(ImageBytesOf(sidecar));
+  }
+  AddOutcomes(&snapshots);
+  bool known = job.empty();
+  for (auto& [key, snapshot] : snapshots) {
+    snapshot.set_job_name(JobName(snapshot.id().job_uid()));
+    known = known || snapshot.job_name() == job;
+    if (job.empty() || snapshot.job_name() == job) {
+      *listing.reply.add_snapshots() = std::move(snapshot);
+    }
+  }
+  if (!known) {
+    return Error(Errc::kNotFound, "the catalog knows no snapshot of job " + job);
+  }
+  SortNewestFirst(&listing.reply);
+  for (const storage_tiers::DamagedRecord& record : contents_.damaged) {
+    listing.problems.push_back({"a catalog record", record.why});
+  }
+  if (lost > 0) {
+    listing.problems.push_back(
+        {arena_.folder,
+         Error(Errc::kInvalidArgument,
+               std::to_string(lost) +
+                   " shards were in another arena, or before the machine started anew: that memory "
+                   "is gone")});
+  }
+  return listing;
+}
+
+Result<OpenedShard> StateSource::OpenShard(const proto::SnapshotInfo& snapshot,
+                                           std::uint32_t rank) {
+  for (const proto::ShardRecord& record : contents_.shards) {
+    const proto::Sidecar& sidecar = record.sidecar();
+    if (!Counts(record) || sidecar.rank() != rank ||
+        !storage_tiers::SameSnapshot(sidecar.id(), snapshot.id())) {
+      continue;
+    }
+    if (record.poisoned()) {
+      return Error(Errc::kCorruption, PathOf(record) + ": poisoned, its digests did not match");
+    }
+    const auto layout = contents_.layouts.find(sidecar.layout_hash());
+    if (layout == contents_.layouts.end()) {
+      return Error(Errc::kCorruption,
+                   PathOf(record) + ": the catalog has lost the layout of this shard");
+    }
+    OpenedShard shard;
+    shard.sidecar = sidecar;
+    *shard.sidecar.mutable_layout() = layout->second;
+    HF_TRYV(layout::ValidateSidecar(shard.sidecar));
+    if (sidecar.images_size() != 1 || sidecar.images(0).kind() != proto::DYNAMIC) {
+      return Error(Errc::kNotFound,
+                   PathOf(record) + ": its static image is not kept here; use --root");
+    }
+    // Memory, not a disk: nothing would be gained by O_DIRECT.
+    HF_TRY(ImageReader reader, ImageReader::OpenFile(PathOf(record), false));
+    shard.images.push_back({sidecar.images(0), std::move(reader)});
+    return shard;
+  }
+  return Error(Errc::kNotFound,
+               "rank " + std::to_string(rank) + " of it is not in " + arena_.folder);
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,86 @@
+// The seam between the life of a snapshot and the machine that copies it.
+//
+// The session decides when a snapshot begins and what its end means; an engine moves bytes.  The
+// host engine copies with threads; an engine for GPUs issues copies on streams and finds their end
+// by events, behind the same four calls:
+//
+//   Prepare   makes a new slot ready to be copied into (page tables; pinning for a GPU)
+//   Start     inside hf_snapshot: staged tensors are copied and the sample is taken before it
+//             returns, the lazy copies are issued or queued
+//   WaitFence before the first write to the state: returns when the sources may be written
+//   the done  callback: the bytes landed, or nothing of this job can land any more
+//
+// Threads:   Start and WaitFence belong to the training thread; Prepare to any one thread;
+// callbacks
+//            run on a thread of the engine, never on a caller's, and may call Prepare but not wait.
+// Ownership: a job is shared by the session and the engine; the engine drops its reference after
+// the
+//            callback.  Sources are borrowed until WaitFence has returned for the job.
+// Errors:    what goes wrong with a copy is in the job's outcome, never silent (I7).
+// Lifecycle: construct -> Prepare/Start/WaitFence -> Stop -> destroy.  Stop waits for the copies
+//            under way: memory that a queued copy still writes must not be given back.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/copy_plan.h"
+#include "client/slot_mapping.h"
+#include "client/source_sample.h"
+#include "common/clock.h"
+#include "common/result.h"
+
+namespace holdfast::client {
+
+struct CopyOutcome {
+  enum class Kind {
+    kCopied,  // bytes, digests and sample are good
+    kTorn,    // the sources were written meanwhile; "reason" names the tensor
+    kFailed,  // the copy itself went wrong
+  };
+  Kind kind = Kind::kFailed;
+  std::string reason;
+  std::vector<std::uint32_t> chunk_crc32c;  // of the whole image, for kCopied
+  std::chrono::nanoseconds duration{0};     // from Start to the last byte
+};
+
+// One snapshot's copy.  The inputs do not change after Start; the outcome is written by the engine
+// BEFORE it reports the end, and read by others only after that.
+struct CopyJob {
+  std::int64_t step = 0;
+  std::shared_ptr<const CopyPlan> plan;
+  std::shared_ptr<SlotMapping> slot;  // at least the plan's image long
+  std::vector<SourceView> sources;    // by planned tensor
+  double sample_fraction = kDefaultSampleFraction;
+
+  CopyOutcome outcome;
+};
+
+class CopyEngine {
+ public:
+  using JobDone = std::function<void(const std::shared_ptr<CopyJob>&)>;
+  using SlotReady = std::function<void(Status)>;
+
+  virtual ~CopyEngine() = default;
+
+  // kUnavailable when too many slots wait already, or after Stop.
+  [[nodiscard]] virtual Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) = 0;
+
+  // kUnavailable while another job is under way, or after Stop; then "done" is never called.
+  [[nodiscard]] virtual Status Start(std::shared_ptr<CopyJob> job, JobDone done) = 0;
+
+  // Whether a job is under way: its sources may not be written.
+  [[nodiscard]] virtual bool Busy() const = 0;
+
+  // Returns when no job is under way, at once if none is.
+  virtual void WaitFence() = 0;
+
+  // Waits for what is under way; idempotent.
+  virtual void Stop() = 0;
+};
+
+}  // namespace holdfast::client

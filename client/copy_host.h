@@ -1,0 +1,66 @@
+// The copy engine for tensors in host memory: threads that copy, digest and check.
+//
+// The image is cut into ranges of whole digest chunks that the threads take from one counter, so
+// that a slow thread holds up no other.  A chunk is produced from its first byte to its last,
+// whatever it holds (header, staged tensors, pieces of many tensors), so its digest is complete the
+// moment it is copied and nothing is read twice.
+//
+// Threads:   see copy_engine.h; the class does its own locking.
+// Ownership: owns its threads.
+// Errors:    in the job's outcome.
+// Lifecycle: see copy_engine.h.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "client/copy_engine.h"
+#include "common/mutex.h"
+
+namespace holdfast::client {
+
+class HostCopyEngine final : public CopyEngine {
+ public:
+  // "threads" is at least 1.
+  explicit HostCopyEngine(std::uint32_t threads);
+  ~HostCopyEngine() override;
+
+  [[nodiscard]] Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) override;
+  [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override;
+  [[nodiscard]] bool Busy() const override;
+  void WaitFence() override;
+  void Stop() override;
+
+ private:
+  struct Running;
+
+  struct Preparation {
+    std::shared_ptr<SlotMapping> slot;
+    SlotReady ready;
+  };
+
+  void Work();
+  void CopyRanges(const std::shared_ptr<Running>& running);
+  void Finish(const std::shared_ptr<Running>& running);
+
+  mutable Mutex mutex_;
+  CondVar work_;  // for the threads: something to do, or stopping
+  CondVar idle_;  // for WaitFence and Stop
+  std::shared_ptr<Running> running_ HF_GUARDED_BY(mutex_);
+  std::deque<Preparation> preparations_ HF_GUARDED_BY(mutex_);
+  bool stopping_ HF_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;  // of the constructor and Stop
+};
+
+// Makes one chunk of an image: copies what is lazy, digests what lies in the slot already.  For the
+// engine and its tests.  "chunk" counts kChunkBytes from the start of the image.
+[[nodiscard]] std::uint32_t CopyChunk(const CopyPlan& plan,
+                                      std::span<const SourceView> sources,
+                                      std::byte* slot,
+                                      std::uint64_t chunk);
+
+}  // namespace holdfast::client

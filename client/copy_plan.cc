@@ -1,0 +1,113 @@
+#include "client/copy_plan.h"
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+
+#include "common/check.h"
+#include "layout/dtype.h"
+
+namespace holdfast::client {
+namespace {
+
+Error Mismatch(const std::string& name) {
+  return Error(Errc::kInvalidArgument, "the layout has tensor \"" + name + "\" out of place");
+}
+
+PlannedTensor Planned(const proto::TensorEntry& entry,
+                      ByteCount element_bytes,
+                      std::size_t spec,
+                      ByteCount small_tensor_bytes) {
+  PlannedTensor tensor;
+  tensor.name = entry.name();
+  tensor.offset = entry.offset_bytes();
+  tensor.length = entry.length_bytes();
+  tensor.element_bytes = element_bytes;
+  tensor.shape.assign(entry.local_shape().begin(), entry.local_shape().end());
+  tensor.checked = entry.tensor_class() != proto::STAGED;
+  tensor.mode =
+      tensor.checked && tensor.length > small_tensor_bytes ? CopyMode::kLazy : CopyMode::kStaged;
+  tensor.spec = spec;
+  return tensor;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layout,
+                                                       std::span<const layout::TensorSpec> specs,
+                                                       ByteCount small_tensor_bytes) {
+  std::unordered_map<std::string_view, std::size_t> spec_of;
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    spec_of.emplace(specs[i].name, i);
+  }
+  std::shared_ptr<CopyPlan> plan(new CopyPlan());  // the constructor is private
+  plan->header_bytes_ = layout::ImageHeaderBytes(layout, proto::DYNAMIC);
+  plan->image_bytes_ = layout::ImageBytes(layout, proto::DYNAMIC);
+  plan->spec_count_ = specs.size();
+  ByteCount end = plan->header_bytes_;
+  for (const proto::TensorEntry& entry : layout.tensors()) {
+    if (!entry.alias_of().empty() || entry.length_bytes() == 0 || entry.image() != proto::DYNAMIC) {
+      continue;
+    }
+    const auto spec = spec_of.find(entry.name());
+    if (spec == spec_of.end() || entry.offset_bytes() != end) {
+      return Mismatch(entry.name());
+    }
+    HF_TRY(const ByteCount element_bytes, layout::ElementBytes(entry.dtype()));
+    plan->tensors_.push_back(Planned(entry, element_bytes, spec->second, small_tensor_bytes));
+    end += entry.length_bytes();
+  }
+  if (end != plan->image_bytes_) {
+    return Error(Errc::kInvalidArgument, "the layout's tensors do not fill its image");
+  }
+  return std::shared_ptr<const CopyPlan>(std::move(plan));
+}
+
+std::size_t CopyPlan::TensorAt(ByteCount offset) const {
+  HOLDFAST_CHECK(offset >= header_bytes_ && offset < image_bytes_);
+  const auto behind = std::upper_bound(
+      tensors_.begin(), tensors_.end(), offset, [](ByteCount value, const PlannedTensor& tensor) {
+        return value < tensor.offset;
+      });
+  return static_cast<std::size_t>(behind - tensors_.begin()) - 1;
+}
+
+Result<std::vector<SourceView>> MakeSources(const CopyPlan& plan,
+                                            std::span<const void* const> pointers,
+                                            std::span<const TensorStrides> strides) {
+  if (pointers.size() != plan.SpecCount()) {
+    return Error(Errc::kInvalidArgument,
+                 std::to_string(pointers.size()) + " pointers for a layout of " +
+                     std::to_string(plan.SpecCount()) + " tensors: register the layout anew");
+  }
+  std::unordered_map<std::size_t, const TensorStrides*> strided;
+  for (const TensorStrides& entry : strides) {
+    if (entry.spec >= plan.SpecCount() || !strided.emplace(entry.spec, &entry).second) {
+      return Error(Errc::kInvalidArgument,
+                   "strides for tensor " + std::to_string(entry.spec) + " of " +
+                       std::to_string(plan.SpecCount()) + ", or given twice");
+    }
+  }
+  std::vector<SourceView> sources;
+  sources.reserve(plan.Tensors().size());
+  for (const PlannedTensor& tensor : plan.Tensors()) {
+    const void* base = pointers[tensor.spec];
+    if (base == nullptr) {
+      return Error(Errc::kInvalidArgument, "no pointer for tensor \"" + tensor.name + "\"");
+    }
+    const auto found = strided.empty() ? strided.end() : strided.find(tensor.spec);
+    if (found == strided.end()) {
+      sources.push_back(SourceView::Contiguous(base, tensor.length));
+      continue;
+    }
+    auto view =
+        SourceView::Strided(base, tensor.shape, found->second->strides, tensor.element_bytes);
+    if (view.has_error()) {
+      return std::move(view).error().WithContext("tensor \"" + tensor.name + "\"");
+    }
+    sources.push_back(std::move(view).value());
+  }
+  return sources;
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,85 @@
+// What a snapshot of one layout copies where: tensors in the order of the image's bytes.
+//
+// Made once for each registered layout, so that a snapshot itself decides nothing.
+//
+// Threads:   immutable after Make; any thread.
+// Ownership: owns all it needs of the layout.
+// Errors:    Make: kInvalidArgument where layout and specs do not belong together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "client/source_view.h"
+#include "common/result.h"
+#include "common/units.h"
+#include "layout/image.h"
+
+namespace holdfast::client {
+
+// When the bytes of a tensor reach the slot.
+enum class CopyMode {
+  kLazy,    // behind training, until the fence
+  kStaged,  // inside hf_snapshot
+};
+
+struct PlannedTensor {
+  std::string name;
+  ByteCount offset = 0;  // in the image
+  ByteCount length = 0;  // never 0
+  ByteCount element_bytes = 0;
+  layout::Shape shape;  // local
+  CopyMode mode = CopyMode::kLazy;
+  // Nothing may write it before the fence: its content is compared at the end of the copy.
+  bool checked = false;
+  std::size_t spec = 0;  // index in what the caller registered
+};
+
+class CopyPlan {
+ public:
+  // STABLE and CONSTANT tensors above "small_tensor_bytes" are copied lazily, all others staged.
+  // "specs" are those that PlanImage made "layout" of.
+  [[nodiscard]] static Result<std::shared_ptr<const CopyPlan>> Make(
+      const proto::Layout& layout,
+      std::span<const layout::TensorSpec> specs,
+      ByteCount small_tensor_bytes);
+
+  // Without aliases and empty tensors; together with the header they cover the image without holes.
+  [[nodiscard]] std::span<const PlannedTensor> Tensors() const { return tensors_; }
+
+  [[nodiscard]] ByteCount HeaderBytes() const { return header_bytes_; }
+
+  [[nodiscard]] ByteCount ImageBytes() const { return image_bytes_; }
+
+  // How many tensors the caller registered: the number of pointers that a snapshot takes.
+  [[nodiscard]] std::size_t SpecCount() const { return spec_count_; }
+
+  // Index of the tensor that holds byte "offset" of the image, which is behind the header.
+  [[nodiscard]] std::size_t TensorAt(ByteCount offset) const;
+
+ private:
+  CopyPlan() = default;
+
+  std::vector<PlannedTensor> tensors_;
+  ByteCount header_bytes_ = 0;
+  ByteCount image_bytes_ = 0;
+  std::size_t spec_count_ = 0;
+};
+
+// What a caller says of a tensor that is not contiguous.
+struct TensorStrides {
+  std::size_t spec = 0;
+  std::vector<std::int64_t> strides;
+};
+
+// The sources of one snapshot, one for each planned tensor.  kInvalidArgument for a missing
+// pointer, a wrong number of pointers, strides that do not fit, or strides of a tensor named twice.
+[[nodiscard]] Result<std::vector<SourceView>> MakeSources(const CopyPlan& plan,
+                                                          std::span<const void* const> pointers,
+                                                          std::span<const TensorStrides> strides);
+
+}  // namespace holdfast::client

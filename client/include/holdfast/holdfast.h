@@ -1,0 +1,321 @@
+/* libholdfast, C ABI: snapshots of one training process into the holdfastd of its node.
+ *
+ *   hf_connect -> [rank 0: hf_open_incarnation] -> hf_join -> hf_set_layout
+ *     -> hf_restore_* (once) -> { hf_fence, update, hf_snapshot }* -> hf_drain -> hf_close
+ *
+ * Conventions
+ *   Every function returns HF_OK (0) or an hf_code; hf_last_error() then has one line that says
+ * what was wrong, where, and what to do.  No function throws, aborts or prints. "in" pointers are
+ * borrowed for the call unless the comment says longer; strings are UTF-8 and end with 0.  Sizes
+ * are bytes, times are milliseconds unless the name says otherwise.
+ *
+ * Threads
+ *   One hf_client may be used from several threads, but hf_snapshot, hf_fence and hf_set_layout of
+ * one client must not run at the same time as each other: they belong to the training loop.
+ *   hf_last_error is thread-local.
+ *
+ * fork
+ *   The child of a fork must not use a client of its parent: an atfork handler closes the socket
+ * there and every call answers HF_FORKED.  Slot mappings are not inherited.
+ *
+ * Versions
+ *   hf_abi_version() is raised when a struct or a meaning changes; a caller that was built for
+ * another must refuse to run.
+ */
+#ifndef HOLDFAST_HOLDFAST_H_
+#define HOLDFAST_HOLDFAST_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HF_ABI_VERSION 1u
+#define HF_EXPORT __attribute__((visibility("default")))
+
+/* The values of holdfast::Errc, and two that only a client can meet. */
+typedef enum hf_code {
+  HF_OK = 0,
+  HF_INVALID_ARGUMENT = 1,
+  HF_NOT_FOUND = 2,
+  HF_ALREADY_EXISTS = 3,
+  HF_CORRUPTION = 4,
+  HF_IO_ERROR = 5,
+  HF_NO_SPACE = 6,
+  HF_UNAVAILABLE = 7,
+  HF_TIMEOUT = 8,
+  HF_CANCELLED = 9,
+  HF_FENCED = 10,
+  HF_ABANDONED = 11,
+  HF_VERSION_MISMATCH = 12,
+  HF_PERMISSION = 13,
+  HF_INTERNAL = 14,
+  HF_TORN = 100,  /* the state was written while it was copied: that snapshot is given up */
+  HF_FORKED = 101 /* this process is a fork of the one that made the client */
+} hf_code;
+
+/* Element types: the values of holdfast.proto.DataType in proto/manifest.proto. */
+typedef enum hf_dtype {
+  HF_BOOL = 1,
+  HF_U8 = 2,
+  HF_I8 = 3,
+  HF_I16 = 4,
+  HF_U16 = 5,
+  HF_I32 = 6,
+  HF_U32 = 7,
+  HF_I64 = 8,
+  HF_U64 = 9,
+  HF_F16 = 10,
+  HF_BF16 = 11,
+  HF_F32 = 12,
+  HF_F64 = 13,
+  HF_F8_E4M3 = 14,
+  HF_F8_E5M2 = 15,
+  HF_F8_E8M0 = 16,
+  HF_C64 = 17,
+  HF_C128 = 18,
+  HF_F8_E4M3FNUZ = 19,
+  HF_F8_E5M2FNUZ = 20,
+  HF_F4_X2 = 21
+} hf_dtype;
+
+/* When a tensor is copied: the values of holdfast.proto.TensorClass. */
+typedef enum hf_class {
+  HF_STABLE = 1,  /* only the optimizer update writes it: copied behind training, sampled */
+  HF_STAGED = 2,  /* anything may write it: copied inside hf_snapshot */
+  HF_CONSTANT = 3 /* never written: copied once for each layout */
+} hf_class;
+
+typedef struct hf_client hf_client;
+typedef struct hf_restore hf_restore;
+
+HF_EXPORT uint32_t hf_abi_version(void);
+/* "0.1.0", and which copy engines this library has: "0.1.0 (host)". */
+HF_EXPORT const char* hf_version(void);
+/* Text of this thread's last failure; valid until its next call into the library.  Never NULL. */
+HF_EXPORT const char* hf_last_error(void);
+/* Arms failpoints (common/failpoint.h); for tests and the demo. */
+HF_EXPORT int hf_arm_failpoints(const char* specification);
+
+/* ---- connection and identity ------------------------------------------------------------------
+ */
+
+typedef struct hf_options {
+  uint32_t struct_size;  /* sizeof(hf_options): guards against another header */
+  uint32_t copy_threads; /* threads that copy and digest, at least 1; 0: 1 */
+  uint32_t slots_wanted; /* slots of the arena for this rank, 2 or more; 0: daemon's default */
+  uint32_t small_tensor_bytes; /* STABLE tensors up to this size are copied inside hf_snapshot */
+  uint32_t begin_wait_ms;      /* how long hf_snapshot may wait for a free slot; 0: not at all */
+  uint32_t request_timeout_ms; /* for requests that the daemon answers at once; 0: 10,000 */
+  double sample_fraction;      /* share of each STABLE tensor's bytes that is read again; 0: 0.01 */
+} hf_options;
+
+/* Fills in the defaults (struct_size, 1 thread, 16 KiB, no wait, 10 s, 0.01). */
+HF_EXPORT void hf_options_init(hf_options* options);
+
+/* Connects to the daemon at "socket_path" (NULL "options": the defaults).  HF_UNAVAILABLE where no
+ * daemon answers within "timeout_ms", HF_VERSION_MISMATCH, HF_PERMISSION.  Later losses of the
+ * connection are repaired in the background for as long as the client lives. */
+HF_EXPORT int hf_connect(const char* socket_path,
+                         const hf_options* options,
+                         uint32_t timeout_ms,
+                         hf_client** out);
+
+/* Ends the copy threads (waiting for copies under way), closes the connection, frees the client.
+ * What is sealed stays in the daemon.  NULL is allowed. */
+HF_EXPORT void hf_close(hf_client* client);
+
+typedef struct hf_tier {
+  const char* root;       /* absolute path of a persistent folder */
+  uint32_t node_scope;    /* 0: a file system that all nodes share; 1: a local disk */
+  uint64_t every_steps;   /* flush complete snapshots whose step is a multiple; 0: not by steps */
+  uint64_t every_seconds; /* flush at most this long after the last one; 0: not by time */
+  uint32_t keep_last;     /* durable snapshots to keep, at least 1 */
+  uint64_t keep_every_steps; /* of these steps every one is kept; 0: none */
+} hf_tier;
+
+typedef struct hf_incarnation {
+  uint8_t job_uid[16];
+  uint64_t number;
+  uint64_t token;
+} hf_incarnation;
+
+/* Rank 0 only: starts a new incarnation of the job and fences all older ones.  The caller hands
+ * "out" to all ranks through the job's own store. */
+HF_EXPORT int hf_open_incarnation(hf_client* client,
+                                  const char* job_name,
+                                  uint32_t world_size,
+                                  const hf_tier* tiers,
+                                  size_t tier_count,
+                                  const char* job_secret,
+                                  hf_incarnation* out);
+
+/* Makes this client rank "rank" of that incarnation.  Needed before hf_set_layout. */
+HF_EXPORT int hf_join(hf_client* client,
+                      const char* job_name,
+                      const hf_incarnation* incarnation,
+                      uint32_t rank,
+                      uint32_t world_size);
+
+/* ---- layout -----------------------------------------------------------------------------------
+ */
+
+typedef struct hf_tensor {
+  const char* name;      /* unique, 1 to 1024 bytes */
+  uint32_t dtype;        /* hf_dtype */
+  uint32_t tensor_class; /* hf_class */
+  uint32_t global_ndim;
+  uint32_t local_ndim;
+  const uint64_t* global_shape; /* [global_ndim] elements */
+  const uint64_t* local_shape;  /* [local_ndim] elements, of what this rank holds */
+  uint32_t box_count;           /* 0: the whole tensor */
+  uint32_t opaque;              /* 1: the part cannot be expressed */
+  const uint64_t* boxes; /* [box_count][2][global_ndim]: offsets, then lengths, of each box */
+  uint32_t has_flat_range;
+  uint32_t replica_id;
+  uint64_t flat_offset; /* elements of the concatenated boxes */
+  uint64_t flat_length;
+  const char* alias_of; /* a tensor listed before whose storage this is entirely; or NULL */
+} hf_tensor;
+
+/* Registers a layout with the daemon (again whenever names, shapes or types change; snapshots of
+ * the old layout stay).  HF_NO_SPACE says how much memory is needed and how much is free.  Slots
+ * are made in the background: a snapshot before the first is ready is skipped. */
+HF_EXPORT int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count);
+
+/* Whether a slot is granted and ready, waiting up to "timeout_ms" for it. */
+HF_EXPORT int hf_wait_ready(hf_client* client, uint32_t timeout_ms);
+
+/* ---- snapshot and fence -----------------------------------------------------------------------
+ */
+
+typedef struct hf_state_item {
+  const char* name;
+  const char* json;   /* a JSON document, or NULL */
+  const void* pickle; /* used where json is NULL */
+  size_t pickle_bytes;
+} hf_state_item;
+
+typedef struct hf_strides {
+  uint32_t tensor;        /* index in the layout */
+  uint32_t ndim;          /* local_ndim of that tensor */
+  const int64_t* strides; /* [ndim] elements, not negative */
+} hf_strides;
+
+typedef struct hf_begin {
+  uint32_t started; /* 1: copies are under way; 0: skipped, counted, reported as missed */
+  char reason[256]; /* why it was skipped */
+} hf_begin;
+
+/* Takes snapshot "step" (0 or more, higher than the last).  "pointers"[i] is where tensor i of the
+ * layout starts now (NULL for aliases and empty tensors); tensors not named in "strides" are
+ * contiguous.  STAGED and small tensors are copied before this returns; the memory of the others
+ * must stay valid and unwritten until hf_fence has returned.  Returns HF_OK also where it was
+ * skipped; HF_FENCED when a newer incarnation exists. */
+HF_EXPORT int hf_snapshot(hf_client* client,
+                          int64_t step,
+                          const void* const* pointers,
+                          size_t count,
+                          const hf_strides* strides,
+                          size_t strides_count,
+                          const hf_state_item* state,
+                          size_t state_count,
+                          hf_begin* out);
+
+/* Waits until the snapshot under way is copied and its sample checked; at once where there is none.
+ * Never needs the daemon.  HF_TORN: the sources were written meanwhile (hf_last_error names the
+ * tensor); that snapshot is given up, training may go on. */
+HF_EXPORT int hf_fence(hf_client* client);
+
+/* Waits until no sealing is under way any more for steps up to "step".  HF_ABANDONED if that step
+ * was given up, HF_TIMEOUT. */
+HF_EXPORT int hf_wait_sealed(hf_client* client, int64_t step, uint32_t timeout_ms);
+
+typedef struct hf_stats {
+  uint64_t begun, sealed, skipped, torn, failed; /* snapshots */
+  uint64_t copied_bytes;
+  uint64_t copy_ns, fence_wait_ns, snapshot_ns; /* sums */
+  uint64_t last_copy_ns, last_fence_wait_ns, last_snapshot_ns;
+  uint64_t reconnects;
+  int64_t last_begun_step, last_sealed_step; /* -1: none */
+  int64_t last_complete_step,
+      last_durable_step; /* of this incarnation, as far as heard; -1: none */
+  uint32_t connected;    /* 1: a daemon answers now */
+  uint32_t fenced;       /* 1: a newer incarnation exists */
+} hf_stats;
+
+HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);
+
+/* ---- restore ----------------------------------------------------------------------------------
+ */
+
+typedef struct hf_restore_choice {
+  uint32_t attempt;
+  uint32_t has_choice; /* 0: there is nothing to restore */
+  uint64_t incarnation;
+  int64_t step;
+  const char* source; /* "arena" or "persistent <root>"; lives as long as the hf_restore */
+  const char* log;    /* newer snapshots that could not be had, one a line; lives as long */
+} hf_restore_choice;
+
+/* Waits for the common choice of all ranks: every rank calls it.  "named_step" -1: the newest that
+ * every rank can get back; else that step, or HF_NOT_FOUND.  "after_attempt": 0 at first, then the
+ * attempt that hf_restore_finish ended without commit.  Free "*out" with hf_restore_free. */
+HF_EXPORT int hf_restore_begin(hf_client* client,
+                               int64_t named_step,
+                               uint32_t include_discarded,
+                               uint32_t after_attempt,
+                               uint32_t timeout_ms,
+                               hf_restore** out,
+                               hf_restore_choice* choice);
+
+/* The sidecar (proto/manifest.proto Sidecar) in protobuf's JSON mapping with original field names:
+ * tensors with names, types, shapes, places and the state items.  Lives as long as the hf_restore.
+ */
+HF_EXPORT int hf_restore_sidecar(hf_restore* restore, const char** json, size_t* json_bytes);
+
+/* Copies tensors out of the image: tensor "indices"[i] of the sidecar's layout to
+ * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's).  Every chunk read is
+ * checked against its digest; on HF_CORRUPTION the destinations hold rubbish and the attempt must
+ * be finished as bad. */
+HF_EXPORT int hf_restore_load(hf_restore* restore,
+                              const uint32_t* indices,
+                              void* const* destinations,
+                              const uint64_t* lengths,
+                              size_t count,
+                              uint32_t threads);
+
+/* Tells the daemon whether this rank has loaded, and waits for all ranks.  "*committed" = 1:
+ * training may go on; 0: call hf_restore_begin again with this attempt.  Pass "failure" NULL for
+ * success. A failure after HF_CORRUPTION marks the source as bad by itself. */
+HF_EXPORT int hf_restore_finish(hf_restore* restore,
+                                const char* failure,
+                                uint32_t timeout_ms,
+                                uint32_t* committed);
+
+HF_EXPORT void hf_restore_free(hf_restore* restore);
+
+/* ---- end --------------------------------------------------------------------------------------
+ */
+
+typedef struct hf_drained {
+  uint64_t incarnation;
+  int64_t step;     /* newest sealed snapshot, -1: none */
+  uint32_t durable; /* 1: on every persistent tier of the job */
+  char reason[256]; /* why it is not */
+} hf_drained;
+
+/* Waits until the newest snapshot is durable on every tier of the job (complete, where it has
+ * none). */
+HF_EXPORT int hf_drain(hf_client* client, uint32_t timeout_ms, hf_drained* out);
+
+/* Releases the job's memory on this node.  Durable snapshots stay. */
+HF_EXPORT int hf_finish(hf_client* client, uint64_t* freed_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HOLDFAST_HOLDFAST_H_ */

@@ -1,0 +1,35 @@
+#include "client/protocol.h"
+
+#include "client/version.h"
+
+namespace holdfast::client {
+
+proto::HelloRequest MakeHello(const std::string& program) {
+  proto::HelloRequest hello;
+  hello.set_protocol_version(kProtocolVersion);
+  hello.set_software_version(kVersion);
+  hello.set_program(program);
+  return hello;
+}
+
+Status CheckHello(const proto::ServerMessage& reply) {
+  if (!reply.has_hello()) {
+    return Error(Errc::kCorruption, "holdfastd answered the hello with something else");
+  }
+  if (reply.hello().protocol_version() != kProtocolVersion) {
+    return Error(Errc::kVersionMismatch,
+                 "holdfastd " + reply.hello().software_version() + " speaks protocol " +
+                     std::to_string(reply.hello().protocol_version()) + ", this library (" +
+                     kVersion + ") " + std::to_string(kProtocolVersion) +
+                     ": install the same release of both");
+  }
+  return Ok();
+}
+
+Error DaemonError(const proto::ErrorReply& reply) {
+  const bool known = reply.code() >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
+                     reply.code() <= static_cast<std::uint32_t>(Errc::kInternal);
+  return Error(known ? static_cast<Errc>(reply.code()) : Errc::kInternal, reply.message());
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,393 @@
+"""One connection to the daemon: holdfast.h with Python types and exceptions.
+
+Threads: like hf_client. snapshot(), fence() and set_layout() belong to the training loop; the rest
+may be called from any thread.  Calls release the interpreter lock while they wait.
+Ownership: close() must come before the process ends; the object is useless afterwards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from holdfast import _native
+from holdfast.errors import HoldfastError, error_of
+
+_MAX_MS = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Tier:
+    """A persistent folder, and which snapshots are made durable in it.
+
+    root: path of the folder.  node_local: a local disk, not a file system that all nodes see.
+    every: flush complete snapshots whose step is a multiple (0: not by steps).  seconds: flush at
+    least so often (0: not by time).  keep_last: durable snapshots to keep; keep_every: of these
+    steps, every one is kept (0: none).  The last snapshot before close() is always flushed.
+    """
+
+    root: str | os.PathLike[str]
+    node_local: bool = False
+    every: int = 0
+    seconds: int = 0
+    keep_last: int = 2
+    keep_every: int = 0
+
+
+def tiers_of(
+    persist: Any, every: int, seconds: int, keep_last: int, keep_every: int
+) -> list[Tier]:
+    """The tiers that Checkpointer's arguments mean."""
+    if persist is None:
+        return []
+    if isinstance(persist, (str, os.PathLike, Tier)):
+        persist = [persist]
+    return [
+        tier
+        if isinstance(tier, Tier)
+        else Tier(os.fspath(tier), False, every, seconds, keep_last, keep_every)
+        for tier in persist
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Incarnation:
+    """One start of a job; what rank 0 hands to all ranks."""
+
+    job_uid: bytes
+    number: int
+    token: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a layout.  alias_of: an earlier tensor that is the same memory."""
+
+    name: str
+    dtype: int
+    shape: tuple[int, ...]
+    tensor_class: int
+    replica_id: int = 0
+    alias_of: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StateItem:
+    """Named non-tensor state: a JSON document, or pickled bytes."""
+
+    name: str
+    value: str | bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """Counters of this process since it connected.  Times are sums in nanoseconds; steps are -1
+    where there is none yet."""
+
+    begun: int
+    sealed: int
+    skipped: int
+    torn: int
+    failed: int
+    copied_bytes: int
+    copy_ns: int
+    fence_wait_ns: int
+    snapshot_ns: int
+    last_copy_ns: int
+    last_fence_wait_ns: int
+    last_snapshot_ns: int
+    reconnects: int
+    last_begun_step: int
+    last_sealed_step: int
+    last_complete_step: int
+    last_durable_step: int
+    connected: bool
+    fenced: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Drained:
+    """What drain() left behind: the newest sealed snapshot (step -1: none)."""
+
+    incarnation: int
+    step: int
+    durable: bool
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What all ranks are to restore in this attempt; nothing where step is None."""
+
+    attempt: int
+    incarnation: int
+    step: int | None
+    source: str
+    log: tuple[str, ...]
+
+
+class NativeStrides:
+    """The hf_strides array of a layout: (index, strides) of its non-contiguous tensors."""
+
+    def __init__(self, strides: Sequence[tuple[int, tuple[int, ...]]]) -> None:
+        self.count = len(strides)
+        self.array = (_native.StridesStruct * max(1, self.count))()
+        # ctypes fields of pointer type do not keep their arrays alive by themselves.
+        self._kept = [(ctypes.c_int64 * len(s))(*s) for _, s in strides]
+        for i, (tensor, values) in enumerate(strides):
+            pointer = ctypes.cast(self._kept[i], ctypes.POINTER(ctypes.c_int64))
+            self.array[i] = _native.StridesStruct(tensor, len(values), pointer)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capture:
+    """What one snapshot hands over: the address of "count" addresses of tensors, in the order of
+    the layout.  What they point to must stay as hf_snapshot says."""
+
+    address: int
+    count: int
+    strides: NativeStrides
+    items: Sequence[StateItem]
+    #: Tensors made for this snapshot, held here; copied before hf_snapshot returns.
+    staged: Mapping[str, torch.Tensor]
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, min(_MAX_MS, int(seconds * 1000)))
+
+
+class Restore:
+    """One attempt of a restore; see hf_restore_begin."""
+
+    def __init__(self, client: "Client", handle: ctypes.c_void_p, choice: Choice) -> None:
+        self._client = client
+        self._handle: ctypes.c_void_p | None = handle
+        self.choice = choice
+
+    def sidecar(self) -> str:
+        """The sidecar in protobuf's JSON mapping."""
+        text = ctypes.c_void_p()
+        length = ctypes.c_size_t()
+        self._client.check(
+            self._client.lib.hf_restore_sidecar(
+                self._handle, ctypes.byref(text), ctypes.byref(length)
+            )
+        )
+        if not text.value:
+            return "{}"
+        return ctypes.string_at(text.value, length.value).decode("utf-8")
+
+    def load(
+        self, indices: Sequence[int], addresses: Sequence[int], lengths: Sequence[int], threads: int
+    ) -> None:
+        """Copies tensors of the sidecar, checked, to memory that the caller keeps alive."""
+        n = len(indices)
+        self._client.check(
+            self._client.lib.hf_restore_load(
+                self._handle,
+                (ctypes.c_uint32 * n)(*indices),
+                (ctypes.c_void_p * n)(*addresses),
+                (ctypes.c_uint64 * n)(*lengths),
+                n,
+                threads,
+            )
+        )
+
+    def finish(self, failure: str | None, timeout: float) -> bool:
+        """Tells the verdict of this rank and waits for all; True when committed."""
+        committed = ctypes.c_uint32()
+        self._client.check(
+            self._client.lib.hf_restore_finish(
+                self._handle,
+                None if failure is None else failure.encode(),
+                _milliseconds(timeout),
+                ctypes.byref(committed),
+            )
+        )
+        return bool(committed.value)
+
+    def free(self) -> None:
+        if self._handle is not None:
+            self._client.lib.hf_restore_free(self._handle)
+            self._handle = None
+
+
+class Client:
+    """A connection; see hf_connect.  Raises UnavailableError where no daemon answers."""
+
+    def __init__(
+        self,
+        socket: str,
+        timeout: float,
+        slots: int = 0,
+        copy_threads: int = 1,
+        request_timeout: float = 10.0,
+    ) -> None:
+        self.lib = _native.library()
+        options = _native.Options()
+        self.lib.hf_options_init(ctypes.byref(options))
+        options.slots_wanted = slots
+        options.copy_threads = copy_threads
+        options.request_timeout_ms = _milliseconds(request_timeout)
+        handle = ctypes.c_void_p()
+        self._handle: ctypes.c_void_p | None = None
+        self._begin = _native.BeginStruct()
+        self.check(
+            self.lib.hf_connect(
+                socket.encode(), ctypes.byref(options), _milliseconds(timeout), ctypes.byref(handle)
+            )
+        )
+        self._handle = handle
+
+    def check(self, code: int) -> None:
+        if code != 0:
+            raise self._error(code)
+
+    def _error(self, code: int) -> HoldfastError:
+        return error_of(code, _text(self.lib.hf_last_error()))
+
+    def close(self) -> None:
+        """Waits for copies under way, then drops the connection.  May be called again."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self.lib.hf_close(handle)
+
+    def open_incarnation(
+        self, job: str, world_size: int, tiers: Sequence[Tier], secret: str | None
+    ) -> Incarnation:
+        array = (_native.TierStruct * max(1, len(tiers)))()
+        for i, tier in enumerate(tiers):
+            array[i] = _native.TierStruct(
+                os.path.abspath(tier.root).encode(),
+                int(tier.node_local),
+                tier.every,
+                tier.seconds,
+                tier.keep_last,
+                tier.keep_every,
+            )
+        out = _native.IncarnationStruct()
+        self.check(
+            self.lib.hf_open_incarnation(
+                self._handle,
+                job.encode(),
+                world_size,
+                array,
+                len(tiers),
+                None if secret is None else secret.encode(),
+                ctypes.byref(out),
+            )
+        )
+        return Incarnation(bytes(out.job_uid), out.number, out.token)
+
+    def join(self, job: str, incarnation: Incarnation, rank: int, world_size: int) -> None:
+        uid = (ctypes.c_uint8 * 16)(*incarnation.job_uid)
+        raw = _native.IncarnationStruct(uid, incarnation.number, incarnation.token)
+        self.check(
+            self.lib.hf_join(self._handle, job.encode(), ctypes.byref(raw), rank, world_size)
+        )
+
+    def set_layout(self, specs: Sequence[TensorSpec]) -> None:
+        array = (_native.TensorStruct * max(1, len(specs)))()
+        kept = [(ctypes.c_uint64 * len(s.shape))(*s.shape) for s in specs]
+        for i, spec in enumerate(specs):
+            shape = ctypes.cast(kept[i], ctypes.POINTER(ctypes.c_uint64))
+            array[i] = _native.TensorStruct(
+                name=spec.name.encode(),
+                dtype=spec.dtype,
+                tensor_class=spec.tensor_class,
+                global_ndim=len(spec.shape),
+                local_ndim=len(spec.shape),
+                global_shape=shape,
+                local_shape=shape,
+                replica_id=spec.replica_id,
+                alias_of=None if spec.alias_of is None else spec.alias_of.encode(),
+            )
+        self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
+
+    def wait_ready(self, timeout: float) -> None:
+        self.check(self.lib.hf_wait_ready(self._handle, _milliseconds(timeout)))
+
+    def snapshot(self, step: int, capture: Capture) -> str | None:
+        """Starts a snapshot; None when it started, else why it was skipped."""
+        items = capture.items
+        state = (_native.StateItemStruct * max(1, len(items)))()
+        for i, item in enumerate(items):
+            name = item.name.encode()
+            if isinstance(item.value, str):
+                state[i] = _native.StateItemStruct(name, item.value.encode(), None, 0)
+            else:
+                state[i] = _native.StateItemStruct(name, None, item.value, len(item.value))
+        begin = self._begin
+        code = self.lib.hf_snapshot(
+            self._handle, step, capture.address, capture.count, capture.strides.array,
+            capture.strides.count, state, len(items), ctypes.byref(begin),
+        )
+        if code != 0:
+            raise self._error(code)
+        return None if begin.started else _text(begin.reason) or "no reason given"
+
+    def fence(self) -> None:
+        """Raises TornError where the state was written during the copy."""
+        code = self.lib.hf_fence(self._handle)
+        if code != 0:
+            raise self._error(code)
+
+    def wait_sealed(self, step: int, timeout: float) -> None:
+        self.check(self.lib.hf_wait_sealed(self._handle, step, _milliseconds(timeout)))
+
+    def stats(self) -> Stats:
+        raw = _native.StatsStruct()
+        self.check(self.lib.hf_get_stats(self._handle, ctypes.byref(raw)))
+        values = {field.name: getattr(raw, field.name) for field in dataclasses.fields(Stats)}
+        values.update(connected=bool(raw.connected), fenced=bool(raw.fenced))
+        return Stats(**values)
+
+    def restore_begin(
+        self, step: int | None, include_discarded: bool, after_attempt: int, timeout: float
+    ) -> Restore:
+        handle = ctypes.c_void_p()
+        raw = _native.ChoiceStruct()
+        self.check(
+            self.lib.hf_restore_begin(
+                self._handle,
+                -1 if step is None else step,
+                int(include_discarded),
+                after_attempt,
+                _milliseconds(timeout),
+                ctypes.byref(handle),
+                ctypes.byref(raw),
+            )
+        )
+        choice = Choice(
+            attempt=raw.attempt,
+            incarnation=raw.incarnation,
+            step=raw.step if raw.has_choice else None,
+            source=_text(raw.source) if raw.has_choice else "",
+            log=tuple(_text(raw.log).splitlines()),
+        )
+        return Restore(self, handle, choice)
+
+    def drain(self, timeout: float) -> Drained:
+        raw = _native.DrainedStruct()
+        self.check(self.lib.hf_drain(self._handle, _milliseconds(timeout), ctypes.byref(raw)))
+        return Drained(raw.incarnation, raw.step, bool(raw.durable), _text(raw.reason))
+
+    def finish(self) -> int:
+        freed = ctypes.c_uint64()
+        self.check(self.lib.hf_finish(self._handle, ctypes.byref(freed)))
+        return int(freed.value)
+
+
+__all__ = [
+    "Capture", "Choice", "Client", "Drained", "Incarnation", "NativeStrides", "Restore",
+    "StateItem", "Stats", "TensorSpec", "Tier", "tiers_of",
+]

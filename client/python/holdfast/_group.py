@@ -1,0 +1,71 @@
+"""The ranks of one job, and the little that they must agree on.
+
+It uses the job's own process group: collectives never see what an earlier start of the job left
+behind, as keys of a rendezvous store would.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from holdfast.errors import InvalidArgumentError
+
+_TEXT_BYTES = 4096
+
+
+class Group:
+    """This process's rank and world size.  All calls are collective."""
+
+    def __init__(self, rank: int | None = None, world_size: int | None = None) -> None:
+        if (rank is None) != (world_size is None):
+            raise InvalidArgumentError("rank and world_size go together")
+        self._distributed = dist.is_available() and dist.is_initialized()
+        if self._distributed:
+            self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        else:
+            self.rank, self.world_size = rank or 0, world_size or 1
+        if self._distributed and rank is not None:
+            if (rank, world_size) != (self.rank, self.world_size):
+                raise InvalidArgumentError(
+                    f"rank {rank} of {world_size} was given, but torch.distributed says rank "
+                    f"{self.rank} of {self.world_size}"
+                )
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.world_size == 1 and launched > 1 and not self._distributed:
+            raise InvalidArgumentError(
+                f"WORLD_SIZE is {launched} but torch.distributed is not initialised: call "
+                "init_process_group before making the Checkpointer"
+            )
+        if self.world_size > 1 and not self._distributed:
+            raise InvalidArgumentError("more than one rank needs torch.distributed initialised")
+
+    def _device(self) -> torch.device:
+        backend = str(dist.get_backend())
+        if backend == "nccl":
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu")
+
+    def broadcast(self, text: str, source: int = 0) -> str:
+        """The text of rank "source" on all ranks; cut at 4 KiB."""
+        if self.world_size == 1:
+            return text
+        raw = bytearray(text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0"))
+        tensor = torch.frombuffer(raw, dtype=torch.uint8).to(self._device())
+        dist.broadcast(tensor, src=source)
+        return bytes(tensor.cpu().tolist()).rstrip(b"\0").decode("utf-8", "ignore")
+
+    def first_failure(self, failure: str) -> str:
+        """The failure of the lowest rank that has one ("": none has)."""
+        if self.world_size == 1:
+            return failure
+        mine = self.rank if failure else self.world_size
+        lowest = torch.tensor([mine], dtype=torch.int64, device=self._device())
+        dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
+        source = int(lowest.item())
+        if source == self.world_size:
+            return ""
+        text = failure if source == self.rank else ""
+        return f"rank {source}: " + self.broadcast(text, source)

@@ -1,0 +1,93 @@
+"""A layout as it was registered with the daemon, and what each snapshot hands over of it."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Mapping
+
+import torch
+
+from holdfast._client import Capture, NativeStrides, TensorSpec
+from holdfast._state import TrainingState
+from holdfast._tensors import DTYPES, STAGED, LayoutChanged, Watch, classes, owners
+from holdfast.errors import StateError
+
+
+_Signature = list[tuple[str, torch.dtype, torch.Size, tuple[int, ...]]]
+
+
+def _signature(tensors: Mapping[str, torch.Tensor]) -> _Signature:
+    return [(name, t.dtype, t.shape, t.stride()) for name, t in tensors.items()]
+
+
+class Layout:
+    """Names, types and shapes of all tensors of this process, as they are at construction.
+
+    Fixed tensors come first, then those inside non-tensor state, which are fetched anew at each
+    snapshot.  capture() raises LayoutChanged when another layout is due.
+    """
+
+    def __init__(self, state: TrainingState) -> None:
+        self._state = state
+        entries = state.entries()
+        owner = owners(entries)
+        specs = [
+            TensorSpec(
+                e.name,
+                DTYPES[e.tensor.dtype],
+                tuple(e.tensor.shape),
+                tensor_class,
+                e.replica_id,
+                entries[o].name if o != i else None,
+            )
+            for i, (e, o, tensor_class) in enumerate(zip(entries, owner, classes(entries)))
+        ]
+        strides = [
+            (i, e.tensor.stride())
+            for i, e in enumerate(entries)
+            if owner[i] == i and e.tensor.numel() and not e.tensor.is_contiguous()
+        ]
+        # Aliases and empty tensors have no bytes to read.
+        self._hidden = [owner[i] != i or e.tensor.numel() == 0 for i, e in enumerate(entries)]
+        self._watch = Watch(entries, owner)
+        _, dynamic = state.values()
+        fixed = {e.name for e in entries}
+        for name, tensor in dynamic.items():
+            if name in fixed:
+                raise StateError(
+                    f'"{name}" names a tensor of the model and one of the extra state: give the '
+                    'model a name (model={"name": module})'
+                )
+            if tensor.numel() and not tensor.is_contiguous():
+                strides.append((len(specs), tensor.stride()))
+            specs.append(TensorSpec(name, DTYPES[tensor.dtype], tuple(tensor.shape), STAGED))
+        self.specs = specs
+        self._fixed = len(entries)
+        self._dynamic = _signature(dynamic)
+        self._strides = NativeStrides(strides)
+        self._addresses = array.array("Q", bytes(8 * len(specs)))
+        self._store_fixed()
+
+    def _store_fixed(self) -> None:
+        self._addresses[: self._fixed] = array.array(
+            "Q", [0 if h else a for h, a in zip(self._hidden, self._watch.addresses)]
+        )
+
+    def capture(self) -> Capture:
+        """The state as it is now."""
+        if not self._state.unchanged():
+            raise LayoutChanged
+        if self._watch.refresh():
+            self._store_fixed()
+        items, dynamic = self._state.values()
+        if _signature(dynamic) != self._dynamic:
+            raise LayoutChanged
+        self._addresses[self._fixed :] = array.array(
+            "Q", [t.data_ptr() if t.numel() else 0 for t in dynamic.values()]
+        )
+        address, count = self._addresses.buffer_info()
+        return Capture(address, count, self._strides, items, dynamic)
+
+    def release(self) -> None:
+        """The copies of the last capture are done."""
+        self._watch.release()

@@ -1,0 +1,392 @@
+"""Checkpointer: snapshots of one training process, and their way back.
+
+Threads: use it from the thread that trains.
+Processes: every rank of a job makes one at the same point of the program, as with DDP.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import json
+import logging
+import os
+import time
+import types
+import warnings
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+
+from holdfast import _daemon
+from holdfast._client import Client, Drained, Incarnation, Restore, Stats, Tier, tiers_of
+from holdfast._group import Group
+from holdfast._layout import Layout
+from holdfast._restore import Loader, Sidecar
+from holdfast._state import TrainingState
+from holdfast._tensors import LayoutChanged
+from holdfast.errors import CorruptionError, ForkedError, HoldfastError, InputOutputError
+from holdfast.errors import StateError, StateMismatchError, TornError, TornSnapshotWarning
+from holdfast.errors import UnavailableError, error_of
+
+_log = logging.getLogger("holdfast")
+Persist = str | os.PathLike[str] | Tier
+_open: "weakref.WeakSet[Checkpointer]" = weakref.WeakSet()
+
+
+@dataclasses.dataclass(frozen=True)
+class SnapshotResult:
+    """What snapshot() did; true when it started.  A skipped one is no error: "reason" says why."""
+
+    step: int
+    skipped: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.skipped
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What restore() loaded.  log: newer snapshots that could not be had, each with the reason."""
+
+    incarnation: int
+    step: int
+    source: str
+    log: tuple[str, ...]
+
+
+class Checkpointer:
+    """Keeps the state of a training job.
+
+        ckpt = holdfast.Checkpointer("my-job", model=model, optimizer=opt, persist="/checkpoints")
+        step = ckpt.restore()
+        for step in range(step + 1, n + 1):
+            train_one_step()
+            ckpt.snapshot(step)
+        ckpt.close()
+
+    model, optimizer: one, or a dict of several by name.  extra: an object with state_dict() and
+    load_state_dict() (scheduler, GradScaler, data loader) or a torch.Generator, or a dict of such.
+    persist: folder for durable snapshots, or Tier objects; persist_every (steps), persist_seconds,
+    keep_last and keep_every are for a folder given by its path.
+    socket: of the daemon; else $HOLDFAST_SOCKET, else this user's own daemon, which is started if
+    none answers (autostart).
+    auto_fence: put the fence before optimizer.step() by its pre-hook.  With step(closure) the hook
+    fires before forward and backward: switch it off there and call fence() before the update.
+    allow_pickle: save and load what JSON and tensors cannot express.
+    slots: snapshots that the daemon keeps room for in memory (0: its default).
+    timeout: seconds for the connection and for requests that the daemon answers at once.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        extra: Any = None,
+        persist: Persist | Sequence[Persist] | None = None,
+        persist_every: int = 0,
+        persist_seconds: int = 0,
+        keep_last: int = 2,
+        keep_every: int = 0,
+        socket: str | os.PathLike[str] | None = None,
+        autostart: bool = True,
+        auto_fence: bool = True,
+        save_rng: bool = True,
+        allow_pickle: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        job_secret: str | None = None,
+        slots: int = 0,
+        copy_threads: int = 1,
+        timeout: float = 30.0,
+    ) -> None:
+        self.job = job
+        self.restored: Restored | None = None
+        self._pid = os.getpid()
+        self._copying = False
+        self._warned_torn = False
+        self._layout: Layout | None = None
+        self._known = False  # whether the daemon has heard of this rank
+        self._overwritten = False
+        self._threads = copy_threads
+        self._hooks: list[Any] = []
+        self._client: Client | None = None
+        self._group = Group(rank, world_size)
+        self._state = TrainingState(
+            model, optimizer, extra, save_rng, allow_pickle, self._group.rank
+        )
+        self._state.entries()  # refuse what cannot be saved before anything is connected
+        self._tiers = tiers_of(persist, persist_every, persist_seconds, keep_last, keep_every)
+        self._client = _daemon.connect(
+            lambda path, seconds: Client(path, seconds, slots, copy_threads, timeout),
+            socket,
+            autostart,
+            timeout,
+        )
+        try:
+            self.incarnation = self._open_incarnation(job_secret)
+            self._client.join(job, self.incarnation, self._group.rank, self._group.world_size)
+        except BaseException:
+            self._client.close()
+            raise
+        if auto_fence:
+            for each in self._state.optimizers.values():
+                self._hooks.append(each.register_step_pre_hook(self._before_step))
+        _open.add(self)
+
+    # ---- life ----
+
+    def _open_incarnation(self, secret: str | None) -> Incarnation:
+        """Rank 0 opens it and hands it to all; its failure is everybody's."""
+        message = ""
+        if self._group.rank == 0:
+            try:
+                made = self._connected().open_incarnation(
+                    self.job, self._group.world_size, self._tiers, secret
+                )
+                message = json.dumps([made.job_uid.hex(), made.number, made.token])
+            except HoldfastError as error:
+                if self._group.world_size == 1:
+                    raise
+                self._group.broadcast(json.dumps({"error": str(error)[:600]}))
+                raise
+        answer = json.loads(self._group.broadcast(message))
+        if isinstance(answer, dict):
+            raise UnavailableError(f"rank 0 could not start the job: {answer['error']}")
+        return Incarnation(bytes.fromhex(answer[0]), answer[1], answer[2])
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise error_of(1, "this Checkpointer is closed")
+        if os.getpid() != self._pid:
+            raise ForkedError("this process is a fork of the one that made the Checkpointer")
+        return self._client
+
+    def close(self, *, drain: bool = True, timeout: float = 600.0) -> None:
+        """Waits until the last snapshot is durable (complete, without a persistent folder), then
+        drops the connection.  Raises where that cannot be had, with the connection dropped too.
+        May be called again."""
+        if self._client is None or os.getpid() != self._pid:
+            return
+        try:
+            if drain:
+                self.drain(timeout)
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        if client is not None:
+            client.close()  # waits for copies under way: only then may the memory go
+        self._layout = None
+        _open.discard(self)
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        # A failing training must not hang in a drain before its error is seen.
+        self.close(drain=kind is None)
+
+    # ---- snapshot and fence ----
+
+    def snapshot(self, step: int) -> SnapshotResult:
+        """Starts a snapshot of the state as it is now, and returns at once.
+
+        Call it after the optimizer, the scaler and the scheduler have stepped and before the next
+        batch is fetched.  Raises FencedError when a newer start of the job exists.
+        """
+        client = self._connected()
+        if self._copying:
+            self.fence()
+        try:
+            if self._layout is None:
+                raise LayoutChanged
+            capture = self._layout.capture()
+        except LayoutChanged:
+            self._register()
+            assert self._layout is not None
+            capture = self._layout.capture()
+        reason = client.snapshot(step, capture)
+        self._copying = reason is None
+        if reason is not None:
+            self._layout.release()
+            return SnapshotResult(step, True, reason)
+        return SnapshotResult(step, False)
+
+    def fence(self) -> None:
+        """Call before anything but optimizer.step() writes to parameters or optimizer state.
+        Returns at once where no copy is under way."""
+        if not self._copying:
+            return
+        client = self._connected()
+        try:
+            client.fence()
+        except TornError as error:
+            if not self._warned_torn:
+                self._warned_torn = True
+                warnings.warn(
+                    f"{error}. That snapshot is given up and training goes on; call "
+                    "ckpt.fence() before the code that writes there. Shown once; see "
+                    "ckpt.stats.torn.",
+                    TornSnapshotWarning,
+                    stacklevel=2,
+                )
+        except InputOutputError as error:
+            # The copy failed: one snapshot less, counted, and no reason to stop training.
+            _log.warning("a snapshot failed: %s", error)
+        finally:
+            self._copying = False
+            if self._layout is not None:
+                self._layout.release()
+
+    def _before_step(self, optimizer: Any, arguments: Any, keywords: Any) -> None:
+        if self._copying and os.getpid() == self._pid:
+            self.fence()
+
+    def _register(self) -> None:
+        """Tells the daemon the layout as it is now.  Snapshots of the old one stay."""
+        layout = Layout(self._state)
+        if self._layout is None or layout.specs != self._layout.specs:
+            self._connected().set_layout(layout.specs)
+            self._known = True
+        self._layout = layout
+
+    def prepare(self, timeout: float = 60.0) -> None:
+        """Registers the state as it is now and waits until the daemon has memory for it: without
+        it the first snapshots may be skipped while that is being made ready."""
+        self.fence()
+        self._register()
+        self._connected().wait_ready(timeout)
+
+    def wait(self, step: int, timeout: float = 60.0) -> None:
+        """Waits until the snapshot of "step" on this rank is sealed, or raises AbandonedError."""
+        self._connected().wait_sealed(step, timeout)
+
+    # ---- restore ----
+
+    def restore(
+        self,
+        step: int | None = None,
+        *,
+        include_discarded: bool = False,
+        timeout: float = 600.0,
+    ) -> int:
+        """Loads the newest snapshot that every rank can get back; its step, or 0 where there is
+        none.  With "step" that one, and newer ones are put aside for good.
+
+        Raises StateMismatchError where the snapshot does not fit the objects given (on all ranks,
+        nothing is written then), NotFoundError where the named step cannot be had.
+        """
+        self.fence()
+        client = self._connected()
+        deadline = time.monotonic() + timeout
+        attempt = 0
+        self._known = True
+        self._overwritten = False
+        while True:
+            restore = client.restore_begin(step, include_discarded, attempt, _left(deadline))
+            try:
+                loader = self._attempt(restore)
+                failure = loader if isinstance(loader, HoldfastError) else None
+                told = None if failure is None else str(failure)
+                if restore.finish(told, _left(deadline)):
+                    break
+                attempt = restore.choice.attempt
+                _log.warning("restore attempt %d failed, trying again: %s", attempt,
+                             failure or "another rank could not load")
+            finally:
+                restore.free()
+        choice = restore.choice
+        for line in choice.log:
+            _log.warning("passed over: %s", line)
+        if choice.step is not None and isinstance(loader, Loader):
+            self.restored = Restored(choice.incarnation, choice.step, choice.source, choice.log)
+            _log.info("restored step %d from %s", choice.step, choice.source)
+            self._register()
+            loader.load_rng()
+        return choice.step or 0
+
+    def _attempt(self, restore: Restore) -> Loader | HoldfastError | None:
+        """Loads one choice: the loader, None for nothing to load, or why it could not (another
+        attempt may help).  What no attempt can help is raised, on all ranks alike."""
+        fatal: HoldfastError | None = None
+        result: Loader | HoldfastError | None = None
+        if restore.choice.step is None:
+            if self._overwritten:
+                fatal = CorruptionError(
+                    "no snapshot is left to restore, and a failed attempt has overwritten the "
+                    "initial state: start the training again with this job's snapshots removed"
+                )
+        else:
+            loader: Loader | None = None
+            try:
+                loader = Loader(self._state, Sidecar(restore.sidecar()))
+                loader.load(restore, self._threads)
+                result = loader
+            except (StateError, StateMismatchError) as error:
+                fatal = error
+            except HoldfastError as error:
+                result = error
+            # From here a start from nothing would train on what a failed attempt left behind.
+            self._overwritten |= loader is not None and loader.wrote
+        shared = self._group.first_failure("" if fatal is None else str(fatal))
+        if shared:
+            try:
+                restore.finish(shared, 10.0)
+            except HoldfastError as error:
+                _log.info("while giving the restore up: %s", error)
+            raise fatal or StateMismatchError(shared)
+        return result
+
+    # ---- the rest ----
+
+    def drain(self, timeout: float = 600.0) -> Drained:
+        """Waits until the newest snapshot is durable in every persistent folder of the job
+        (complete, where it has none)."""
+        self.fence()
+        client = self._connected()
+        if not self._known:
+            return Drained(self.incarnation.number, -1, True, "nothing was saved")
+        drained = client.drain(timeout)
+        if drained.step >= 0 and not drained.durable and self._tiers:
+            raise UnavailableError(f"step {drained.step} is not durable: {drained.reason}")
+        return drained
+
+    def finish(self) -> int:
+        """Releases the job's memory on this node; durable snapshots stay.  Bytes freed."""
+        self.fence()
+        return self._connected().finish()
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this process."""
+        return self._connected().stats()
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+@atexit.register
+def _drop_all() -> None:
+    """Ends the copy threads before the interpreter's memory goes.  Drains nothing: a program that
+    ends without close() must not hang here."""
+    for checkpointer in list(_open):
+        if checkpointer._pid == os.getpid():
+            checkpointer._drop()
+
+
+__all__ = ["Checkpointer", "Restored", "SnapshotResult"]

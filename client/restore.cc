@@ -1,0 +1,148 @@
+#include "client/restore.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <google/protobuf/util/json_util.h>
+
+#include "common/failpoint.h"
+#include "layout/sidecar.h"
+
+namespace holdfast::client {
+namespace {
+
+const proto::ImageDigest* DynamicDigest(const proto::Sidecar& sidecar) {
+  for (const proto::ImageDigest& image : sidecar.images()) {
+    if (image.kind() == proto::DYNAMIC) {
+      return &image;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Restore::Restore(Session* session, proto::RestoreReply reply)
+    : session_(session), reply_(std::move(reply)) {}
+
+Restore::~Restore() {
+  if (!finished_) {
+    session_->Tell(LoadedMessage("the rank dropped the attempt"));
+  }
+}
+
+Result<std::unique_ptr<Restore>> Restore::Begin(Session* session,
+                                                const RestoreWish& wish,
+                                                MonotonicTime deadline) {
+  proto::ClientMessage message;
+  auto* request = message.mutable_restore();
+  request->set_has_named_step(wish.named_step.has_value());
+  request->set_named_step(wish.named_step.value_or(0));
+  request->set_include_discarded(wish.include_discarded);
+  request->set_after_attempt(wish.after_attempt);
+  HF_TRY(Reply reply, session->RestoreCall(message, deadline));
+  if (!reply.message.has_restore()) {
+    return Error(Errc::kCorruption, "holdfastd answered a restore with something else");
+  }
+  std::unique_ptr<Restore> restore(
+      new Restore(session, std::move(*reply.message.mutable_restore())));
+  const Status opened = restore->Open(std::move(reply.fd));
+  if (opened.has_error()) {
+    restore->source_is_bad_ = opened.error().code == Errc::kCorruption;
+    restore->finished_ = true;
+    session->Tell(restore->LoadedMessage(opened.error().ToString()));
+    return opened.error();
+  }
+  return restore;
+}
+
+Status Restore::Open(transport::OwnedFd fd) {
+  if (!reply_.has_choice()) {
+    return Ok();
+  }
+  const proto::Sidecar& sidecar = reply_.sidecar();
+  const Status sound = layout::ValidateSidecar(sidecar);
+  if (sound.has_error() || !sidecar.has_layout()) {
+    return Error(Errc::kCorruption,
+                 "the sidecar of step " + std::to_string(reply_.id().step()) + " is not sound" +
+                     (sound.has_error() ? ": " + sound.error().message : ": it has no layout"));
+  }
+  const proto::ImageDigest* digest = DynamicDigest(sidecar);
+  if (digest == nullptr || !fd.Valid()) {
+    return Error(Errc::kCorruption, "holdfastd chose a snapshot without an image");
+  }
+  HF_TRY(source_, ImageSource::Open(std::move(fd), digest->length_bytes()));
+  return Ok();
+}
+
+Result<const std::string*> Restore::SidecarJson() {
+  if (json_.empty()) {
+    google::protobuf::util::JsonPrintOptions options;
+    options.preserve_proto_field_names = true;
+    const auto status =
+        google::protobuf::util::MessageToJsonString(reply_.sidecar(), &json_, options);
+    if (!status.ok()) {
+      return Error(Errc::kInternal, "Protobuf cannot print the sidecar: " + status.ToString());
+    }
+  }
+  return &json_;
+}
+
+Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads) {
+  if (source_ == nullptr) {
+    return Error(Errc::kInvalidArgument, "there is nothing to restore in this attempt");
+  }
+  const proto::Layout& layout = reply_.sidecar().layout();
+  std::vector<LoadPiece> pieces;
+  pieces.reserve(targets.size());
+  for (const LoadTarget& target : targets) {
+    if (target.tensor >= static_cast<std::uint32_t>(layout.tensors_size())) {
+      return Error(Errc::kInvalidArgument,
+                   "tensor " + std::to_string(target.tensor) + " of " +
+                       std::to_string(layout.tensors_size()));
+    }
+    const proto::TensorEntry& entry = layout.tensors(static_cast<int>(target.tensor));
+    if (entry.image() != proto::DYNAMIC || entry.length_bytes() != target.bytes) {
+      return Error(Errc::kInvalidArgument,
+                   "tensor \"" + entry.name() + "\" has " + std::to_string(entry.length_bytes()) +
+                       " bytes, its destination " + std::to_string(target.bytes));
+    }
+    pieces.push_back(
+        LoadPiece{entry.offset_bytes(), target.bytes, static_cast<std::byte*>(target.destination)});
+  }
+  const proto::ImageDigest& digest = *DynamicDigest(reply_.sidecar());
+  const std::vector<std::uint32_t> digests(digest.chunk_crc32c().begin(),
+                                           digest.chunk_crc32c().end());
+  LoadReport report;
+  const Status status = LoadPieces(*source_, digests, std::move(pieces), threads, &report);
+  if (status.has_error() && status.error().code == Errc::kCorruption) {
+    source_is_bad_ = true;
+    bad_chunks_.insert(bad_chunks_.end(), report.bad_chunks.begin(), report.bad_chunks.end());
+  }
+  return status;
+}
+
+proto::ClientMessage Restore::LoadedMessage(const std::string& failure) const {
+  proto::ClientMessage message;
+  auto* loaded = message.mutable_loaded();
+  loaded->set_attempt(reply_.attempt());
+  loaded->set_ok(failure.empty() && !source_is_bad_);
+  if (!loaded->ok()) {
+    loaded->set_failure(failure.empty() ? "digests did not match" : failure);
+  }
+  loaded->set_source_is_bad(source_is_bad_);
+  loaded->mutable_bad_chunks()->Add(bad_chunks_.begin(), bad_chunks_.end());
+  return message;
+}
+
+Result<bool> Restore::Finish(const std::string& failure, MonotonicTime deadline) {
+  HOLDFAST_FAILPOINT("client.before_loaded");
+  HF_TRY(const Reply reply, session_->RestoreCall(LoadedMessage(failure), deadline));
+  if (!reply.message.has_loaded()) {
+    return Error(Errc::kCorruption, "holdfastd answered with something else than loaded");
+  }
+  finished_ = true;
+  return reply.message.loaded().committed();
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,210 @@
+#include "client/session.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::client {
+namespace {
+
+// Opening an incarnation reads and writes every tier; a slow one is not a dead daemon.
+constexpr int kTierPatience = 6;
+
+Error NotInForce(const char* what) {
+  return Error(Errc::kInvalidArgument, std::string(what));
+}
+
+}  // namespace
+
+Session::Session(SessionOptions options, std::unique_ptr<CopyEngine> engine)
+    : options_(std::move(options)),
+      engine_(std::move(engine)),
+      connection_(options_.connection, this, &guard_) {}
+
+Session::~Session() {
+  Close();
+}
+
+Status Session::Connect(MonotonicTime deadline) {
+  HF_TRYV(connection_.Start());
+  return connection_.WaitConnected(deadline);
+}
+
+Result<Incarnation> Session::OpenIncarnation(const proto::OpenIncarnationRequest& request) {
+  proto::ClientMessage message;
+  *message.mutable_open_incarnation() = request;
+  HF_TRY(const Reply reply,
+         connection_.Call(message, SystemClock().Now() + kTierPatience * options_.request_timeout));
+  const auto& opened = reply.message.open_incarnation();
+  if (!reply.message.has_open_incarnation() || opened.job_uid().size() != 16) {
+    return Error(Errc::kCorruption, "holdfastd answered with no incarnation");
+  }
+  return Incarnation{opened.job_uid(), opened.number(), opened.token()};
+}
+
+Status Session::Join(const std::string& job_name,
+                     const Incarnation& incarnation,
+                     std::uint32_t rank,
+                     std::uint32_t world_size) {
+  if (incarnation.job_uid.size() != 16 || rank >= world_size) {
+    return Error(Errc::kInvalidArgument,
+                 "rank " + std::to_string(rank) + " of a world of " + std::to_string(world_size) +
+                     ", or a job uid that is not 16 bytes");
+  }
+  MutexLock lock(mutex_);
+  if (joined_) {
+    return NotInForce("this client has joined an incarnation already: use a new client");
+  }
+  joined_ = true;
+  job_name_ = job_name;
+  incarnation_ = incarnation;
+  rank_ = rank;
+  world_size_ = world_size;
+  return Ok();
+}
+
+Status Session::WaitReady(MonotonicTime deadline) {
+  MutexLock lock(mutex_);
+  while (true) {
+    if (fenced_.has_value()) {
+      return *fenced_;
+    }
+    if (plan_ == nullptr || registered_ == nullptr) {
+      return NotInForce("no layout is in force: call hf_set_layout first");
+    }
+    if (connected_ && slots_.HasGranted(registered_->generation, plan_->ImageBytes())) {
+      return Ok();
+    }
+    if (!changed_.WaitUntil(lock, deadline) && SystemClock().Now() >= deadline) {
+      return Error(Errc::kTimeout, "no slot is ready: " + WhyNoSlot());
+    }
+  }
+}
+
+Status Session::WaitSealed(std::int64_t step, MonotonicTime deadline) {
+  MutexLock lock(mutex_);
+  while (ledger_.OpenUpTo(step)) {
+    if (fenced_.has_value()) {
+      return *fenced_;
+    }
+    if (!changed_.WaitUntil(lock, deadline) && SystemClock().Now() >= deadline) {
+      return Error(Errc::kTimeout,
+                   connected_ ? "holdfastd has not sealed step " + std::to_string(step) + " yet"
+                              : "holdfastd is away; the snapshot is sealed when it comes back");
+    }
+  }
+  const auto entry = ledger_.Find(step);
+  if (!entry.has_value()) {
+    return Error(Errc::kNotFound, "no snapshot of step " + std::to_string(step) + " was begun");
+  }
+  if (entry->state == StepState::kGivenUp) {
+    return Error(
+        Errc::kAbandoned,
+        "the snapshot of step " + std::to_string(step) + " was given up: " + entry->reason);
+  }
+  return Ok();
+}
+
+Result<proto::DrainReply> Session::Drain(MonotonicTime deadline) {
+  std::int64_t last = -1;
+  {
+    MutexLock lock(mutex_);
+    last = last_step_;
+  }
+  // The daemon drains what it has on record: first the snapshot under way must be on it.
+  const Status sealed = WaitSealed(last, deadline);
+  if (sealed.has_error() && sealed.error().code != Errc::kAbandoned &&
+      sealed.error().code != Errc::kNotFound) {
+    return sealed.error();
+  }
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(deadline - SystemClock().Now());
+  proto::ClientMessage message;
+  message.mutable_drain()->set_timeout_ms(
+      static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 0)));
+  HF_TRY(const Reply reply,
+         connection_.Call(message,
+                          std::max(deadline, SystemClock().Now()) + options_.request_timeout));
+  if (!reply.message.has_drain()) {
+    return Error(Errc::kCorruption, "holdfastd answered a drain with something else");
+  }
+  return reply.message.drain();
+}
+
+Result<std::uint64_t> Session::Finish() {
+  proto::ClientMessage message;
+  message.mutable_finish();
+  HF_TRY(const Reply reply,
+         connection_.Call(message, SystemClock().Now() + kTierPatience * options_.request_timeout));
+  if (!reply.message.has_finish()) {
+    return Error(Errc::kCorruption, "holdfastd answered a finish with something else");
+  }
+  return reply.message.finish().freed_bytes();
+}
+
+Result<Reply> Session::RestoreCall(const proto::ClientMessage& message, MonotonicTime deadline) {
+  HF_TRYV(EnsureRegistered());
+  return connection_.Call(message, deadline);
+}
+
+void Session::Tell(const proto::ClientMessage& message) {
+  Connection::Request request;
+  request.make = [message] { return message; };
+  request.on_reply = [](const Result<Reply>&) {};
+  // A full table or a fenced session: the daemon learns it from the end of the connection.
+  [[maybe_unused]] const auto ticket = connection_.Submit(std::move(request));
+}
+
+SessionStats Session::Stats() {
+  MutexLock lock(mutex_);
+  SessionStats stats = stats_;
+  stats.connected = connected_;
+  stats.fenced = fenced_.has_value();
+  return stats;
+}
+
+void Session::Close() {
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(closed_, true)) {
+      return;
+    }
+  }
+  engine_->Stop();
+  {
+    MutexLock lock(mutex_);
+    const MonotonicTime deadline = SystemClock().Now() + options_.close_wait;
+    while (connected_ && !fenced_.has_value() && ledger_.OpenUpTo(last_step_) &&
+           changed_.WaitUntil(lock, deadline)) {
+    }
+  }
+  connection_.Stop();
+  SlotTable::Mappings dropped;
+  MutexLock lock(mutex_);
+  slots_.DropAll(&dropped);
+}
+
+void Session::OnConnected() {
+  MutexLock lock(mutex_);
+  connected_ = true;
+  stats_.reconnects += was_connected_ ? 1 : 0;
+  was_connected_ = true;
+  changed_.NotifyAll();
+}
+
+void Session::OnLost() {
+  MutexLock lock(mutex_);
+  connected_ = false;
+  changed_.NotifyAll();
+}
+
+void Session::OnFenced(const Error& error) {
+  // Copies under way end by themselves; nothing may be granted or sealed any more.
+  SlotTable::Mappings dropped;
+  MutexLock lock(mutex_);
+  fenced_ = error;
+  connected_ = false;
+  slots_.DropAll(&dropped);
+  changed_.NotifyAll();
+}
+
+}  // namespace holdfast::client

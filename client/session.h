@@ -1,0 +1,220 @@
+// One rank of one incarnation: its registration, its slots, and the life of its snapshots.
+//
+// This is the client's half of the protocol in proto/client.proto.  Slots are granted ahead, so
+// that a snapshot never waits for the daemon: it takes the granted slot, tells the daemon, and
+// copies. Whatever the daemon does meanwhile (dies, hangs, comes back, refuses), a caller waits
+// only in the functions that take a deadline, and for the copy itself at the fence.
+//
+// Threads:   SetLayout, Snapshot and Fence belong to the training loop and exclude each other; all
+//            else by any thread.  Engine threads and the connection's thread come in through the
+//            handler functions.  One mutex guards all state; nothing slow happens under it.
+// Ownership: owns engine and connection.  Sources are borrowed until Fence.
+// Errors:    kFenced is final and comes from every function.  kUnavailable and kTimeout may be
+//            repeated.
+// Lifecycle: construct -> Connect -> Join -> SetLayout -> Snapshot/Fence ... -> Close -> destroy.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "client/connection.h"
+#include "client/copy_engine.h"
+#include "client/copy_plan.h"
+#include "client/fork_guard.h"
+#include "client/slot_table.h"
+#include "client/step_ledger.h"
+#include "common/mutex.h"
+#include "common/result.h"
+#include "layout/image.h"
+#include "proto/client.pb.h"
+
+namespace holdfast::client {
+
+struct SessionOptions {
+  ConnectionOptions connection;
+  std::uint32_t slots_wanted = 0;  // 0: the daemon's default
+  ByteCount small_tensor_bytes = 16 * kKiB;
+  std::chrono::milliseconds begin_wait{0};
+  std::chrono::milliseconds request_timeout{10'000};
+  double sample_fraction = kDefaultSampleFraction;
+  // How long Close waits for snapshots that are copied but not sealed yet.
+  std::chrono::milliseconds close_wait{2'000};
+};
+
+struct Incarnation {
+  std::string job_uid;  // 16 bytes
+  std::uint64_t number = 0;
+  std::uint64_t token = 0;
+};
+
+struct SnapshotInput {
+  std::int64_t step = 0;
+  std::span<const void* const> pointers;  // one for each spec
+  std::span<const TensorStrides> strides;
+  std::vector<proto::StateItem> state;
+};
+
+struct SnapshotStart {
+  bool started = false;
+  std::string reason;  // why it was skipped
+};
+
+struct FenceResult {
+  CopyOutcome::Kind kind = CopyOutcome::Kind::kCopied;  // also where nothing was under way
+  std::string reason;
+};
+
+struct SessionStats {
+  std::uint64_t begun = 0, sealed = 0, skipped = 0, torn = 0, failed = 0;
+  std::uint64_t copied_bytes = 0;
+  std::chrono::nanoseconds copy{0}, fence_wait{0}, snapshot{0};  // sums
+  std::chrono::nanoseconds last_copy{0}, last_fence_wait{0}, last_snapshot{0};
+  std::uint64_t reconnects = 0;
+  std::int64_t last_begun_step = -1, last_sealed_step = -1;
+  std::int64_t last_complete_step = -1, last_durable_step = -1;
+  bool connected = false;
+  bool fenced = false;
+};
+
+class Session final : private ConnectionHandler {
+ public:
+  Session(SessionOptions options, std::unique_ptr<CopyEngine> engine);
+  ~Session() override;
+
+  // Whether this process is a fork of the one that made the session: then nothing else may be
+  // called, not even the destructor (its threads exist in the parent only).
+  [[nodiscard]] bool Forked() const { return guard_.Forked(); }
+
+  [[nodiscard]] Status Connect(MonotonicTime deadline);
+
+  [[nodiscard]] Result<Incarnation> OpenIncarnation(const proto::OpenIncarnationRequest& request);
+
+  // Says who this client is; told to the daemon by the next registration.  Once.
+  [[nodiscard]] Status Join(const std::string& job_name,
+                            const Incarnation& incarnation,
+                            std::uint32_t rank,
+                            std::uint32_t world_size);
+
+  // Registers a layout.  After an error no layout is in force: snapshots are refused until one is,
+  // since pointers of new tensors must never be read by the lengths of old ones.
+  [[nodiscard]] Status SetLayout(std::vector<layout::TensorSpec> specs);
+
+  [[nodiscard]] Status WaitReady(MonotonicTime deadline);
+
+  // Begins a snapshot or says why it is skipped.  Only bad input and kFenced are errors.
+  [[nodiscard]] Result<SnapshotStart> Snapshot(SnapshotInput input);
+
+  // Waits until the sources of the snapshot under way may be written.
+  [[nodiscard]] FenceResult Fence();
+
+  // kAbandoned where "step" was given up, kNotFound where it was never begun.
+  [[nodiscard]] Status WaitSealed(std::int64_t step, MonotonicTime deadline);
+
+  [[nodiscard]] Result<proto::DrainReply> Drain(MonotonicTime deadline);
+  [[nodiscard]] Result<std::uint64_t> Finish();
+
+  // A request of a restore; registers an empty layout first if none was registered, because the
+  // daemon must know who asks.
+  [[nodiscard]] Result<Reply> RestoreCall(const proto::ClientMessage& message,
+                                          MonotonicTime deadline);
+
+  // Tells the daemon without waiting for its answer.
+  void Tell(const proto::ClientMessage& message);
+
+  [[nodiscard]] SessionStats Stats();
+
+  // Waits for the copy under way and, for a moment, for its seal; then ends all threads.
+  void Close();
+
+ private:
+  struct Registered {
+    proto::Layout layout;
+    std::string hash;
+    std::uint32_t generation = 0;  // guarded by mutex_
+  };
+
+  // A snapshot from Begin to its seal.
+  struct Shot {
+    std::shared_ptr<CopyJob> job;
+    SlotRef slot;
+    std::shared_ptr<Registered> registered;
+    std::vector<proto::StateItem> state;
+    bool accounted = false;  // guarded by mutex_: its outcome is in statistics and ledger
+    bool seal_sent = false;  // guarded by mutex_: at least once, on whatever connection
+  };
+
+  // ConnectionHandler
+  std::optional<proto::ClientMessage> MakeResume() override;
+  Status OnResumed(Result<Reply> reply) override;
+  void OnConnected() override;
+  Status OnEvent(Reply event) override;
+  void OnLost() override;
+  void OnFenced(const Error& error) override;
+
+  // session_layout.cc
+  proto::ClientMessage RegisterMessage(const std::shared_ptr<Registered>& registered, bool resume);
+  Status Register(const std::shared_ptr<Registered>& wanted);
+  Status EnsureRegistered();
+  void AdoptRegistration(const std::shared_ptr<Registered>& registered,
+                         const proto::RegisterReply& reply) HF_REQUIRES(mutex_);
+  Status OnGrant(Reply event);
+  Status MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd);
+  void OnOutcome(const proto::OutcomeEvent& outcome);
+
+  // session_snapshot.cc
+  Status CheckSnapshot(const SnapshotInput& input) HF_REQUIRES(mutex_);
+  Result<std::shared_ptr<Shot>> TakeSlot(const SnapshotInput& input, std::string* why_not);
+  void Skip(std::int64_t step, const std::string& reason);
+  std::string WhyNoSlot() HF_REQUIRES(mutex_);
+  void TellMissed(std::int64_t step, const std::string& reason);
+  void TellBegin(const std::shared_ptr<Shot>& shot);
+  void Account(const std::shared_ptr<Shot>& shot) HF_REQUIRES(mutex_);
+  void OnCopyDone(const std::shared_ptr<Shot>& shot);
+  void TellSeal(const std::shared_ptr<Shot>& shot);
+  void TellTorn(const std::shared_ptr<Shot>& shot);
+  void TellCopiesDone(const std::shared_ptr<Shot>& shot);
+  void OnSealAnswered(const Shot& shot, const Result<Reply>& reply);
+  void LendSlot(const Shot& shot);
+  void GiveUp(std::int64_t step, std::string reason);
+  void Submit(const std::shared_ptr<Shot>& shot, Connection::Request request);
+
+  const SessionOptions options_;
+  ForkGuard guard_;
+  const std::unique_ptr<CopyEngine> engine_;
+  Connection connection_;
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool closed_ HF_GUARDED_BY(mutex_) = false;
+  std::optional<Error> fenced_ HF_GUARDED_BY(mutex_);
+  bool connected_ HF_GUARDED_BY(mutex_) = false;
+  bool was_connected_ HF_GUARDED_BY(mutex_) = false;
+  // Identity, of Join.
+  bool joined_ HF_GUARDED_BY(mutex_) = false;
+  std::string job_name_ HF_GUARDED_BY(mutex_);
+  Incarnation incarnation_ HF_GUARDED_BY(mutex_);
+  std::uint32_t rank_ HF_GUARDED_BY(mutex_) = 0;
+  std::uint32_t world_size_ HF_GUARDED_BY(mutex_) = 0;
+  std::uint64_t session_token_ HF_GUARDED_BY(mutex_) = 0;
+  // What the daemon has on record, and what the caller's pointers mean: they differ while a
+  // registration is under way or has failed.
+  std::shared_ptr<Registered> registered_ HF_GUARDED_BY(mutex_);
+  std::shared_ptr<const CopyPlan> plan_ HF_GUARDED_BY(mutex_);
+  std::string plan_hash_ HF_GUARDED_BY(mutex_);
+  bool slot_seen_ HF_GUARDED_BY(mutex_) = false;  // since the layout was registered
+
+  SlotTable slots_ HF_GUARDED_BY(mutex_);
+  StepLedger ledger_ HF_GUARDED_BY(mutex_);
+  SessionStats stats_ HF_GUARDED_BY(mutex_);
+  std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;       // begun or missed
+  std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);     // until the fence has seen its outcome
+  std::deque<std::uint64_t> missed_ HF_GUARDED_BY(mutex_);  // tickets, bounded
+};
+
+}  // namespace holdfast::client

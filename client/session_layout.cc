@@ -1,0 +1,256 @@
+// The registration of a Session: layouts, the slots that follow from them, and the resume.
+#include <algorithm>
+#include <utility>
+
+#include "client/session.h"
+#include "layout/layout_hash.h"
+
+namespace holdfast::client {
+
+proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>& registered,
+                                              bool resume) {
+  proto::ClientMessage message;
+  // Megabytes for a large model: copied before the lock, under which a snapshot may wait.
+  *message.mutable_register_()->mutable_layout() = registered->layout;
+  MutexLock lock(mutex_);
+  auto* body = message.mutable_register_();
+  body->set_job_name(job_name_);
+  body->set_job_uid(incarnation_.job_uid);
+  body->set_epoch_number(incarnation_.number);
+  body->set_epoch_token(incarnation_.token);
+  body->set_rank(rank_);
+  body->set_world_size(world_size_);
+  body->set_layout_hash(registered->hash);
+  body->set_slots_wanted(options_.slots_wanted);
+  body->set_session_token(session_token_);
+  body->set_last_begun_step(last_step_);
+  if (resume) {
+    for (proto::HeldSlot& slot : slots_.Held()) {
+      *body->add_held() = std::move(slot);
+    }
+  }
+  return message;
+}
+
+Status Session::SetLayout(std::vector<layout::TensorSpec> specs) {
+  auto wanted = std::make_shared<Registered>();
+  HF_TRY(wanted->layout, layout::PlanImage(specs));
+  wanted->hash = layout::LayoutHash(wanted->layout);
+  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes));
+  bool on_record = false;
+  {
+    MutexLock lock(mutex_);
+    plan_.reset();
+    if (fenced_.has_value()) {
+      return *fenced_;
+    }
+    if (!joined_) {
+      return Error(Errc::kInvalidArgument, "hf_join comes before hf_set_layout");
+    }
+    on_record = registered_ != nullptr && registered_->hash == wanted->hash;
+  }
+  if (!on_record) {
+    HF_TRYV(Register(wanted));
+  }
+  MutexLock lock(mutex_);
+  plan_ = std::move(plan);
+  plan_hash_ = wanted->hash;
+  return Ok();
+}
+
+Status Session::EnsureRegistered() {
+  {
+    MutexLock lock(mutex_);
+    if (fenced_.has_value()) {
+      return *fenced_;
+    }
+    if (!joined_) {
+      return Error(Errc::kInvalidArgument, "hf_join comes before a restore");
+    }
+    if (registered_ != nullptr) {
+      return Ok();
+    }
+  }
+  auto empty = std::make_shared<Registered>();
+  HF_TRY(empty->layout, layout::PlanImage({}));
+  empty->hash = layout::LayoutHash(empty->layout);
+  return Register(empty);
+}
+
+Status Session::Register(const std::shared_ptr<Registered>& wanted) {
+  struct Answer {
+    bool known = false;  // guarded by the session's mutex
+    Status status = Ok();
+  };
+
+  auto answer = std::make_shared<Answer>();
+  Connection::Request request;
+  request.make = [this, wanted]() -> std::optional<proto::ClientMessage> {
+    return RegisterMessage(wanted, false);
+  };
+  // On the connection's thread, BEFORE the grants that follow the answer are looked at.
+  request.on_reply = [this, wanted, answer](Result<Reply> reply) {
+    MutexLock lock(mutex_);
+    if (reply.has_error()) {
+      answer->status = reply.error();
+    } else if (!reply.value().message.has_register_()) {
+      answer->status = Error(Errc::kCorruption, "holdfastd answered a registration otherwise");
+    } else {
+      AdoptRegistration(wanted, reply.value().message.register_());
+    }
+    answer->known = true;
+    changed_.NotifyAll();
+  };
+  HF_TRY(const std::uint64_t ticket, connection_.Submit(std::move(request)));
+  const MonotonicTime deadline = SystemClock().Now() + options_.request_timeout;
+  MutexLock lock(mutex_);
+  while (!answer->known) {
+    if (!changed_.WaitUntil(lock, deadline) && !answer->known && SystemClock().Now() >= deadline) {
+      lock.Unlock();
+      connection_.Cancel(ticket);
+      // The daemon may have taken the layout or not: a resume says which one counts.
+      connection_.Reset();
+      lock.Lock();
+      return Error(Errc::kTimeout, "holdfastd did not answer the registration in time");
+    }
+  }
+  return answer->status;
+}
+
+void Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
+                                const proto::RegisterReply& reply) {
+  registered->generation = reply.layout_generation();
+  if (registered_ != registered) {
+    slot_seen_ = false;
+  }
+  registered_ = registered;
+  session_token_ = reply.session_token();
+  stats_.last_complete_step = std::max(stats_.last_complete_step, reply.newest_complete_step());
+}
+
+std::optional<proto::ClientMessage> Session::MakeResume() {
+  std::shared_ptr<Registered> registered;
+  {
+    MutexLock lock(mutex_);
+    registered = registered_;
+  }
+  if (registered == nullptr) {
+    return std::nullopt;
+  }
+  return RegisterMessage(registered, true);
+}
+
+Status Session::OnResumed(Result<Reply> reply) {
+  SlotTable::Mappings dropped;  // unmapped after the lock
+  MutexLock lock(mutex_);
+  if (reply.has_error()) {
+    if (reply.error().code == Errc::kNotFound) {
+      // A daemon that knows nothing of this session (its records are gone): a new one, without any
+      // of the old one's slots.
+      session_token_ = 0;
+      slots_.DropAll(&dropped);
+    }
+    return reply.error();
+  }
+  if (!reply.value().message.has_register_()) {
+    return Error(Errc::kCorruption, "holdfastd answered a resume with something else");
+  }
+  const auto& body = reply.value().message.register_();
+  const std::uint32_t old_generation = registered_->generation;
+  AdoptRegistration(registered_, body);
+  slots_.KeepOnly(body.kept(), old_generation, body.layout_generation(), &dropped);
+  return Ok();
+}
+
+Status Session::OnEvent(Reply event) {
+  switch (event.message.body_case()) {
+    case proto::ServerMessage::kGrant:
+      return OnGrant(std::move(event));
+    case proto::ServerMessage::kOutcome:
+      OnOutcome(event.message.outcome());
+      return Ok();
+    case proto::ServerMessage::kRevoke: {
+      SlotTable::Mappings dropped;
+      MutexLock lock(mutex_);
+      slots_.Drop(SlotRef{event.message.revoke().slot(), event.message.revoke().generation()},
+                  &dropped);
+      return Ok();
+    }
+    default:
+      return Ok();  // of a newer daemon
+  }
+}
+
+Status Session::OnGrant(Reply event) {
+  const proto::GrantEvent& grant = event.message.grant();
+  const SlotRef ref{grant.slot(), grant.generation()};
+  {
+    MutexLock lock(mutex_);
+    slot_seen_ = true;
+  }
+  if (grant.has_fd()) {
+    return MapGranted(grant, ref, std::move(event.fd));
+  }
+  std::shared_ptr<SlotMapping> mapping;
+  {
+    MutexLock lock(mutex_);
+    HF_TRY(mapping, slots_.GrantAgain(ref, grant.layout_generation()));
+    // A slot that is ready already may fit the new layout: somebody may be waiting for just that.
+    changed_.NotifyAll();
+  }
+  if (mapping == nullptr) {
+    return Ok();
+  }
+  HF_TRYV(mapping->SetWritable(true));
+  MutexLock lock(mutex_);
+  slots_.MarkReady(ref);
+  changed_.NotifyAll();
+  return Ok();
+}
+
+Status Session::MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd) {
+  HF_TRY(auto mapping, SlotMapping::Map(std::move(fd), grant.capacity_bytes()));
+  SlotTable::Mappings dropped;
+  {
+    MutexLock lock(mutex_);
+    HF_TRYV(slots_.AddGranted(ref, grant.layout_generation(), mapping, &dropped));
+  }
+  // Page tables are made behind training; the slot counts as granted once they are there.  An
+  // engine that takes no more slots is being closed: then it stays unfilled.
+  [[maybe_unused]] const Status queued =
+      engine_->Prepare(std::move(mapping), [this, ref](const Status& populated) {
+        if (populated.has_error() && populated.error().code == Errc::kCancelled) {
+          return;
+        }
+        // Any other failure costs speed only: the first copy takes the faults instead.
+        MutexLock lock(mutex_);
+        slots_.MarkReady(ref);
+        changed_.NotifyAll();
+      });
+  return Ok();
+}
+
+void Session::OnOutcome(const proto::OutcomeEvent& outcome) {
+  MutexLock lock(mutex_);
+  if (outcome.id().job_uid() != incarnation_.job_uid ||
+      outcome.id().incarnation() != incarnation_.number) {
+    return;  // of an older history, which a restore may have adopted
+  }
+  const std::int64_t step = outcome.id().step();
+  switch (outcome.kind()) {
+    case proto::OutcomeEvent::KIND_COMPLETE:
+      stats_.last_complete_step = std::max(stats_.last_complete_step, step);
+      break;
+    case proto::OutcomeEvent::KIND_DURABLE:
+      stats_.last_durable_step = std::max(stats_.last_durable_step, step);
+      break;
+    case proto::OutcomeEvent::KIND_ABANDONED:
+      ledger_.Set(step, StepState::kGivenUp, outcome.reason());
+      changed_.NotifyAll();
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,344 @@
+// The life of a snapshot in a Session: slot, copy, fence, seal.
+#include <utility>
+
+#include "client/session.h"
+#include "common/failpoint.h"
+
+namespace holdfast::client {
+namespace {
+
+// Only the newest ones matter: a later step that was begun or missed tells of all before it.
+constexpr std::size_t kMissedUnanswered = 8;
+
+// The client was closed or fenced: whoever waits learns that, not the fate of one snapshot.
+bool SaysNothing(const Error& error) {
+  return error.code == Errc::kCancelled || error.code == Errc::kFenced;
+}
+
+void Name(const SlotRef& ref, auto* message) {
+  message->set_slot(ref.slot);
+  message->set_generation(ref.generation);
+}
+
+}  // namespace
+
+Status Session::CheckSnapshot(const SnapshotInput& input) {
+  if (fenced_.has_value()) {
+    return *fenced_;
+  }
+  if (plan_ == nullptr) {
+    return Error(Errc::kInvalidArgument, "no layout is in force: call hf_set_layout first");
+  }
+  if (input.step <= last_step_) {
+    return Error(Errc::kInvalidArgument,
+                 "step " + std::to_string(input.step) + " is not above the last one, " +
+                     std::to_string(last_step_));
+  }
+  return Ok();
+}
+
+Result<SnapshotStart> Session::Snapshot(SnapshotInput input) {
+  const MonotonicTime began = SystemClock().Now();
+  std::shared_ptr<const CopyPlan> plan;
+  {
+    MutexLock lock(mutex_);
+    HF_TRYV(CheckSnapshot(input));
+    plan = plan_;
+  }
+  HF_TRY(auto sources, MakeSources(*plan, input.pointers, input.strides));
+  SnapshotStart start;
+  HF_TRY(const auto shot, TakeSlot(input, &start.reason));
+  if (shot == nullptr) {
+    Skip(input.step, start.reason);
+    return start;
+  }
+  shot->job->plan = std::move(plan);
+  shot->job->sources = std::move(sources);
+  shot->job->sample_fraction = options_.sample_fraction;
+  shot->state = std::move(input.state);
+  // Before the copy: its end may come at any moment after Start, and a seal follows its begin.
+  TellBegin(shot);
+  const Status started = engine_->Start(
+      shot->job, [this, shot](const std::shared_ptr<CopyJob>&) { OnCopyDone(shot); });
+  const auto duration = SystemClock().Now() - began;
+  if (started.has_error()) {
+    shot->job->outcome = CopyOutcome{CopyOutcome::Kind::kFailed, started.error().message, {}, {}};
+    OnCopyDone(shot);
+    start.reason = started.error().message;
+    return start;
+  }
+  MutexLock lock(mutex_);
+  stats_.snapshot += duration;
+  stats_.last_snapshot = duration;
+  start.started = true;
+  return start;
+}
+
+Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& input,
+                                                         std::string* why_not) {
+  const MonotonicTime deadline = SystemClock().Now() + options_.begin_wait;
+  MutexLock lock(mutex_);
+  last_step_ = input.step;
+  if (engine_->Busy()) {
+    *why_not = "the copy of the snapshot before is still under way: call the fence first";
+    return std::shared_ptr<Shot>();
+  }
+  while (true) {
+    if (fenced_.has_value()) {
+      return *fenced_;
+    }
+    const bool in_force = registered_ != nullptr && registered_->hash == plan_hash_;
+    const auto ref = connected_ && in_force
+                         ? slots_.Take(registered_->generation, plan_->ImageBytes(), input.step)
+                         : std::optional<SlotRef>();
+    if (ref.has_value()) {
+      auto shot = std::make_shared<Shot>();
+      shot->slot = *ref;
+      shot->registered = registered_;
+      shot->job = std::make_shared<CopyJob>();
+      shot->job->step = input.step;
+      shot->job->slot = slots_.MappingOf(*ref);
+      current_ = shot;
+      ledger_.Set(input.step, StepState::kCopying);
+      ++stats_.begun;
+      stats_.last_begun_step = input.step;
+      return shot;
+    }
+    if (SystemClock().Now() >= deadline) {
+      *why_not = WhyNoSlot();
+      return std::shared_ptr<Shot>();
+    }
+    changed_.WaitUntil(lock, deadline);
+  }
+}
+
+std::string Session::WhyNoSlot() {
+  if (!connected_) {
+    return "holdfastd is away";
+  }
+  if (!slot_seen_) {
+    return "the slots of this layout are being made ready";
+  }
+  return "no slot is free: protecting or flushing the snapshots before lags behind";
+}
+
+void Session::Skip(std::int64_t step, const std::string& reason) {
+  {
+    MutexLock lock(mutex_);
+    ++stats_.skipped;
+    ledger_.Set(step, StepState::kGivenUp, "skipped: " + reason);
+    changed_.NotifyAll();
+  }
+  TellMissed(step, reason);
+}
+
+FenceResult Session::Fence() {
+  const MonotonicTime began = SystemClock().Now();
+  std::shared_ptr<Shot> shot;
+  {
+    MutexLock lock(mutex_);
+    shot = current_;
+  }
+  if (shot == nullptr) {
+    return {};
+  }
+  engine_->WaitFence();
+  const auto waited = SystemClock().Now() - began;
+  MutexLock lock(mutex_);
+  Account(shot);
+  stats_.fence_wait += waited;
+  stats_.last_fence_wait = waited;
+  if (current_ == shot) {
+    current_.reset();
+  }
+  return FenceResult{shot->job->outcome.kind, shot->job->outcome.reason};
+}
+
+// By whichever is first, the fence or the engine's callback: after the fence the numbers are right.
+void Session::Account(const std::shared_ptr<Shot>& shot) {
+  if (std::exchange(shot->accounted, true)) {
+    return;
+  }
+  const CopyOutcome& outcome = shot->job->outcome;
+  stats_.copy += outcome.duration;
+  stats_.last_copy = outcome.duration;
+  switch (outcome.kind) {
+    case CopyOutcome::Kind::kCopied:
+      stats_.copied_bytes += shot->job->plan->ImageBytes();
+      ledger_.Set(shot->job->step, StepState::kSealing);
+      break;
+    case CopyOutcome::Kind::kTorn:
+      ++stats_.torn;
+      ledger_.Set(shot->job->step, StepState::kGivenUp, outcome.reason);
+      break;
+    case CopyOutcome::Kind::kFailed:
+      ++stats_.failed;
+      ledger_.Set(shot->job->step, StepState::kGivenUp, outcome.reason);
+      break;
+  }
+  changed_.NotifyAll();
+}
+
+void Session::OnCopyDone(const std::shared_ptr<Shot>& shot) {
+  bool refused = false;
+  {
+    MutexLock lock(mutex_);
+    Account(shot);
+    const auto entry = ledger_.Find(shot->job->step);
+    refused = entry.has_value() && entry->state == StepState::kGivenUp;
+  }
+  if (shot->job->outcome.kind != CopyOutcome::Kind::kCopied) {
+    TellTorn(shot);
+  } else if (refused) {
+    TellCopiesDone(shot);
+  } else {
+    HOLDFAST_FAILPOINT("client.before_seal");
+    TellSeal(shot);
+  }
+}
+
+void Session::TellBegin(const std::shared_ptr<Shot>& shot) {
+  Connection::Request request;
+  request.make = [this, shot]() -> std::optional<proto::ClientMessage> {
+    MutexLock lock(mutex_);
+    if (shot->seal_sent) {
+      return std::nullopt;  // the connection that took the seal took the begin before it
+    }
+    proto::ClientMessage message;
+    message.mutable_begin()->set_step(shot->job->step);
+    Name(shot->slot, message.mutable_begin());
+    return message;
+  };
+  request.on_reply = [this, shot](const Result<Reply>& reply) {
+    if (reply.has_error() && !SaysNothing(reply.error())) {
+      GiveUp(shot->job->step, reply.error().message);
+    }
+  };
+  Submit(shot, std::move(request));
+}
+
+void Session::TellSeal(const std::shared_ptr<Shot>& shot) {
+  Connection::Request request;
+  request.make = [this, shot]() -> std::optional<proto::ClientMessage> {
+    proto::ClientMessage message;
+    auto* seal = message.mutable_seal();
+    seal->set_step(shot->job->step);
+    Name(shot->slot, seal);
+    const auto& digests = shot->job->outcome.chunk_crc32c;
+    seal->mutable_chunk_crc32c()->Add(digests.begin(), digests.end());
+    seal->mutable_state()->Add(shot->state.begin(), shot->state.end());
+    MutexLock lock(mutex_);
+    // A daemon that restarted may count generations anew.
+    seal->set_layout_generation(shot->registered->generation);
+    shot->seal_sent = true;
+    return message;
+  };
+  request.on_reply = [this, shot](const Result<Reply>& reply) { OnSealAnswered(*shot, reply); };
+  request.failpoint_after_sent = "client.after_seal_sent";
+  Submit(shot, std::move(request));
+}
+
+void Session::OnSealAnswered(const Shot& shot, const Result<Reply>& reply) {
+  if (reply.has_error() && SaysNothing(reply.error())) {
+    return;  // the daemon may have sealed it or not
+  }
+  LendSlot(shot);
+  if (reply.has_error()) {
+    GiveUp(shot.job->step, reply.error().message);
+    return;
+  }
+  MutexLock lock(mutex_);
+  ledger_.Set(shot.job->step, StepState::kSealed);
+  ++stats_.sealed;
+  stats_.last_sealed_step = std::max(stats_.last_sealed_step, shot.job->step);
+  changed_.NotifyAll();
+}
+
+void Session::TellTorn(const std::shared_ptr<Shot>& shot) {
+  {
+    MutexLock lock(mutex_);
+    slots_.MarkDraining(shot->slot, shot->job->step);
+  }
+  Connection::Request request;
+  request.make = [shot]() -> std::optional<proto::ClientMessage> {
+    proto::ClientMessage message;
+    auto* torn = message.mutable_torn();
+    torn->set_step(shot->job->step);
+    Name(shot->slot, torn);
+    torn->set_reason(shot->job->outcome.reason);
+    // The engine reports the end of a job only when nothing of it can land any more.
+    torn->set_copies_done(true);
+    return message;
+  };
+  request.on_reply = [this, shot](const Result<Reply>&) { LendSlot(*shot); };
+  Submit(shot, std::move(request));
+}
+
+void Session::TellCopiesDone(const std::shared_ptr<Shot>& shot) {
+  {
+    MutexLock lock(mutex_);
+    slots_.MarkDraining(shot->slot, shot->job->step);
+  }
+  Connection::Request request;
+  request.make = [shot]() -> std::optional<proto::ClientMessage> {
+    proto::ClientMessage message;
+    Name(shot->slot, message.mutable_copies_done());
+    return message;
+  };
+  request.on_reply = [this, shot](const Result<Reply>&) { LendSlot(*shot); };
+  Submit(shot, std::move(request));
+}
+
+void Session::TellMissed(std::int64_t step, const std::string& reason) {
+  Connection::Request request;
+  request.make = [step, reason]() -> std::optional<proto::ClientMessage> {
+    proto::ClientMessage message;
+    message.mutable_missed()->set_step(step);
+    message.mutable_missed()->set_reason(reason);
+    return message;
+  };
+  request.on_reply = [](const Result<Reply>&) {};
+  const auto ticket = connection_.Submit(std::move(request));
+  if (ticket.has_error()) {
+    return;  // the resume's last_begun_step tells it as well
+  }
+  std::uint64_t oldest = 0;
+  {
+    MutexLock lock(mutex_);
+    missed_.push_back(ticket.value());
+    if (missed_.size() > kMissedUnanswered) {
+      oldest = missed_.front();
+      missed_.pop_front();
+    }
+  }
+  if (oldest != 0) {
+    connection_.Cancel(oldest);
+  }
+}
+
+void Session::LendSlot(const Shot& shot) {
+  std::shared_ptr<SlotMapping> mapping;
+  {
+    MutexLock lock(mutex_);
+    mapping = slots_.MarkLent(shot.slot, shot.job->step);
+  }
+  if (mapping != nullptr) {
+    // Where the kernel refuses, the digests still tell of a stray write (I2).
+    [[maybe_unused]] const Status protected_now = mapping->SetWritable(false);
+  }
+}
+
+void Session::GiveUp(std::int64_t step, std::string reason) {
+  MutexLock lock(mutex_);
+  ledger_.Set(step, StepState::kGivenUp, std::move(reason));
+  changed_.NotifyAll();
+}
+
+void Session::Submit(const std::shared_ptr<Shot>& shot, Connection::Request request) {
+  const auto ticket = connection_.Submit(std::move(request));
+  if (ticket.has_error() && !SaysNothing(ticket.error())) {
+    GiveUp(shot->job->step, ticket.error().message);
+  }
+}
+
+}  // namespace holdfast::client

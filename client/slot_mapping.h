@@ -1,0 +1,55 @@
+// A slot of the daemon's arena, mapped into this process to be filled.
+//
+// The slot is the daemon's memory and outlives this process.  The mapping is writable only while
+// the slot is this client's to fill: a sealed image that a stray pointer of the trainer could still
+// change would fail its digests when it is needed most (I2).  A forked child gets no mapping: a
+// data-loader worker that outlives its trainer must not hold the slot.
+//
+// Threads:   Bytes() by any thread; SetWritable and Populate by one thread at a time, and never
+//            while others copy.
+// Ownership: owns the mapping, which ends with the object; shared by the slot table and the copy
+//            under way, so that a revoked slot stays mapped until its last copy has ended.
+// Errors:    kInvalidArgument where the descriptor is no file of that size, else the errno's code.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "common/bytes.h"
+#include "common/result.h"
+#include "common/units.h"
+#include "transport/owned_fd.h"
+
+namespace holdfast::client {
+
+class SlotMapping {
+ public:
+  ~SlotMapping();
+  SlotMapping(const SlotMapping&) = delete;
+  SlotMapping& operator=(const SlotMapping&) = delete;
+
+  // Maps "bytes" of "fd", writable, not inherited by fork; the descriptor is closed.  The file must
+  // be that long: a shorter one would kill the trainer with SIGBUS in the middle of a copy.
+  [[nodiscard]] static Result<std::shared_ptr<SlotMapping>> Map(transport::OwnedFd fd,
+                                                                ByteCount bytes);
+
+  // Makes the page tables, so that the first copy does not stop at every page.  The pages
+  // themselves are there: the daemon made them.  Slow (0.1 s for some GiB): for a copy thread.
+  [[nodiscard]] Status Populate();
+
+  // Takes or gives back the right to write.
+  [[nodiscard]] Status SetWritable(bool writable);
+
+  [[nodiscard]] std::byte* Data() const { return data_; }
+
+  [[nodiscard]] ByteCount Size() const { return bytes_; }
+
+ private:
+  SlotMapping(std::byte* data, ByteCount bytes) : data_(data), bytes_(bytes) {}
+
+  std::byte* const data_;
+  const ByteCount bytes_;
+};
+
+}  // namespace holdfast::client

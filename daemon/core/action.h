@@ -1,0 +1,195 @@
+// What the core wants done.  The core decides; the runtime (daemon/) carries out.
+//
+// Each call into NodeCore may add to a Ready: one batch of catalog records and a list of actions.
+// The contract of the runtime:
+//   1. Readys are carried out in the order in which they were taken, never overlapping in step 2.
+//   2. The batch is synced BEFORE any of its actions starts.  If it cannot be written, the runtime
+//      repeats it until it can; nothing behind it starts meanwhile (begins are answered from grants
+//      that were synced before, so training does not wait).
+//   3. Actions of one Ready are started in their order; the slow ones (marked "answers with")
+//   finish
+//      in any order and are answered by the named call into the core, exactly once each, also after
+//      failure, cancellation and shutdown.
+//
+// Threads:   value types; made and consumed on the io thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "daemon/core/ids.h"
+#include "proto/catalog.pb.h"
+#include "proto/client.pb.h"
+#include "storage_tiers/catalog_batch.h"
+
+namespace holdfast::daemon {
+
+// Sends a message to a client; dropped silently if the session is gone.  With "fd_slot" the frame
+// carries a descriptor of that slot: writable for a grant, read-only for restore and open_shard;
+// with "fd_file", the read-only descriptor of that OpenShardFile ticket.
+struct Send {
+  SessionId session = 0;
+  proto::ServerMessage message;
+  std::optional<SlotRef> fd_slot;
+  bool fd_writable = false;
+  std::optional<std::uint64_t> fd_file;
+};
+
+// Ends a connection, AFTER what was sent to it before has left (or failed to).
+struct CloseSession {
+  SessionId session = 0;
+};
+
+// Creates the file (if "create"), pre-faults it, and writes the image header of the layout at its
+// start.  Nobody else writes or reads the slot meanwhile.  Answers with OnSlotPrepared.
+struct PrepareSlot {
+  SlotRef slot;
+  std::uint64_t capacity_bytes = 0;
+  bool create = false;
+  std::string layout_hash;  // known from the register request or the catalog
+};
+
+// Removes the file.  Nobody can write to it any more.  No answer.
+struct RemoveSlot {
+  SlotRef slot;
+};
+
+// Watches a file that a dead or fenced client may still write to: as soon as no other process has
+// it open or mapped, removes it.  Answers with OnQuarantineReleased (possibly never).
+struct QuarantineSlot {
+  SlotRef slot;
+};
+
+// Digests the first "length_bytes" of a slot that its client has declared final.  Answers with
+// OnDigested.
+struct DigestSlot {
+  SlotRef slot;
+  std::uint64_t length_bytes = 0;
+};
+
+// Reads a sealed slot again and compares with "expected".  Answers with OnVerified.
+struct VerifySlot {
+  SlotRef slot;
+  std::uint64_t length_bytes = 0;
+  std::vector<std::uint32_t> expected;
+  std::uint64_t ticket = 0;  // handed back
+};
+
+// Takes the incarnation number on every tier that can be written (creating job.json where missing)
+// and settles the job's uid.  Answers with OnIncarnationClaimed.
+struct ClaimIncarnation {
+  std::string job_name;
+  JobUid job_uid;              // empty: not known here; a tier's job.json decides, else a new one
+  std::uint64_t at_least = 1;  // no lower number
+  std::uint64_t token = 0;
+  std::uint32_t world_size = 0;
+  std::vector<proto::TierPolicy> tiers;
+  std::uint64_t ticket = 0;  // handed back
+};
+
+// Records the restore decision on the tiers.  Best effort: the catalog's copy, synced in this
+// Ready's batch, is what this node obeys.  No answer.
+struct WriteIncarnation {
+  std::string job_name;
+  proto::IncarnationFile file;
+  std::vector<proto::TierPolicy> tiers;
+};
+
+// Lists published snapshots of the job on one tier.  Answers with OnTierListed.
+struct ListTier {
+  std::string job_name;
+  JobUid job_uid;
+  std::string root;
+  std::uint32_t attempt = 0;  // handed back: an old listing does not answer a new attempt
+};
+
+// Opens one rank's image on a tier for its trainer to load, and reads its sidecar: checks that both
+// exist, belong to this id and rank, and have the recorded lengths.  The digests are checked by the
+// client while it loads (I5), so that a restore never needs a slot of a full arena.  The descriptor
+// is kept under "ticket" until CloseShardFile.  Answers with OnShardOpened.
+struct OpenShardFile {
+  std::string job_name;
+  JobUid job_uid;
+  std::string root;
+  SnapshotKey id;
+  Rank rank = 0;
+  std::uint32_t attempt = 0;  // handed back
+  std::uint64_t ticket = 0;   // handed back; names the descriptor
+};
+
+// No answer; a ticket that is not open (any more) is fine.
+struct CloseShardFile {
+  std::uint64_t ticket = 0;
+};
+
+// Writes a sealed shard to a tier under its final names and fsyncs it, checking every chunk (I5).
+// The slot is pinned until the answer.  Answers with OnFlushed.
+struct FlushShard {
+  std::string job_name;
+  JobUid job_uid;
+  proto::TierPolicy tier;
+  SnapshotKey id;
+  Rank rank = 0;
+  SlotRef slot;
+  proto::Sidecar sidecar;  // with layout_hash, without layout: the runtime adds it
+};
+
+// Asks a flush under way to give up; it still answers with OnFlushed (kCancelled, unless it was
+// done).
+struct CancelFlush {
+  JobUid job_uid;
+  std::string root;
+  SnapshotKey id;
+  Rank rank = 0;
+};
+
+// Creates manifest.json, ONLY IF no higher incarnation is recorded on that tier; all ranks' files
+// are there and fsynced (I6).  Then LATEST.  Answers with OnPublished.
+struct PublishManifest {
+  std::string job_name;
+  JobUid job_uid;
+  std::string root;
+  SnapshotKey id;
+  std::uint32_t world_size = 0;
+  std::optional<SnapshotKey> parent;
+  Epoch epoch;
+};
+
+// Removes a durable snapshot (retention or a user's rm), ONLY IF no higher incarnation is recorded.
+// Answers with OnDurableDeleted.
+struct DeleteDurable {
+  std::string job_name;
+  JobUid job_uid;
+  std::string root;
+  SnapshotKey id;
+  Epoch epoch;
+};
+
+using Action = std::variant<Send,
+                            CloseSession,
+                            PrepareSlot,
+                            RemoveSlot,
+                            QuarantineSlot,
+                            DigestSlot,
+                            VerifySlot,
+                            ClaimIncarnation,
+                            WriteIncarnation,
+                            ListTier,
+                            OpenShardFile,
+                            CloseShardFile,
+                            FlushShard,
+                            CancelFlush,
+                            PublishManifest,
+                            DeleteDurable>;
+
+struct Ready {
+  storage_tiers::CatalogBatch batch;
+  std::vector<Action> actions;
+
+  bool empty() const { return batch.empty() && actions.empty(); }
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,125 @@
+// Decides for one incarnation of a job: the restore, what is complete or abandoned, what is
+// flushed, published and deleted.  Lives on the node that serves rank 0.
+//
+// Everything it knows is in reports, in the tiers, and in the recorded decision, so one that comes
+// back after a crash goes on from the same facts (design section 4).
+//
+// Threads:   io thread only.
+// Ownership: borrows the context and the job; both outlive it.
+// Lifecycle: constructed for the job's present epoch; replaced when a newer incarnation opens.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/core/core_context.h"
+#include "daemon/core/flush_scheduler.h"
+#include "daemon/core/job.h"
+#include "daemon/core/messages.h"
+#include "daemon/core/recovery_planner.h"
+
+namespace holdfast::daemon {
+
+class Coordinator {
+ public:
+  // Reads the recorded decision: committed means running, anything else the next attempt.
+  Coordinator(CoreContext* context, Job* job);
+
+  // Drops a report of another epoch, or one that is not newer than the sender's last; then decides.
+  void OnReport(const Report& report);
+  // The session with a member is gone: its report counts no more.
+  void OnMemberLost(const std::string& node_uuid);
+
+  void OnTierListed(const std::string& root,
+                    std::uint32_t attempt,
+                    Result<std::vector<TierSnapshot>> listed);
+  void OnPublished(const std::string& root, const SnapshotKey& id, const Status& status);
+  void OnDurableDeleted(const std::string& root, const SnapshotKey& id, const Status& status);
+  void OnTick();
+
+  // The whole state, newly stamped.
+  Command MakeCommand();
+
+  Phase phase() const { return phase_; }
+
+  std::uint32_t attempt() const;
+
+  // Every attempt's findings, for status: what was passed over, and why.
+  const std::vector<std::string>& log() const { return log_; }
+
+  const std::map<std::string, std::string>& tier_errors() const { return tier_errors_; }
+
+ private:
+  struct TierListing {
+    bool answered = false;
+    std::vector<TierSnapshot> snapshots;
+  };
+
+  void Decide();
+  // restore
+  void StartAttempt(std::uint32_t number);
+  void ListTiers();
+  bool InventoryClosed() const;
+  void DecideCollect();
+  Inventory TakeInventory() const;
+  void AddTiers(Inventory* inventory) const;
+  void Choose(const RestoreWish& wish);
+  void StartWithoutRestore();
+  void DecideLoading();
+  bool TakeFailures();
+  void Commit();
+  void FailAttempt(const std::string& why);
+  void RecordDecision();
+  // run
+  void CountFromDurables();
+  void DecideOutcomes();
+  void DecideOne(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
+  void ScheduleFlushes();
+  void ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains);
+  bool TargetIsLost(const std::string& root, const SnapshotKey& id) const;
+  void Publish(const std::string& root, const SnapshotKey& id);
+  void DropHalfFlushed(const std::string& root, const SnapshotKey& published);
+  void Retain(const FlushScheduler& scheduler);
+  std::optional<SnapshotKey> NewestCompleteHere() const;
+
+  std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> HeldShards() const;
+  const RankReport* RankOf(Rank rank) const;
+  proto::RestoreDecision* MutableDecision();
+  const proto::RestoreDecision& decision() const;
+  std::optional<SnapshotKey> Base() const;
+
+  std::uint32_t world_size() const { return job_->record.world_size(); }
+
+  void Log(std::string line);
+
+  CoreContext* const context_;
+  Job* const job_;
+  const Epoch epoch_;
+  Phase phase_ = Phase::kCollect;
+  MonotonicTime attempt_started_;
+  std::map<std::string, Report> reports_;  // newest of each member
+  std::map<std::string, TierListing> listings_;
+  RestorePlan plan_;
+  std::optional<std::string> error_;
+  std::map<SnapshotKey, std::uint32_t> tries_;
+  std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
+  std::vector<std::string> log_;
+
+  std::vector<FlushScheduler> schedulers_;  // one for each tier
+
+  struct Publishing {
+    bool under_way = false;
+    MonotonicTime not_before;
+    std::chrono::milliseconds backoff{0};
+  };
+
+  std::map<std::pair<std::string, SnapshotKey>, Publishing> publishing_;
+  std::set<std::pair<std::string, SnapshotKey>> deleting_;
+  std::map<std::string, std::string> tier_errors_;
+  bool stopped_ = false;  // a tier knows a higher incarnation: publish and delete nothing any more
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,209 @@
+// The half of the coordinator that makes snapshots durable while training runs: flush targets,
+// publishing, retention (design section 4.8 and 4.9).
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/core/coordinator.h"
+#include "storage_tiers/retention.h"
+
+namespace holdfast::daemon {
+
+// The newest complete snapshot of this history of which every shard is still sealed in memory.
+std::optional<SnapshotKey> Coordinator::NewestCompleteHere() const {
+  const auto held = HeldShards();
+  for (auto it = held.rbegin(); it != held.rend(); ++it) {
+    const bool of_this_history = it->first.incarnation == epoch_.number || it->first == Base();
+    if (!of_this_history || !job_->IsComplete(it->first)) {
+      continue;
+    }
+    const bool whole = it->second.size() == world_size() &&
+                       std::all_of(it->second.begin(), it->second.end(), [](const auto& shard) {
+                         return shard.second == ShardEntry::State::kSealed;
+                       });
+    if (whole) {
+      return it->first;
+    }
+  }
+  return std::nullopt;
+}
+
+void Coordinator::ScheduleFlushes() {
+  if (stopped_) {
+    return;
+  }
+  bool drains = false;
+  for (const auto& [node, report] : reports_) {
+    for (const auto& [rank, state] : report.ranks) {
+      drains = drains || state.drains;
+    }
+  }
+  const auto newest = NewestCompleteHere();
+  for (FlushScheduler& scheduler : schedulers_) {
+    const auto target = scheduler.target();
+    if (target.has_value() && TargetIsLost(scheduler.policy().root(), *target)) {
+      scheduler.OnGivenUp(*target);
+    }
+    if (newest.has_value()) {
+      ConsiderTier(&scheduler, *newest, drains);
+    }
+    if (scheduler.target().has_value()) {
+      Publish(scheduler.policy().root(), *scheduler.target());
+    }
+  }
+}
+
+void Coordinator::ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains) {
+  const bool durable_here = job_->IsDurable(newest, scheduler->policy().root());
+  scheduler->Consider(newest, durable_here, drains, context_->now);
+}
+
+// A shard that is neither flushed nor sealed any more can never be flushed.
+bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) const {
+  const auto held = HeldShards();
+  const auto shards = held.find(id);
+  for (Rank rank = 0; rank < world_size(); ++rank) {
+    bool has = false;
+    for (const auto& [node, report] : reports_) {
+      const auto tier = report.flushed.find(root);
+      if (tier != report.flushed.end()) {
+        const auto flushed = tier->second.find(id);
+        has = has || (flushed != tier->second.end() && flushed->second.contains(rank));
+      }
+    }
+    if (!has && shards != held.end()) {
+      const auto shard = shards->second.find(rank);
+      has = shard != shards->second.end() && shard->second == ShardEntry::State::kSealed;
+    }
+    if (!has) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// I6: only when every rank's files are fsynced under their final names.
+void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
+  std::set<Rank> flushed;
+  for (const auto& [node, report] : reports_) {
+    const auto tier = report.flushed.find(root);
+    if (tier == report.flushed.end()) {
+      continue;
+    }
+    if (const auto it = tier->second.find(id); it != tier->second.end()) {
+      flushed.insert(it->second.begin(), it->second.end());
+    }
+  }
+  if (flushed.size() < world_size()) {
+    return;
+  }
+  Publishing& publishing = publishing_[{root, id}];
+  if (publishing.under_way || context_->now < publishing.not_before) {
+    return;
+  }
+  publishing.under_way = true;
+  PublishManifest action;
+  action.job_name = job_->record.name();
+  action.job_uid = job_->uid();
+  action.root = root;
+  action.id = id;
+  action.world_size = world_size();
+  action.parent = id == Base() ? std::nullopt : Base();
+  action.epoch = epoch_;
+  context_->Do(std::move(action));
+}
+
+void Coordinator::OnPublished(const std::string& root,
+                              const SnapshotKey& id,
+                              const Status& status) {
+  const bool asked = publishing_.contains({root, id});
+  if (!asked && !status.has_value()) {
+    return;  // asked by the coordinator of an older incarnation, which it fenced: not about this
+             // one
+  }
+  if (!status.has_value()) {
+    Publishing& publishing = publishing_[{root, id}];
+    publishing.under_way = false;
+    tier_errors_[root] = status.error().message;
+    // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
+    stopped_ = stopped_ || status.error().code == Errc::kFenced;
+    publishing.backoff = std::clamp(publishing.backoff * 2,
+                                    context_->options.flush_retry_min,
+                                    context_->options.flush_retry_max);
+    publishing.not_before = context_->now + publishing.backoff;
+    return;
+  }
+  publishing_.erase({root, id});
+  tier_errors_.erase(root);
+  job_->Durable(root, id)->set_published(true);
+  job_->SaveDurable(context_, root, id);
+  // While a restore is not committed nothing that it could choose is deleted (I4).
+  const bool may_delete = phase_ == Phase::kRun;
+  if (may_delete) {
+    DropHalfFlushed(root, id);
+  }
+  for (FlushScheduler& scheduler : schedulers_) {
+    if (scheduler.policy().root() == root) {
+      scheduler.OnDurable(id);
+      if (may_delete) {
+        Retain(scheduler);
+      }
+    }
+  }
+  Decide();
+}
+
+// Files of older snapshots whose flush was given up half-way: nothing names them, they only cost
+// space.
+void Coordinator::DropHalfFlushed(const std::string& root, const SnapshotKey& published) {
+  for (const auto& [id, durable] : job_->durables[root]) {
+    const bool half = !durable.published() && id < published;
+    if (half && deleting_.emplace(root, id).second) {
+      context_->Do(DeleteDurable{job_->record.name(), job_->uid(), root, id, epoch_});
+    }
+  }
+}
+
+void Coordinator::Retain(const FlushScheduler& scheduler) {
+  const std::string& root = scheduler.policy().root();
+  std::vector<proto::SnapshotId> durable;
+  for (const auto& [id, record] : job_->durables[root]) {
+    if (record.published()) {
+      durable.push_back(job_->Id(id));
+    }
+  }
+  std::vector<proto::SnapshotId> pinned;
+  if (decision().has_choice()) {
+    pinned.push_back(decision().choice());
+  }
+  if (decision().has_fallback()) {
+    pinned.push_back(decision().fallback());
+  }
+  storage_tiers::RetentionPolicy policy;
+  policy.keep_last = scheduler.policy().keep_last();
+  policy.keep_every_steps = scheduler.policy().keep_every_steps();
+  for (const proto::SnapshotId& id : storage_tiers::SelectForDeletion(durable, pinned, policy)) {
+    if (deleting_.emplace(root, KeyOf(id)).second) {
+      context_->Do(DeleteDurable{job_->record.name(), job_->uid(), root, KeyOf(id), epoch_});
+    }
+  }
+}
+
+void Coordinator::OnDurableDeleted(const std::string& root,
+                                   const SnapshotKey& id,
+                                   const Status& status) {
+  const bool asked = deleting_.erase({root, id}) > 0;
+  const bool gone = status.has_value() || status.error().code == Errc::kNotFound;
+  if (gone) {
+    job_->EraseDurable(context_, root, id);
+    return;
+  }
+  if (!asked) {
+    return;  // a user's word, or of an older incarnation
+  }
+  // Retention comes back after the next publish; what could not be deleted only costs space.
+  stopped_ = stopped_ || status.error().code == Errc::kFenced;
+  tier_errors_[root] = status.error().message;
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,84 @@
+// What a node remembers of one job: identity, shards, outcomes, incarnations, durable snapshots.
+//
+// Member and Coordinator of the job share it on the node that has both.  Every change that must
+// outlive the daemon is recorded in the same call (the batch of the Ready under construction).
+//
+// Threads:   io thread only.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/core/core_context.h"
+#include "daemon/core/ids.h"
+#include "daemon/core/messages.h"
+#include "proto/catalog.pb.h"
+
+namespace holdfast::daemon {
+
+// A sealed shard in memory.
+struct Shard {
+  SlotRef slot;
+  proto::Sidecar sidecar;  // without layout
+  bool poisoned = false;
+  std::string poison_reason;
+  bool restored = false;
+};
+
+// The slot, for the two parties that hold their own pins on it; see Member.
+using ShardsByRank = std::map<Rank, Shard>;
+
+struct Job {
+  proto::JobRecord record;  // name, uid, owner, epoch, world size, tiers
+  std::map<SnapshotKey, ShardsByRank> shards;
+  std::map<SnapshotKey, proto::OutcomeRecord> outcomes;
+  std::map<std::uint64_t, proto::IncarnationRecord> incarnations;
+  std::map<std::string, std::map<SnapshotKey, proto::DurableRecord>> durables;  // by root
+
+  const JobUid& uid() const { return record.job_uid(); }
+
+  Epoch epoch() const { return {record.epoch_number(), record.epoch_token()}; }
+
+  proto::SnapshotId Id(const SnapshotKey& key) const { return ToProto(uid(), key); }
+
+  bool IsComplete(const SnapshotKey& key) const;
+  bool IsAbandoned(const SnapshotKey& key) const;
+  // A boundary of a later incarnation puts it aside (design section 4, restore).
+  bool IsDiscarded(const SnapshotKey& key) const;
+  bool IsDurable(const SnapshotKey& key, const std::string& root) const;
+  std::vector<std::string> DurableOn(const SnapshotKey& key) const;
+  // What the present incarnation restored, or keeps until that is as safe.
+  bool IsBaseOrFallback(const SnapshotKey& key) const;
+  // No shard of it that is held here was found bad.
+  bool IsSound(const SnapshotKey& key) const;
+  // Of those not discarded whose shards are still held here, and sound.
+  std::optional<SnapshotKey> NewestComplete() const;
+
+  const Shard* FindShard(const SnapshotKey& key, Rank rank) const;
+  Shard* FindShard(const SnapshotKey& key, Rank rank);
+
+  // The record of the present incarnation, made if missing.
+  proto::IncarnationRecord* Present();
+
+  void Save(CoreContext* context) const;
+  void SaveIncarnation(CoreContext* context, std::uint64_t number) const;
+  void PutShard(CoreContext* context, const SnapshotKey& key, Rank rank, Shard shard);
+  void SaveShard(CoreContext* context, const SnapshotKey& key, Rank rank) const;
+  void EraseShard(CoreContext* context, const SnapshotKey& key, Rank rank);
+  void SetOutcome(CoreContext* context,
+                  const SnapshotKey& key,
+                  proto::Outcome outcome,
+                  std::string reason);
+  proto::DurableRecord* Durable(const std::string& root, const SnapshotKey& key);
+  void SaveDurable(CoreContext* context, const std::string& root, const SnapshotKey& key) const;
+  void EraseDurable(CoreContext* context, const std::string& root, const SnapshotKey& key);
+
+  // Outcomes of ids that nothing holds any more, but for the newest few: they would grow for ever.
+  void PruneOutcomes(CoreContext* context);
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,247 @@
+// A node's part in one job: the sessions of its ranks, their slots, shards, flushes and restores.
+//
+// Takes what clients and the job's coordinator say, keeps the invariants of memory (I2, I4, I7,
+// I9), and reports its whole state.  Decides nothing about other nodes.
+//
+// Threads:   io thread only.
+// Ownership: borrows the context and the job; both outlive it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "daemon/core/core_context.h"
+#include "daemon/core/job.h"
+#include "daemon/core/messages.h"
+
+namespace holdfast::daemon {
+
+// One rank of the present incarnation that trains on this node.
+struct RankSession {
+  SessionId session = 0;  // 0: the connection is gone, the process may live
+  std::uint64_t token = 0;
+  std::int32_t pid = 0;
+  bool dead = false;
+  bool finished = false;  // its client is done with the job
+
+  std::string layout_hash;
+  std::uint64_t image_bytes = 0;
+  std::uint32_t layout_generation = 0;
+  std::uint32_t slots_wanted = 0;
+  std::uint32_t slots_admitted = 0;
+  std::set<SlotRef> has_fd;  // slots whose descriptor this connection was given
+  std::uint32_t flushes_gave_way = 0;
+  MonotonicTime no_create_before;
+
+  Step last_begun = kNoStep;
+  Step last_sealed = kNoStep;
+  std::uint64_t sealed = 0;
+  std::uint64_t missed = 0;
+  std::string last_missed_reason;
+
+  struct PendingSeal {
+    RequestId request = 0;  // 0: the connection that asked is gone
+    proto::SealRequest seal;
+  };
+
+  // Seals that wait for their digest; a rank can have more than one.
+  std::map<SlotRef, PendingSeal> digesting;
+
+  std::optional<RequestId> restore_request;
+  RestoreWish wish;
+  std::uint32_t asked_after = 0;
+  std::uint32_t prepared = 0;
+  std::uint32_t answered = 0;  // the attempt whose choice this rank was told
+  std::uint32_t loaded = 0;
+  std::optional<RequestId> loaded_request;
+  std::uint32_t loaded_request_attempt = 0;
+  std::optional<SlotRef> restore_pin;
+  std::optional<std::uint64_t> restore_file;  // ticket of OpenShardFile
+  std::optional<proto::Sidecar> restore_sidecar;
+
+  struct Drain {
+    RequestId request = 0;
+    MonotonicTime deadline;
+  };
+
+  std::optional<Drain> drain;
+};
+
+class Member {
+ public:
+  Member(CoreContext* context, Job* job);
+
+  // ---- sessions ----
+  // The caller has checked job, uid and epoch.
+  void OnRegister(SessionId session,
+                  const ClientIdentity& identity,
+                  RequestId request,
+                  const proto::RegisterRequest& body,
+                  const LayoutFacts& layout);
+  // The rank whose connection this is, or nothing.
+  std::optional<Rank> RankOfSession(SessionId session) const;
+  void OnDisconnected(SessionId session);
+  // Returns whether the token was one of this job's.
+  bool OnProcessDead(std::uint64_t token);
+  // A newer incarnation: every older session is fenced, what it may still write to is quarantined.
+  void StartEpoch();
+  // After a restart of the daemon: nothing volatile is left, the coordinator speaks anew.
+  void StartEpochAfterRestart();
+  // The client of that token did not come back in time: its limbo slots are quarantined.
+  void OnLimboOver(std::uint64_t token);
+
+  // ---- snapshots ----
+  void OnBegin(Rank rank, RequestId request, const proto::BeginRequest& body);
+  void OnMissed(Rank rank, RequestId request, const proto::MissedRequest& body);
+  void OnTorn(Rank rank, RequestId request, const proto::TornRequest& body);
+  void OnCopiesDone(Rank rank, RequestId request, const proto::CopiesDoneRequest& body);
+  void OnSeal(Rank rank, RequestId request, const proto::SealRequest& body);
+  void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
+  void OnSlotReady(SlotRef slot, const Status& status);
+
+  // ---- restore ----
+  void OnRestore(Rank rank, RequestId request, const proto::RestoreRequest& body);
+  void OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& body);
+  void OnShardOpened(std::uint32_t attempt,
+                     Rank rank,
+                     std::uint64_t ticket,
+                     Result<proto::Sidecar> sidecar);
+
+  // ---- tiers ----
+  void OnFlushed(const std::string& root, const SnapshotKey& id, Rank rank, const Status& status);
+  void OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body);
+
+  // ---- coordinator ----
+  Report MakeReport();
+  // kFenced where the command's epoch is not the job's; an old one changes nothing.  Returns
+  // whether anything changed that a report would show.
+  Result<bool> OnCommand(const Command& command);
+
+  // ---- memory ----
+  void Poison(const SnapshotKey& id, Rank rank, const std::string& reason);
+  // Frees what retirement allows, then hands out slots.
+  void Settle();
+  // Frees every sealed shard and free slot; returns the bytes given back.
+  std::uint64_t FreeAll();
+  // The rank's client is done: its idle slot is not touched any more.  True when every living rank
+  // of this node is done, so that the job's memory is nobody's.
+  bool OnFinished(Rank rank);
+  // Frees what is held of one snapshot; false (and nothing done) while any of it is in use.
+  bool RemoveShards(const SnapshotKey& id);
+  void OnTick();
+
+  bool live() const;
+  // Bytes of slots of this job, quarantined ones left out.
+  std::uint64_t ArenaBytes() const;
+  // Bytes promised to its ranks and not allocated yet.
+  std::uint64_t ReservedBytes() const;
+
+  const std::map<Rank, RankSession>& ranks() const { return ranks_; }
+
+  const Command& command() const { return command_; }
+
+  const std::map<std::string, std::string>& tier_errors() const { return tier_errors_; }
+
+  std::uint64_t flushed_bytes(const std::string& root) const;
+
+  // What only the node knows; set once, before the first call.
+  struct NodeHooks {
+    // Bytes promised to ranks of other jobs and not allocated yet.
+    std::function<std::uint64_t(const Member*)> reserved_by_others;
+    // Frees memory of jobs that nobody trains and that loses nothing (their newest snapshot is
+    // durable, or they are finished); true if anything was freed.
+    std::function<bool(const Member*)> reclaim_orphans;
+  };
+
+  void SetNodeHooks(NodeHooks hooks) { hooks_ = std::move(hooks); }
+
+ private:
+  // sessions
+  bool RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token);
+  Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
+  void TakeBackSlots(Rank rank,
+                     RankSession* state,
+                     const proto::RegisterRequest& body,
+                     proto::RegisterReply* reply);
+  bool Vouch(Slot* slot, RankSession* state, const proto::HeldSlot& held);
+  void LoseOwner(Slot* slot);
+  // slots
+  std::uint64_t CapacityOf(const RankSession& state) const;
+  std::vector<Slot*> SlotsOf(Rank rank);
+  Slot* OwnSlot(Rank rank, std::uint32_t number, std::uint64_t generation);
+  void EnsureGrant(Rank rank);
+  bool ReuseFreeSlot(Rank rank, RankSession* state);
+  bool CreateSlot(Rank rank, RankSession* state);
+  void FlushGivesWay(Rank rank, RankSession* state);
+  void Grant(Slot* slot, RankSession* state);
+  void DropFile(SlotRef ref);
+  void DropFreeSlotsOfAbsentRanks();
+  void GiveUp(Slot* slot, bool copies_done);
+  void FreeShard(const SnapshotKey& id, Rank rank);
+  void Retire();
+  bool MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const;
+  std::optional<SnapshotKey> NewestCompleteOfEpoch() const;
+  // seal
+  proto::Sidecar MakeSidecar(Rank rank,
+                             const Slot& slot,
+                             const proto::SealRequest& seal,
+                             const std::vector<std::uint32_t>& digests) const;
+  void RecordSeal(Rank rank,
+                  RequestId request,
+                  Slot* slot,
+                  const proto::SealRequest& seal,
+                  const std::vector<std::uint32_t>& digests);
+  // restore
+  void PrepareSources();
+  void PrepareRank(Rank rank, RankSession* state, const Source& source);
+  void TellChoice(Rank rank, RankSession* state);
+  void AnswerRestores();
+  void AnswerLoaded(RankSession* state, bool committed);
+  void ReleaseRestore(RankSession* state);
+  void FailRestore(Rank rank, const Source& source, bool is_bad, std::string reason);
+  // flush and drains
+  void StartFlushes();
+  void StartFlush(const FlushTarget& target, Rank rank, const Shard& shard);
+  bool MustFlush(const SnapshotKey& id) const;
+  void AnswerDrains();
+  std::optional<proto::DrainReply> DrainAnswer(const RankSession& state) const;
+  // outcomes
+  void ApplyAbandoned();
+  void Announce();
+  void AnnounceOne(const SnapshotKey& id,
+                   proto::OutcomeEvent::Kind kind,
+                   const std::string& reason);
+
+  void ReplyTo(const RankSession& state, RequestId request, proto::ServerMessage message);
+  void Miss(RankSession* state, Rank rank, Step step, const std::string& reason);
+
+  CoreContext* const context_;
+  Job* const job_;
+  std::map<Rank, RankSession> ranks_;
+  Command command_;
+  std::vector<RestoreFailure> failures_;
+  std::map<std::pair<Step, Rank>, std::string> missed_reasons_;
+
+  struct Flush {
+    bool under_way = false;
+    SlotRef slot;
+    bool must_finish = false;
+    bool cancelled = false;
+    MonotonicTime not_before;
+    std::chrono::milliseconds backoff{0};
+  };
+
+  using FlushKey = std::tuple<std::string, SnapshotKey, Rank>;
+  std::map<FlushKey, Flush> flushes_;
+  std::map<std::string, std::string> tier_errors_;
+  std::map<std::string, std::uint64_t> flushed_bytes_;
+  std::set<std::pair<SnapshotKey, int>> announced_;
+  NodeHooks hooks_;
+};
+
+}  // namespace holdfast::daemon

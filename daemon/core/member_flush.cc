@@ -1,0 +1,186 @@
+// Flushes of this node's shards, and drains (design section 4.8).
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/core/member.h"
+
+namespace holdfast::daemon {
+
+bool Member::MustFlush(const SnapshotKey& id) const {
+  return std::any_of(command_.flush.begin(), command_.flush.end(), [&](const FlushTarget& target) {
+    return target.id == id && target.must_finish;
+  });
+}
+
+std::uint64_t Member::flushed_bytes(const std::string& root) const {
+  const auto it = flushed_bytes_.find(root);
+  return it == flushed_bytes_.end() ? 0 : it->second;
+}
+
+void Member::StartFlushes() {
+  std::erase_if(flushes_, [&](const auto& entry) {
+    const auto& [root, id, rank] = entry.first;
+    const bool wanted = std::any_of(
+        command_.flush.begin(),
+        command_.flush.end(),
+        [&root = root, &id = id](const FlushTarget& t) { return t.root == root && t.id == id; });
+    return !wanted && !entry.second.under_way;
+  });
+  for (const FlushTarget& target : command_.flush) {
+    const auto shards = job_->shards.find(target.id);
+    if (shards == job_->shards.end()) {
+      continue;
+    }
+    for (const auto& [rank, shard] : shards->second) {
+      if (!shard.poisoned) {
+        StartFlush(target, rank, shard);
+      }
+    }
+  }
+}
+
+void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard) {
+  const auto& durable = *job_->Durable(target.root, target.id);
+  const auto& done = durable.flushed_ranks();
+  Flush& flush = flushes_[{target.root, target.id, rank}];
+  flush.must_finish = target.must_finish;
+  Slot* slot = context_->slots.Find(shard.slot);
+  const bool flushed = std::find(done.begin(), done.end(), rank) != done.end();
+  if (flush.under_way || flushed || slot == nullptr || context_->now < flush.not_before) {
+    return;
+  }
+  FlushShard action;
+  action.job_name = job_->record.name();
+  action.job_uid = job_->uid();
+  for (const proto::TierPolicy& tier : job_->record.tiers()) {
+    if (tier.root() == target.root) {
+      action.tier = tier;
+    }
+  }
+  action.id = target.id;
+  action.rank = rank;
+  action.slot = shard.slot;
+  action.sidecar = shard.sidecar;
+  ++slot->pins;
+  flush.slot = shard.slot;
+  flush.under_way = true;
+  flush.cancelled = false;
+  context_->Do(std::move(action));
+}
+
+void Member::OnFlushed(const std::string& root,
+                       const SnapshotKey& id,
+                       Rank rank,
+                       const Status& status) {
+  const auto it = flushes_.find({root, id, rank});
+  if (it == flushes_.end() || !it->second.under_way) {
+    return;
+  }
+  Flush& flush = it->second;
+  flush.under_way = false;
+  if (Slot* slot = context_->slots.Find(flush.slot); slot != nullptr && slot->pins > 0) {
+    --slot->pins;
+  }
+  if (status.has_value()) {
+    job_->Durable(root, id)->add_flushed_ranks(rank);
+    job_->SaveDurable(context_, root, id);
+    tier_errors_.erase(root);
+    if (const Shard* shard = job_->FindShard(id, rank);
+        shard != nullptr && shard->sidecar.images_size() > 0) {
+      flushed_bytes_[root] += shard->sidecar.images(0).length_bytes();
+    }
+    if (const auto state = ranks_.find(rank); state != ranks_.end()) {
+      state->second.flushes_gave_way = 0;
+    }
+    return;
+  }
+  const Error& error = status.error();
+  if (error.code == Errc::kCorruption) {
+    Poison(id, rank, error.message);
+  }
+  if (error.code != Errc::kCancelled) {
+    tier_errors_[root] = error.message;
+  }
+  flush.backoff = std::clamp(
+      flush.backoff * 2, context_->options.flush_retry_min, context_->options.flush_retry_max);
+  flush.not_before = context_->now + flush.backoff;
+}
+
+void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body) {
+  RankSession& state = ranks_.at(rank);
+  constexpr std::uint64_t kLongestMs = 7ULL * 24 * 3600 * 1000;
+  const std::chrono::milliseconds timeout(std::min(body.timeout_ms(), kLongestMs));
+  state.drain = RankSession::Drain{request, context_->now + timeout};
+  // A drain does not wait for the end of a backoff: the user waits for it.
+  for (auto& [key, flush] : flushes_) {
+    flush.not_before = context_->now;
+  }
+}
+
+// Nothing while the rank has to wait on.
+std::optional<proto::DrainReply> Member::DrainAnswer(const RankSession& state) const {
+  proto::DrainReply reply;
+  SnapshotKey newest{job_->record.epoch_number(), state.last_sealed};
+  const proto::RestoreDecision& decision =
+      job_->incarnations.at(job_->record.epoch_number()).decision();
+  if (state.last_sealed == kNoStep || job_->IsAbandoned(newest)) {
+    const auto complete = NewestCompleteOfEpoch();
+    if (complete.has_value()) {
+      newest = *complete;
+    } else if (decision.has_choice()) {
+      newest = KeyOf(decision.choice());
+    } else {
+      reply.mutable_id()->set_step(kNoStep);
+      reply.set_reason("no snapshot was sealed");
+      return reply;
+    }
+  }
+  *reply.mutable_id() = job_->Id(newest);
+  if (!job_->IsComplete(newest)) {
+    reply.set_reason("not complete: other ranks have not sealed it");
+  } else if (job_->record.tiers().empty()) {
+    reply.set_reason("complete in memory; the job has no persistent tier");
+    return reply;
+  } else {
+    std::string missing;
+    for (const proto::TierPolicy& tier : job_->record.tiers()) {
+      if (!job_->IsDurable(newest, tier.root())) {
+        const auto error = tier_errors_.find(tier.root());
+        missing += "not durable on " + tier.root() +
+                   (error == tier_errors_.end() ? "" : ": " + error->second);
+      }
+    }
+    reply.set_durable(missing.empty());
+    reply.set_reason(missing);
+    if (missing.empty()) {
+      return reply;
+    }
+  }
+  if (context_->now < state.drain->deadline) {
+    return std::nullopt;
+  }
+  reply.set_reason("timed out: " + reply.reason());
+  return reply;
+}
+
+void Member::AnswerDrains() {
+  for (auto& [rank, state] : ranks_) {
+    if (!state.drain.has_value()) {
+      continue;
+    }
+    if (auto answer = DrainAnswer(state); answer.has_value()) {
+      proto::ServerMessage message;
+      *message.mutable_drain() = std::move(*answer);
+      ReplyTo(state, state.drain->request, std::move(message));
+      state.drain.reset();
+    }
+  }
+}
+
+void Member::OnTick() {
+  StartFlushes();
+  AnswerDrains();
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,315 @@
+// Sessions of ranks: register, resume, loss, death, fencing.
+
+#include <algorithm>
+#include <utility>
+
+#include "common/units.h"
+#include "daemon/core/member.h"
+
+namespace holdfast::daemon {
+
+Member::Member(CoreContext* context, Job* job) : context_(context), job_(job) {}
+
+void Member::OnRegister(SessionId session,
+                        const ClientIdentity& identity,
+                        RequestId request,
+                        const proto::RegisterRequest& body,
+                        const LayoutFacts& layout) {
+  const Rank rank = body.rank();
+  if (RefuseTwin(session, request, rank, body.session_token())) {
+    return;
+  }
+  RankSession* state = &ranks_[rank];
+  const bool same_process = state->token != 0 && state->token == body.session_token();
+  if (!same_process) {
+    // After a restart of the daemon nothing is known of a session but its token and its slots.
+    ReleaseRestore(state);
+    *state = {};
+    state->token = body.session_token() != 0 ? body.session_token() : identity.session_random;
+  }
+  const RankSession before = *state;
+  const bool new_layout = state->layout_hash != layout.hash;
+  state->layout_hash = layout.hash;
+  state->image_bytes = layout.image_bytes;
+  Status admitted = Admit(rank, state, body.slots_wanted());
+  if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
+    admitted = Admit(rank, state, body.slots_wanted());
+  }
+  if (!admitted.has_value()) {
+    context_->ReplyError(session, request, admitted.error());
+    *state = before;
+    if (before.layout_hash.empty()) {
+      ranks_.erase(rank);
+    }
+    return;
+  }
+  if (state->session != session) {
+    state->has_fd.clear();
+  }
+  state->session = session;
+  state->pid = identity.pid;
+  state->dead = false;
+  state->finished = false;
+  state->layout_generation += new_layout ? 1 : 0;
+  state->last_begun = std::max(state->last_begun, body.last_begun_step());
+
+  proto::ServerMessage message;
+  proto::RegisterReply* reply = message.mutable_register_();
+  TakeBackSlots(rank, state, body, reply);
+  reply->set_session_token(state->token);
+  reply->set_layout_generation(state->layout_generation);
+  reply->set_slots_admitted(state->slots_admitted);
+  reply->set_image_bytes(state->image_bytes);
+  const auto newest = NewestCompleteOfEpoch();
+  reply->set_newest_complete_step(newest.has_value() ? newest->step : kNoStep);
+  job_->record.set_finished(false);
+  job_->record.set_last_active_unix_ms(context_->WallMs());
+  job_->Save(context_);
+  ReplyTo(*state, request, std::move(message));
+}
+
+// Two live trainers must never be the same rank: the second is told who is first.
+bool Member::RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token) {
+  const auto it = ranks_.find(rank);
+  if (it == ranks_.end() || it->second.dead || it->second.token == token ||
+      it->second.session == session) {
+    return false;
+  }
+  context_->ReplyError(session,
+                       request,
+                       Error(Errc::kAlreadyExists,
+                             "rank " + std::to_string(rank) + " of job " + job_->record.name() +
+                                 " is process " + std::to_string(it->second.pid) +
+                                 " already; end that one, or start a new incarnation from rank 0"));
+  return true;
+}
+
+// Two slots are the least: one keeps the last complete snapshot while the other fills.  What this
+// rank holds already counts, also a base that is still pinned: that slot comes back later.
+Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
+  const std::uint64_t capacity = CapacityOf(*state);
+  const std::uint64_t reserved = hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0;
+  std::uint64_t mine = 0;
+  std::uint64_t promised_here = 0;
+  context_->slots.ForEach([&](Slot* slot) {
+    mine += slot->job == job_->uid() && slot->rank == rank ? slot->capacity_bytes : 0;
+  });
+  for (const auto& [other, other_state] : ranks_) {
+    if (other == rank) {
+      continue;
+    }
+    std::uint64_t owned = 0;
+    for (const Slot* slot : SlotsOf(other)) {
+      owned += slot->capacity_bytes;
+    }
+    const std::uint64_t promised = other_state.slots_admitted * CapacityOf(other_state);
+    promised_here += promised > owned ? promised - owned : 0;
+  }
+  const std::uint64_t taken = reserved + promised_here;
+  const std::uint64_t free = context_->slots.free_bytes();
+  const std::uint64_t unpromised = free > taken ? free - taken : 0;
+  const std::uint64_t possible = (unpromised + mine) / capacity;
+  if (possible < 2) {
+    return Error(
+        Errc::kNoSpace,
+        "rank " + std::to_string(rank) + " of job " + job_->record.name() + " needs 2 slots of " +
+            FormatBytes(capacity) + " = " + FormatBytes(2 * capacity) + ", but the arena has " +
+            FormatBytes(unpromised + mine) + " for it (budget " +
+            FormatBytes(context_->slots.budget_bytes()) + ", used " +
+            FormatBytes(context_->slots.used_bytes()) + ", promised to other ranks " +
+            FormatBytes(taken) + "); raise the budget, or free memory with `holdfast drop JOB`");
+  }
+  state->slots_wanted = std::max(2U, wanted == 0 ? context_->options.default_slots : wanted);
+  state->slots_admitted =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(state->slots_wanted, possible));
+  return Ok();
+}
+
+// What the client holds stays its own; a slot of its token that it does not name is proven idle by
+// the word of the live client.
+void Member::TakeBackSlots(Rank rank,
+                           RankSession* state,
+                           const proto::RegisterRequest& body,
+                           proto::RegisterReply* reply) {
+  std::set<SlotRef> kept;
+  for (const proto::HeldSlot& held : body.held()) {
+    Slot* slot = OwnSlot(rank, held.slot(), held.generation());
+    if (slot != nullptr && slot->session_token == state->token && Vouch(slot, state, held)) {
+      kept.insert(slot->ref);
+      state->has_fd.insert(slot->ref);
+      *reply->add_kept() = held;
+    }
+  }
+  for (Slot* slot : SlotsOf(rank)) {
+    if (kept.contains(slot->ref)) {
+      continue;
+    }
+    if (slot->session_token != state->token) {
+      LoseOwner(slot);
+    } else if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
+      context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
+    } else if (slot->phase == SlotPhase::kFilling || slot->phase == SlotPhase::kDraining) {
+      GiveUp(slot, /*copies_done=*/true);
+    }
+  }
+}
+
+// False where the slot is not the client's any more.
+bool Member::Vouch(Slot* slot, RankSession* state, const proto::HeldSlot& held) {
+  const bool limbo = slot->phase == SlotPhase::kLimbo;
+  storage_tiers::CatalogBatch* batch = context_->batch();
+  switch (held.use()) {
+    case proto::HeldSlot::IDLE:
+      // A changed layout needs another header: the client gives an idle slot back by registering.
+      if (slot->layout_hash != state->layout_hash) {
+        return false;
+      }
+      if (limbo) {
+        context_->slots.Apply(slot, SlotEvent::kVouchedIdle, batch);
+      }
+      return slot->phase == SlotPhase::kGranted;
+    case proto::HeldSlot::FILLING:
+      if (limbo) {
+        context_->slots.Apply(slot, SlotEvent::kVouchedFilling, batch);
+        slot->step = held.step();
+      } else if (slot->phase == SlotPhase::kGranted) {
+        context_->slots.Apply(slot, SlotEvent::kBegin, batch);
+        slot->step = held.step();
+      }
+      state->last_begun = std::max(state->last_begun, held.step());
+      // Sealed already, and the answer was lost: the client's seal is answered again.
+      return slot->phase == SlotPhase::kFilling || slot->phase == SlotPhase::kSealed ||
+             slot->phase == SlotPhase::kDraining || slot->phase == SlotPhase::kSealing;
+    case proto::HeldSlot::DRAINING:
+      if (limbo) {
+        context_->slots.Apply(slot, SlotEvent::kVouchedDraining, batch);
+      } else if (slot->phase == SlotPhase::kGranted) {
+        context_->slots.Apply(slot, SlotEvent::kBegin, batch);
+      }
+      if (slot->phase == SlotPhase::kFilling) {
+        context_->slots.Apply(slot, SlotEvent::kGivenUp, batch);
+      }
+      slot->step = held.step();
+      return slot->phase == SlotPhase::kDraining;
+    default:
+      return false;
+  }
+}
+
+// I7: what a dead or fenced client may still write to is never reused.
+void Member::LoseOwner(Slot* slot) {
+  if (slot->phase == SlotPhase::kSealing) {
+    context_->slots.Apply(slot, SlotEvent::kGivenUp, context_->batch());
+    return;  // the digest that runs ends it
+  }
+  if (SlotTable::Allows(*slot, SlotEvent::kOwnerGone)) {
+    context_->slots.Apply(slot, SlotEvent::kOwnerGone, context_->batch());
+    context_->Do(QuarantineSlot{slot->ref});
+  }
+}
+
+std::optional<Rank> Member::RankOfSession(SessionId session) const {
+  for (const auto& [rank, state] : ranks_) {
+    if (state.session == session && session != 0) {
+      return rank;
+    }
+  }
+  return std::nullopt;
+}
+
+void Member::OnDisconnected(SessionId session) {
+  const auto rank = RankOfSession(session);
+  if (!rank.has_value()) {
+    return;
+  }
+  RankSession& state = ranks_.at(*rank);
+  state.session = 0;
+  state.has_fd.clear();
+  state.restore_request.reset();
+  state.loaded_request.reset();
+  state.drain.reset();
+  for (auto& [slot, pending] : state.digesting) {
+    pending.request = 0;
+  }
+  job_->record.set_last_active_unix_ms(context_->WallMs());
+  job_->Save(context_);
+}
+
+bool Member::OnProcessDead(std::uint64_t token) {
+  bool ours = false;
+  for (auto& [rank, state] : ranks_) {
+    if (state.token == token) {
+      ours = true;
+      state.dead = true;
+      OnDisconnected(state.session);
+      ReleaseRestore(&state);
+    }
+  }
+  context_->slots.ForEach([&](Slot* slot) {
+    if (slot->job == job_->uid() && slot->session_token == token &&
+        slot->phase != SlotPhase::kSealing) {
+      ours = true;
+      LoseOwner(slot);
+    }
+  });
+  return ours;
+}
+
+void Member::StartEpoch() {
+  for (auto& [rank, state] : ranks_) {
+    ReleaseRestore(&state);
+    if (state.session == 0) {
+      continue;
+    }
+    Send send;
+    send.session = state.session;
+    send.message.mutable_fenced()->set_newer_epoch(job_->record.epoch_number());
+    context_->Do(std::move(send));
+  }
+  ranks_.clear();
+  context_->slots.ForEach([&](Slot* slot) {
+    if (slot->job == job_->uid()) {
+      LoseOwner(slot);
+    }
+  });
+  job_->Present();
+  command_ = {};
+  command_.stamp.epoch = job_->epoch();
+  failures_.clear();
+  missed_reasons_.clear();
+  for (auto& [key, flush] : flushes_) {
+    flush.must_finish = false;
+  }
+}
+
+void Member::StartEpochAfterRestart() {
+  if (job_->record.epoch_number() != 0) {
+    job_->Present();
+  }
+  command_ = {};
+  command_.stamp.epoch = job_->epoch();
+}
+
+void Member::OnLimboOver(std::uint64_t token) {
+  context_->slots.ForEach([&](Slot* slot) {
+    if (slot->job == job_->uid() && slot->session_token == token &&
+        slot->phase == SlotPhase::kLimbo) {
+      LoseOwner(slot);
+    }
+  });
+}
+
+bool Member::live() const {
+  return std::any_of(
+      ranks_.begin(), ranks_.end(), [](const auto& entry) { return !entry.second.dead; });
+}
+
+// Request numbers belong to a connection: what was asked on a lost one is not answered on the next.
+void Member::ReplyTo(const RankSession& state, RequestId request, proto::ServerMessage message) {
+  if (state.session == 0 || request == 0) {
+    return;
+  }
+  context_->Reply(state.session, request, std::move(message));
+}
+
+}  // namespace holdfast::daemon

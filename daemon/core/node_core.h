@@ -1,0 +1,165 @@
+// The decisions of one holdfastd, without I/O.
+//
+// Inputs are calls (a client's message, the end of a slow action, a death, a tick); outputs are
+// Readys (action.h).  Same calls in the same order give the same Readys: no clock, no random number
+// and no file is read in here.  Tests drive it with scripts, the simulator with thousands of nodes.
+//
+// Threads:   the io thread only; no locks inside.
+// Ownership: owns all state; views handed out live until the next call.
+// Errors:    bad input is answered to the client that sent it; a call never fails as such.
+// Lifecycle: construct -> Recover (once, before anything else) -> calls in any order.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/result.h"
+#include "daemon/core/action.h"
+#include "daemon/core/ids.h"
+
+namespace holdfast::daemon {
+
+class NodeState;
+
+struct CoreOptions {
+  std::uint64_t budget_bytes = 0;          // of the arena: images, free slots, quarantine
+  std::uint32_t default_slots = 3;         // for each rank; at least 2
+  std::uint32_t max_ranks_per_job = 64;    // on this node
+  std::uint32_t restore_tries = 3;         // attempts for one id in one incarnation
+  std::chrono::seconds orphan_ttl{86400};  // memory of a job without live session is kept so long
+  std::chrono::milliseconds restore_wait{
+      60000};  // for ranks that do not ask, tiers that do not answer
+  std::chrono::milliseconds resume_wait{
+      30000};  // for a client to vouch for its slot after a restart
+  std::chrono::milliseconds flush_retry_min{1000};
+  std::chrono::milliseconds flush_retry_max{60000};
+  std::uint32_t flush_gives_way = 3;  // times in a row that a flush yields its slot to training
+  std::uint64_t client_request_limit = 64;  // waiting requests of one session
+};
+
+// What a start finds: catalog records that count for this arena and boot, with files that exist.
+struct RecoveredState {
+  std::string node_uuid;
+  std::string arena_uuid;
+  std::string boot_id;
+  std::uint64_t boot_number = 0;
+  std::vector<proto::JobRecord> jobs;
+  std::vector<proto::SlotRecord> slots;    // whose file exists with the recorded size
+  std::vector<proto::ShardRecord> shards;  // whose slot is among them
+  std::vector<proto::IncarnationRecord> incarnations;
+  std::vector<proto::OutcomeRecord> outcomes;
+  std::vector<proto::DurableRecord> durables;
+  // Image bytes of each layout that the catalog has, by hash.
+  std::map<std::string, std::uint64_t> layout_image_bytes;
+  std::vector<SlotNumber> lost_slots;  // recorded, but without a usable file: forgotten
+};
+
+// One published snapshot on a tier, as a listing finds it.
+struct TierSnapshot {
+  SnapshotKey id;
+  std::uint32_t world_size = 0;
+  std::vector<std::uint64_t> image_bytes;  // by rank, from the manifest
+};
+
+struct ClaimedIncarnation {
+  JobUid job_uid;
+  std::uint64_t number = 0;
+  // Decisions of older incarnations found on the tiers (boundaries count for the choice).
+  std::vector<proto::IncarnationFile> found;
+};
+
+// The peer of a connection, from the kernel, and random bits that the core cannot draw itself.
+struct ClientIdentity {
+  std::uint32_t uid = 0;
+  std::int32_t pid = 0;
+  std::uint64_t session_random = 0;  // becomes the session token; not 0, never repeated
+  std::uint64_t epoch_random = 0;    // becomes the token of an incarnation that this client opens
+};
+
+// A layout that a register request brought, reduced to what the core decides by.  The session layer
+// has validated the layout and computed the hash; the runtime keeps the layout itself under it.
+struct LayoutFacts {
+  std::string hash;
+  std::uint64_t image_bytes = 0;
+};
+
+class NodeCore {
+ public:
+  NodeCore(CoreOptions options, RecoveredState recovered, MonotonicTime now, WallTime wall_now);
+  ~NodeCore();
+
+  // Takes what has been decided since the last call; false if nothing.
+  bool TakeReady(Ready* ready);
+
+  // ---- clients ----
+  void OnConnected(SessionId session, const ClientIdentity& identity);
+  // Every request but hello, ping and verify of chunks outside the arena.  For register, "layout"
+  // holds the facts of the request's layout; the proto's layout itself may have been taken out.
+  void OnRequest(SessionId session, const proto::ClientMessage& message, const LayoutFacts* layout);
+  // The connection is gone; the process may live and resume.
+  void OnDisconnected(SessionId session);
+  // The process that registered with "session_token" is dead (pidfd): nothing more comes from it,
+  // but copies that it queued may still land.
+  void OnProcessDead(std::uint64_t session_token);
+
+  // ---- ends of actions ----
+  void OnSlotPrepared(SlotRef slot, const Status& status);
+  void OnQuarantineReleased(SlotRef slot);
+  void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
+  // "bad_chunks" empty: all match.
+  void OnVerified(std::uint64_t ticket,
+                  SlotRef slot,
+                  Result<std::vector<std::uint64_t>> bad_chunks);
+  void OnIncarnationClaimed(std::uint64_t ticket, Result<ClaimedIncarnation> claimed);
+  void OnTierListed(const JobUid& job,
+                    const std::string& root,
+                    std::uint32_t attempt,
+                    Result<std::vector<TierSnapshot>> listed);
+  // The sidecar carries its layout.
+  void OnShardOpened(const JobUid& job,
+                     std::uint32_t attempt,
+                     Rank rank,
+                     std::uint64_t ticket,
+                     Result<proto::Sidecar> sidecar);
+  // kCorruption means that the slot's bytes did not match: the shard is poisoned.
+  void OnFlushed(
+      const JobUid& job, const std::string& root, SnapshotKey id, Rank rank, const Status& status);
+  void OnPublished(const JobUid& job,
+                   const std::string& root,
+                   SnapshotKey id,
+                   const Status& status);
+  void OnDurableDeleted(const JobUid& job,
+                        const std::string& root,
+                        SnapshotKey id,
+                        const Status& status);
+  // A reader outside the core (a pinned descriptor, the flush) found wrong bytes or a SIGBUS.
+  void OnSlotPoisoned(SlotRef slot, const std::string& reason);
+
+  // ---- time ----
+  // At least once a second.
+  void OnTick(MonotonicTime now, WallTime wall_now);
+
+  // ---- views for metrics (also what the status and list requests answer) ----
+  proto::StatusReply StatusNow() const;
+  proto::ListReply ListNow(const std::string& job_name) const;
+
+  // Slots that were handed out when the last daemon died, with the pid of their trainer: the
+  // runtime looks whether those processes live, and calls OnProcessDead for those that do not.
+  struct Limbo {
+    std::uint64_t session_token = 0;
+    std::int32_t pid = 0;
+  };
+
+  std::vector<Limbo> LimboSessions() const;
+
+ private:
+  std::unique_ptr<NodeState> state_;
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,131 @@
+// The inside of NodeCore: clients, jobs, and what waits for the end of an action.
+//
+// Threads: io thread only.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "daemon/core/coordinator.h"
+#include "daemon/core/core_context.h"
+#include "daemon/core/job.h"
+#include "daemon/core/member.h"
+#include "daemon/core/node_core.h"
+
+namespace holdfast::daemon {
+
+struct JobUnit {
+  Job job;
+  std::unique_ptr<Member> member;
+  std::unique_ptr<Coordinator> coordinator;  // where this node serves rank 0
+};
+
+struct ClientState {
+  ClientIdentity identity;
+  JobUid job;  // of the rank that it registered; empty: none
+  Rank rank = 0;
+  Epoch epoch;
+  std::optional<SlotRef> opened;  // pinned by open_shard
+};
+
+class NodeState {
+ public:
+  NodeState(CoreOptions options, RecoveredState recovered, MonotonicTime now, WallTime wall_now);
+
+  // Request handlers; "client" is the sender.
+  void Dispatch(SessionId session, const proto::ClientMessage& message, const LayoutFacts* layout);
+  void Disconnect(SessionId session);
+
+  // Lets member and coordinator of a job hear each other until nothing changes.
+  void Exchange(JobUnit* unit);
+  void ExchangeAll();
+  JobUnit* FindByUid(const JobUid& uid);
+  JobUnit* FindByName(const std::string& name);
+  JobUnit* FindBySlot(SlotRef slot);
+  JobUnit* AddJob(proto::JobRecord record);
+  void FinishClaim(std::uint64_t ticket, Result<ClaimedIncarnation> claimed);
+  void FinishVerify(std::uint64_t ticket, SlotRef slot, Result<std::vector<std::uint64_t>> bad);
+  void FinishDelete(const JobUid& uid,
+                    const std::string& root,
+                    const SnapshotKey& id,
+                    const Status& status);
+  void PoisonSlot(SlotRef slot, const std::string& reason);
+  void FreeOrphans();
+  void GiveUpLimbo();
+  std::uint64_t FreeJob(JobUnit* unit);
+
+  proto::StatusReply StatusView() const;
+  proto::ListReply ListView(const std::string& job_name) const;
+
+  CoreContext context;
+  std::map<SessionId, ClientState> clients;
+  std::map<JobUid, std::unique_ptr<JobUnit>> jobs;
+  MonotonicTime started;
+  bool limbo_over = false;
+
+ private:
+  using Message = proto::ClientMessage;
+
+  // recovery
+  void RecoverJobs(const RecoveredState& recovered);
+  void RecoverSlots(const RecoveredState& recovered);
+  void RecoverShards(const RecoveredState& recovered);
+  void DropSlotsOfNobody();
+
+  void Refuse(SessionId session, RequestId request, Errc code, std::string text);
+  // Null after an error was answered.
+  JobUnit* UnitOfRank(SessionId session, RequestId request, const ClientState& client);
+  JobUnit* OwnedUnit(SessionId session, RequestId request, const std::string& name);
+  bool MayUse(const ClientState& client, const Job& job) const;
+  void DispatchRank(SessionId session, const Message& message, const ClientState& client);
+  bool DispatchAdmin(SessionId session, const Message& message);
+  void Open(SessionId session, RequestId request, const proto::OpenIncarnationRequest& body);
+  void Register(SessionId session,
+                RequestId request,
+                const proto::RegisterRequest& body,
+                const LayoutFacts* layout);
+  Status CheckEpoch(const JobUnit& unit, const proto::RegisterRequest& body) const;
+  void Finish(SessionId session, RequestId request, const proto::FinishRequest& body);
+  void OpenShard(SessionId session, RequestId request, const proto::OpenShardRequest& body);
+  void VerifyShard(SessionId session, RequestId request, const proto::VerifyShardRequest& body);
+  void Drop(SessionId session, RequestId request, const proto::DropRequest& body);
+  void Remove(SessionId session, RequestId request, const proto::RemoveRequest& body);
+  void RemoveFromMemory(SessionId session, RequestId request, JobUnit* unit, const SnapshotKey& id);
+  Shard* FindShard(
+      SessionId session, RequestId request, const proto::SnapshotId& id, Rank rank, JobUnit** unit);
+  void Unpin(SlotRef slot);
+  bool ReclaimOrphans(const Member* but);
+  std::uint64_t ReservedByOthers(const Member* but) const;
+
+  struct PendingClaim {
+    SessionId session = 0;
+    RequestId request = 0;
+    proto::OpenIncarnationRequest body;
+    std::uint32_t owner_uid = 0;
+    std::uint64_t token = 0;
+  };
+
+  struct PendingVerify {
+    SessionId session = 0;
+    RequestId request = 0;
+    JobUid job;
+    SnapshotKey id;
+    Rank rank = 0;
+    std::uint64_t bytes = 0;
+  };
+
+  Status CheckClaim(const PendingClaim& pending, const JobUid& uid);
+  void StartIncarnation(const PendingClaim& pending, const ClaimedIncarnation& got);
+  void AdoptDecisions(Job* job, const std::vector<proto::IncarnationFile>& found);
+
+  std::map<std::uint64_t, PendingClaim> claims_;
+  std::map<std::uint64_t, PendingVerify> verifies_;
+  std::map<std::tuple<JobUid, std::string, SnapshotKey>, std::pair<SessionId, RequestId>> removes_;
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,194 @@
+// What status and list requests answer, and metrics are made of.
+
+#include <set>
+#include <utility>
+
+#include "daemon/core/node_state.h"
+
+namespace holdfast::daemon {
+namespace {
+
+void FillArena(const SlotTable& slots, proto::ArenaStatus* arena) {
+  arena->set_budget_bytes(slots.budget_bytes());
+  arena->set_used_bytes(slots.used_bytes());
+  std::uint64_t quarantined = 0;
+  std::uint64_t free = 0;
+  std::uint64_t sealed = 0;
+  std::uint64_t filling = 0;
+  slots.ForEach([&](const Slot& slot) {
+    quarantined += slot.phase == SlotPhase::kQuarantined ? slot.capacity_bytes : 0;
+    free += slot.phase == SlotPhase::kFree || slot.phase == SlotPhase::kGranted ? 1 : 0;
+    sealed += slot.phase == SlotPhase::kSealed ? 1 : 0;
+    filling += slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing ? 1 : 0;
+  });
+  arena->set_quarantined_bytes(quarantined);
+  arena->set_free_slots(free);
+  arena->set_sealed_slots(sealed);
+  arena->set_filling_slots(filling);
+}
+
+void FillRank(Rank rank, const RankSession& state, proto::RankStatus* out) {
+  out->set_rank(rank);
+  out->set_pid(state.pid);
+  out->set_connected(state.session != 0);
+  out->set_image_bytes(state.image_bytes);
+  out->set_last_begun_step(state.last_begun);
+  out->set_snapshots_sealed(state.sealed);
+  out->set_snapshots_missed(state.missed);
+  out->set_last_missed_reason(state.last_missed_reason);
+}
+
+void FillTier(const JobUnit& unit, const proto::TierPolicy& tier, proto::TierStatus* out) {
+  out->set_root(tier.root());
+  out->set_scope(tier.scope());
+  std::string error;
+  if (const auto it = unit.member->tier_errors().find(tier.root());
+      it != unit.member->tier_errors().end()) {
+    error = it->second;
+  }
+  if (unit.coordinator != nullptr) {
+    const auto it = unit.coordinator->tier_errors().find(tier.root());
+    error = error.empty() && it != unit.coordinator->tier_errors().end() ? it->second : error;
+  }
+  out->set_healthy(error.empty());
+  out->set_last_error(error);
+  out->set_newest_durable_step(kNoStep);
+  out->set_flushed_bytes(unit.member->flushed_bytes(tier.root()));
+  if (const auto ids = unit.job.durables.find(tier.root()); ids != unit.job.durables.end()) {
+    for (const auto& [id, durable] : ids->second) {
+      if (unit.job.IsDurable(id, tier.root())) {
+        out->set_newest_durable_step(id.step);
+        out->set_newest_durable_incarnation(id.incarnation);
+      }
+    }
+  }
+}
+
+void FillJob(const JobUnit& unit, proto::JobStatus* out) {
+  const proto::JobRecord& record = unit.job.record;
+  out->set_name(record.name());
+  out->set_job_uid(record.job_uid());
+  out->set_owner_uid(record.owner_uid());
+  out->set_incarnation(record.epoch_number());
+  out->set_world_size(record.world_size());
+  out->set_arena_bytes(unit.member->ArenaBytes());
+  out->set_live(unit.member->live());
+  if (const auto newest = unit.job.NewestComplete(); newest.has_value()) {
+    *out->mutable_newest_complete() = unit.job.Id(*newest);
+  }
+  for (const auto& [rank, state] : unit.member->ranks()) {
+    FillRank(rank, state, out->add_ranks());
+  }
+  for (const proto::TierPolicy& tier : record.tiers()) {
+    FillTier(unit, tier, out->add_tiers());
+  }
+  const auto present = unit.job.incarnations.find(record.epoch_number());
+  if (present != unit.job.incarnations.end() && present->second.decision().has_choice()) {
+    *out->mutable_restored() = present->second.decision().choice();
+  }
+  out->set_phase("idle");
+  if (unit.coordinator != nullptr) {
+    out->set_phase(std::string(Name(unit.coordinator->phase())));
+    out->set_restore_attempt(unit.coordinator->attempt());
+    for (const std::string& line : unit.coordinator->log()) {
+      out->add_restore_log(line);
+    }
+  }
+}
+
+// Every id of which this node knows anything worth listing.
+std::set<SnapshotKey> KnownIds(const Job& job, const SlotTable& slots) {
+  std::set<SnapshotKey> ids;
+  for (const auto& [id, shards] : job.shards) {
+    ids.insert(id);
+  }
+  for (const auto& [id, outcome] : job.outcomes) {
+    ids.insert(id);
+  }
+  for (const auto& [root, durables] : job.durables) {
+    for (const auto& [id, durable] : durables) {
+      if (durable.published()) {
+        ids.insert(id);
+      }
+    }
+  }
+  slots.ForEach([&](const Slot& slot) {
+    if (slot.job == job.uid() && slot.phase == SlotPhase::kFilling) {
+      ids.insert({slot.epoch_number, slot.step});
+    }
+  });
+  return ids;
+}
+
+void FillSnapshot(const Job& job,
+                  const SlotTable& slots,
+                  const SnapshotKey& id,
+                  proto::SnapshotInfo* out) {
+  *out->mutable_id() = job.Id(id);
+  out->set_job_name(job.record.name());
+  out->set_world_size(job.record.world_size());
+  out->set_discarded(job.IsDiscarded(id));
+  for (const std::string& root : job.DurableOn(id)) {
+    out->add_durable_on(root);
+  }
+  std::string state = "filling";
+  if (const auto shards = job.shards.find(id); shards != job.shards.end()) {
+    state = "sealed";
+    for (const auto& [rank, shard] : shards->second) {
+      proto::ShardInfo* info = out->add_shards();
+      info->set_rank(rank);
+      info->set_state(shard.poisoned ? "poisoned" : "sealed");
+      info->set_image_bytes(shard.sidecar.images(0).length_bytes());
+      out->set_world_size(shard.sidecar.world_size());
+    }
+  }
+  slots.ForEach([&](const Slot& slot) {
+    if (slot.job == job.uid() && slot.phase == SlotPhase::kFilling &&
+        SnapshotKey{slot.epoch_number, slot.step} == id) {
+      proto::ShardInfo* info = out->add_shards();
+      info->set_rank(slot.rank);
+      info->set_state("filling");
+      info->set_image_bytes(slot.image_bytes);
+    }
+  });
+  if (const auto outcome = job.outcomes.find(id); outcome != job.outcomes.end()) {
+    state = outcome->second.outcome() == proto::COMPLETE ? "complete" : "abandoned";
+    out->set_reason(outcome->second.reason());
+  }
+  out->set_state(out->durable_on_size() > 0 && out->shards_size() == 0 ? "complete" : state);
+  const auto present = job.incarnations.find(job.record.epoch_number());
+  if (present != job.incarnations.end()) {
+    const proto::RestoreDecision& decision = present->second.decision();
+    out->set_restore_base(decision.has_choice() && KeyOf(decision.choice()) == id);
+    out->set_fallback(decision.has_fallback() && KeyOf(decision.fallback()) == id);
+  }
+}
+
+}  // namespace
+
+proto::StatusReply NodeState::StatusView() const {
+  proto::StatusReply reply;
+  reply.set_node_uuid(context.node_uuid);
+  reply.set_boot_number(context.boot_number());
+  FillArena(context.slots, reply.mutable_arena());
+  for (const auto& [uid, unit] : jobs) {
+    FillJob(*unit, reply.add_jobs());
+  }
+  return reply;
+}
+
+proto::ListReply NodeState::ListView(const std::string& job_name) const {
+  proto::ListReply reply;
+  for (const auto& [uid, unit] : jobs) {
+    if (!job_name.empty() && unit->job.record.name() != job_name) {
+      continue;
+    }
+    const std::set<SnapshotKey> ids = KnownIds(unit->job, context.slots);
+    for (auto it = ids.rbegin(); it != ids.rend(); ++it) {
+      FillSnapshot(unit->job, context.slots, *it, reply.add_snapshots());
+    }
+  }
+  return reply;
+}
+
+}  // namespace holdfast::daemon

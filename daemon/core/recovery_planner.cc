@@ -1,0 +1,153 @@
+#include "daemon/core/recovery_planner.h"
+
+#include <algorithm>
+
+namespace holdfast::daemon {
+namespace {
+
+std::string RankList(const std::vector<Rank>& ranks) {
+  std::string text;
+  for (std::size_t i = 0; i < ranks.size() && i < 8; ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(ranks[i]);
+  }
+  return ranks.size() > 8 ? text + ", ..." : text;
+}
+
+class Planner {
+ public:
+  Planner(const Inventory& inventory, std::uint32_t world_size, const RestoreWish& wish)
+      : inventory_(inventory), world_size_(world_size), wish_(wish) {}
+
+  RestorePlan Run() {
+    std::vector<std::string> lost;
+    for (auto it = inventory_.sources.rbegin(); it != inventory_.sources.rend(); ++it) {
+      const SnapshotKey& id = it->first;
+      if (wish_.named_step.has_value() && id.step != *wish_.named_step) {
+        continue;
+      }
+      if (inventory_.discarded.contains(id) && !wish_.include_discarded) {
+        plan_.passed_over.push_back(ToText(id) + ": discarded by an earlier choice of the user");
+        continue;
+      }
+      const std::string problem = TryToTake(id);
+      if (problem.empty()) {
+        ChooseFallback(id);
+        return std::move(plan_);
+      }
+      plan_.passed_over.push_back(ToText(id) + ": " + problem);
+      if (inventory_.was_complete.contains(id)) {
+        lost.push_back(ToText(id) + ": " + problem);
+      }
+    }
+    Fail(lost);
+    return std::move(plan_);
+  }
+
+ private:
+  // Empty when every rank has a source; else what is missing.
+  std::string TryToTake(const SnapshotKey& id) {
+    const auto world = inventory_.world_sizes.find(id);
+    if (world != inventory_.world_sizes.end() && world->second != world_size_) {
+      return "taken with world size " + std::to_string(world->second) + ", the job has " +
+             std::to_string(world_size_);
+    }
+    if (inventory_.tried_too_often.contains(id)) {
+      return "tried too often in this incarnation";
+    }
+    std::vector<Rank> missing;
+    std::string bad;
+    std::map<Rank, Source> chosen;
+    for (Rank rank = 0; rank < world_size_; ++rank) {
+      if (const auto source = BestSource(id, rank, &bad); source.has_value()) {
+        chosen[rank] = *source;
+      } else {
+        missing.push_back(rank);
+      }
+    }
+    if (!missing.empty()) {
+      return "no usable shard of rank " + RankList(missing) + bad;
+    }
+    plan_.choice = id;
+    plan_.sources = std::move(chosen);
+    if (!bad.empty()) {
+      plan_.passed_over.push_back(ToText(id) + ": taken from other sources" + bad);
+    }
+    return "";
+  }
+
+  std::optional<Source> BestSource(const SnapshotKey& id, Rank rank, std::string* bad) const {
+    const auto& by_rank = inventory_.sources.at(id);
+    const auto bad_sources = inventory_.bad.find({id, rank});
+    if (bad_sources != inventory_.bad.end()) {
+      for (const auto& [source, reason] : bad_sources->second) {
+        *bad += "; rank " + std::to_string(rank) + ", " + source.Text() + ": " + reason;
+      }
+    }
+    const auto sources = by_rank.find(rank);
+    if (sources == by_rank.end()) {
+      return std::nullopt;
+    }
+    for (const Source& source : sources->second) {
+      if (bad_sources == inventory_.bad.end() || !bad_sources->second.contains(source)) {
+        return source;
+      }
+    }
+    return std::nullopt;
+  }
+
+  // Without peers only a shared tier gives margin; an id there is kept until the choice is as safe.
+  void ChooseFallback(const SnapshotKey& choice) {
+    if (inventory_.safe.contains(choice)) {
+      return;
+    }
+    for (auto it = inventory_.safe.rbegin(); it != inventory_.safe.rend(); ++it) {
+      if (!inventory_.discarded.contains(*it)) {
+        plan_.fallback = *it;
+        return;
+      }
+    }
+    if (!inventory_.safe.empty()) {
+      plan_.fallback = *inventory_.safe.rbegin();
+    }
+  }
+
+  void Fail(const std::vector<std::string>& lost) {
+    if (wish_.named_step.has_value()) {
+      plan_.error = "step " + std::to_string(*wish_.named_step) +
+                    " cannot be restored (a step that was named is never replaced by an older one)";
+      for (const std::string& text : plan_.passed_over) {
+        *plan_.error += "; " + text;
+      }
+      return;
+    }
+    const bool any_discarded =
+        std::any_of(inventory_.discarded.begin(), inventory_.discarded.end(), [&](const auto& id) {
+          return inventory_.was_complete.contains(id);
+        });
+    if (lost.empty() && !any_discarded) {
+      return;
+    }
+    plan_.error = "snapshots exist, but none can be restored";
+    for (const std::string& text : lost) {
+      *plan_.error += "; " + text;
+    }
+    for (const SnapshotKey& id : inventory_.discarded) {
+      *plan_.error += "; " + ToText(id) + " is discarded, and can be had by naming its step";
+    }
+  }
+
+  const Inventory& inventory_;
+  const std::uint32_t world_size_;
+  const RestoreWish& wish_;
+  RestorePlan plan_;
+};
+
+}  // namespace
+
+RestorePlan PlanRestore(const Inventory& inventory,
+                        std::uint32_t world_size,
+                        const RestoreWish& wish) {
+  return Planner(inventory, world_size, wish).Run();
+}
+
+}  // namespace holdfast::daemon

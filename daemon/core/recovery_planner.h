@@ -1,0 +1,50 @@
+// Chooses what a restore attempt brings back.  Pure: an inventory in, a plan out.
+//
+// The greatest id, ordered by (incarnation, step), of which every rank has a source; discarded ids,
+// ids tried too often, and sources known to be bad are left out (design section 4, restore).
+//
+// Threads: any; no state.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/core/ids.h"
+#include "daemon/core/messages.h"
+
+namespace holdfast::daemon {
+
+struct Inventory {
+  // For each id known to anyone: where each rank's shard can be had, best source first.
+  std::map<SnapshotKey, std::map<Rank, std::vector<Source>>> sources;
+  // The world size that each id was taken with, where it is known.
+  std::map<SnapshotKey, std::uint32_t> world_sizes;
+  // Ids that were complete once: losing one of these is worth an error, never silence.
+  std::set<SnapshotKey> was_complete;
+  std::set<SnapshotKey> discarded;
+  // Published on a shared tier: as safe as full margin.
+  std::set<SnapshotKey> safe;
+  std::set<SnapshotKey> tried_too_often;
+  // Sources that failed in this incarnation, with what was wrong.
+  std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad;
+};
+
+struct RestorePlan {
+  std::optional<SnapshotKey> choice;  // absent and no error: start afresh
+  std::map<Rank, Source> sources;
+  std::optional<SnapshotKey> fallback;
+  std::vector<std::string> passed_over;  // newest first
+  std::optional<std::string> error;
+};
+
+// "world_size" is that of the job now: an id of another one is passed over by name (restoring into
+// another world size is redistribution, which needs a plan of its own).
+RestorePlan PlanRestore(const Inventory& inventory,
+                        std::uint32_t world_size,
+                        const RestoreWish& wish);
+
+}  // namespace holdfast::daemon

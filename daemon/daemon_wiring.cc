@@ -1,0 +1,239 @@
+#include <chrono>
+#include <utility>
+
+#include <unistd.h>
+
+#include "common/failpoint.h"
+#include "common/log.h"
+#include "daemon/daemon_parts.h"
+#include "proto/catalog.pb.h"
+#include "storage_tiers/catalog_keys.h"
+#include "storage_tiers/posix_file_system.h"
+
+namespace holdfast::daemon {
+namespace {
+
+namespace asio = boost::asio;
+using storage_tiers::CatalogBatch;
+
+// Trainers and the CLI of a node; each live trainer is watched beyond its connection.
+constexpr std::size_t kWatchesForEachSession = 4;
+
+CoreOptions OptionsOf(const Config& config) {
+  CoreOptions options;
+  options.budget_bytes = config.budget_bytes;
+  options.default_slots = static_cast<std::uint32_t>(config.slots_per_rank);
+  options.max_ranks_per_job = static_cast<std::uint32_t>(config.max_ranks_per_job);
+  options.restore_tries = static_cast<std::uint32_t>(config.restore_tries);
+  options.orphan_ttl = std::chrono::duration_cast<std::chrono::seconds>(config.orphan_ttl);
+  options.restore_wait = config.restore_wait;
+  options.resume_wait = config.resume_wait;
+  options.flush_retry_min = config.flush_retry_min;
+  options.flush_retry_max = config.flush_retry_max;
+  options.flush_gives_way = static_cast<std::uint32_t>(config.flush_gives_way);
+  options.client_request_limit = config.max_requests_per_session;
+  return options;
+}
+
+TierOptions TierOptionsOf(const Config& config) {
+  TierOptions options;
+  options.bytes_per_second = config.flush_bytes_per_second;
+  options.flush_concurrency = config.flush_concurrency;
+  options.call_limit = config.tier_timeout;
+  options.image.block_bytes = config.flush_block_bytes;
+  options.image.blocks_in_flight = static_cast<unsigned>(config.flush_blocks_in_flight);
+  options.image.progress_timeout = config.tier_progress_timeout;
+  return options;
+}
+
+TierSet::MakeFileSystem FileSystemMaker(const Config& config) {
+  storage_tiers::PosixFileSystemOptions options;
+  options.allow_direct = config.flush_direct_io;
+  return [options] { return std::make_unique<storage_tiers::PosixFileSystem>(options); };
+}
+
+ServerRules RulesOf(const Config& config) {
+  ServerRules rules;
+  rules.own_uid = ::geteuid();
+  rules.allowed_uids.insert(config.allowed_uids.begin(), config.allowed_uids.end());
+  rules.all_uids = rules.own_uid == 0 && config.allowed_uids.empty();
+  rules.max_sessions = config.max_sessions;
+  rules.request_memory_bytes = config.request_memory_bytes;
+  rules.session.hello_timeout = config.hello_timeout;
+  rules.session.send_timeout = config.send_timeout;
+  rules.session.queue_bytes = config.session_queue_bytes;
+  return rules;
+}
+
+RequestRules RequestRulesOf(const Config& config) {
+  RequestRules rules;
+  rules.own_uid = ::geteuid();
+  rules.client_roots = config.client_roots;
+  return rules;
+}
+
+proto::HelloReply HelloOf(const std::string& version, const RecoveredState& recovered) {
+  proto::HelloReply hello;
+  hello.set_protocol_version(kProtocolVersion);
+  hello.set_software_version(version);
+  hello.set_node_uuid(recovered.node_uuid);
+  hello.set_arena_uuid(recovered.arena_uuid);
+  hello.set_boot_number(recovered.boot_number);
+  return hello;
+}
+
+DaemonFacts FactsOf(const Config& config, const std::string& version, const StartState& state) {
+  DaemonFacts facts;
+  facts.software_version = version;
+  facts.node_uuid = state.recovered.node_uuid;
+  facts.boot_number = state.recovered.boot_number;
+  facts.arena_path = config.arena_dir;
+  facts.state_dir = config.state_dir;
+  facts.metrics_address = config.metrics_address;
+  facts.started = SystemClock().Now();
+  facts.warnings = state.warnings;
+  return facts;
+}
+
+// Whether the batch records a shard that a trainer sealed: where failpoints of a seal stand.
+bool HoldsSeal(const CatalogBatch& batch) {
+  for (const CatalogBatch::Op& op : batch.ops()) {
+    if (op.value.has_value() && !op.key.empty() &&
+        op.key.front() == static_cast<char>(storage_tiers::CatalogFamily::kShard)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Daemon::Parts::Parts(const Config& config, std::string version, StartState state)
+    : config_(config),
+      version_(std::move(version)),
+      started_(SystemClock().Now()),
+      state_(std::move(state)),
+      disk_("disk", config.disk_threads),
+      cpu_("cpu", config.cpu_threads),
+      arena_pool_("arena", 2),
+      slots_(*state_.arena, arena_pool_),
+      tiers_(io_.get_executor(), TierOptionsOf(config), config.max_roots, FileSystemMaker(config)),
+      core_(OptionsOf(config), state_.recovered, started_, SystemClock().WallNow()),
+      pump_(io_.get_executor(), PumpHooks()),
+      gate_(&io_thread_, &core_, [this] { pump_.Wake(); }),
+      watch_(io_.get_executor(),
+             kWatchesForEachSession * config.max_sessions,
+             [this](std::uint64_t token) {
+               LogInfo("trainer.dead", "a registered process ended; its slots are secured");
+               gate_->OnProcessDead(token);
+             }),
+      filler_(FactsOf(config, version_, state_),
+              &layouts_,
+              &tiers_,
+              [this] { return pump_.failing(); }),
+      requests_(RequestRulesOf(config), &layouts_, &tiers_, &cpu_),
+      server_(io_.get_executor(),
+              RulesOf(config),
+              HelloOf(version_, state_.recovered),
+              ServerHooks(),
+              &gate_,
+              &requests_,
+              &layouts_,
+              &watch_),
+      runner_(io_.get_executor(),
+              PipelineContext{tiers_, slots_, layouts_},
+              &cpu_,
+              &gate_,
+              RunnerOutlets()),
+      signals_(io_, SIGTERM, SIGINT),
+      stop_(io_.get_executor()),
+      tasks_(io_.get_executor(), "daemon", 16),
+      pump_task_(io_.get_executor(), "pump", 1),
+      shutdown_(io_.get_executor(), "shutdown", 1) {
+  RecoverParts();
+}
+
+void Daemon::Parts::RecoverParts() {
+  for (RecoveredSlot& slot : state_.slots) {
+    slots_.Recover(slot.slot, std::move(slot.file));
+  }
+  state_.slots.clear();
+  for (const SlotRef& cut : state_.cut_files) {
+    slots_.Quarantine(cut);
+  }
+  for (auto& [hash, layout] : state_.layouts) {
+    layouts_.Recover(hash, std::move(layout));
+  }
+  state_.layouts.clear();
+  for (const proto::ShardRecord& shard : state_.recovered.shards) {
+    layouts_.RecoverShard(shard);
+  }
+  for (const proto::SlotRecord& slot : state_.recovered.slots) {
+    layouts_.RecoverSlot(slot);
+  }
+  layouts_.CollectUnused();
+}
+
+asio::awaitable<Status> Daemon::Parts::ApplyBatch(ReadyPump::SharedBatch batch) {
+  const bool seal = HoldsSeal(*batch);
+  auto write = [catalog = state_.catalog.get(), batch, seal]() -> Status {
+    if (seal) {
+      HF_TRYV(FailpointStatus("seal.before_record"));
+    }
+    HF_TRYV(FailpointStatus("catalog.before_apply"));
+    HF_TRYV(catalog->Apply(*batch));
+    // Recorded and not yet answered: from here on an error could not be told from success.
+    HOLDFAST_FAILPOINT("catalog.after_apply");
+    if (seal) {
+      HOLDFAST_FAILPOINT("seal.after_record");
+    }
+    return Ok();
+  };
+  const auto began = std::chrono::steady_clock::now();
+  const Status status = co_await Offload(disk_, std::move(write));
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  traffic_.OnCatalogWrite(took.count(), status.has_value());
+  co_return status;
+}
+
+ReadyPump::Hooks Daemon::Parts::PumpHooks() {
+  ReadyPump::Hooks hooks;
+  hooks.take = [this](Ready* ready) { return core_.TakeReady(ready); };
+  hooks.add_records = [this](CatalogBatch* batch) {
+    layouts_.AddRecords(batch);
+    traffic_.OnBatch(*batch);
+  };
+  hooks.apply = [this](ReadyPump::SharedBatch batch) { return ApplyBatch(std::move(batch)); };
+  hooks.start = [this](Action action) { runner_.Run(std::move(action)); };
+  return hooks;
+}
+
+SessionServer::Hooks Daemon::Parts::ServerHooks() {
+  SessionServer::Hooks hooks;
+  hooks.status_now = [this]() -> std::unique_ptr<proto::StatusReply> {
+    if (!pump_.failing().has_value()) {
+      return nullptr;
+    }
+    return std::make_unique<proto::StatusReply>(core_.StatusNow());
+  };
+  hooks.complete = [this](proto::ServerMessage* message) { filler_.Complete(message); };
+  hooks.on_request = [this](SessionId session, const proto::ClientMessage& message) {
+    traffic_.OnRequest(session, message, SystemClock().Now());
+  };
+  hooks.on_reply = [this](SessionId session, const proto::ServerMessage& message) {
+    traffic_.OnReply(session, message, SystemClock().Now());
+  };
+  hooks.on_ended = [this](SessionId session) { traffic_.OnSessionEnded(session); };
+  return hooks;
+}
+
+ActionRunner::Outlets Daemon::Parts::RunnerOutlets() {
+  ActionRunner::Outlets outlets;
+  outlets.send = [this](SessionId session, Outgoing outgoing) {
+    server_.Send(session, std::move(outgoing));
+  };
+  outlets.close = [this](SessionId session) { server_.Close(session); };
+  return outlets;
+}
+
+}  // namespace holdfast::daemon

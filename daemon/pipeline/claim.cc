@@ -1,0 +1,254 @@
+#include "daemon/pipeline/claim.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/log.h"
+#include "common/random.h"
+#include "layout/manifest.h"
+#include "layout/names.h"
+
+namespace holdfast::daemon {
+namespace {
+
+namespace asio = boost::asio;
+using std::chrono::milliseconds;
+
+// Racing starts: each round somebody gets a number.
+constexpr int kRounds = 64;
+
+// Records of old incarnations that are read for their decisions, newest first.
+constexpr std::uint64_t kDecisionsRead = 256;
+
+// What a tier knows of the job.
+struct TierFacts {
+  std::string job_uid;        // empty: the job is not there
+  std::uint64_t highest = 0;  // incarnation
+  std::vector<proto::IncarnationFile> records;
+};
+
+struct Candidate {
+  std::shared_ptr<Tier> tier;
+  TierFacts facts;
+};
+
+Result<TierFacts> ReadFacts(TierFiles& files, const std::string& job_name) {
+  TierFacts facts;
+  HF_TRY(const auto job, files.tier.ReadJob(job_name));
+  if (!job.has_value()) {
+    return facts;
+  }
+  facts.job_uid = job->job_uid();
+  HF_TRY(facts.highest, files.tier.HighestIncarnation(job_name));
+  const std::uint64_t lowest =
+      facts.highest > kDecisionsRead ? facts.highest - kDecisionsRead + 1 : 1;
+  for (std::uint64_t number = facts.highest; number >= lowest && number > 0; --number) {
+    const auto record = files.tier.ReadIncarnation(job_name, number);
+    // A damaged record of an old start must not stop a new one.
+    if (record.has_value() && record.value().has_value()) {
+      facts.records.push_back(*record.value());
+    }
+  }
+  return facts;
+}
+
+void LogSkipped(const std::string& job_name, const std::string& root, const Error& error) {
+  LogWarning("claim.tier_skipped",
+             "job " + job_name + " starts without " + root + ": " + error.ToString());
+}
+
+asio::awaitable<std::vector<Candidate>> Survey(PipelineContext context, ClaimIncarnation action) {
+  std::vector<Candidate> candidates;
+  for (const proto::TierPolicy& policy : action.tiers) {
+    auto tier = context.tiers.Open(policy.root(), policy.scope());
+    if (!tier.has_value()) {
+      LogSkipped(action.job_name, policy.root(), tier.error());
+      continue;
+    }
+    auto call = [name = action.job_name](TierFiles& files) { return ReadFacts(files, name); };
+    const auto limit = tier.value()->options().call_limit;
+    auto facts = co_await tier.value()->Call("read a job", limit, std::move(call));
+    if (!facts.has_value()) {
+      LogSkipped(action.job_name, policy.root(), facts.error());
+      continue;
+    }
+    Candidate candidate;
+    candidate.tier = std::move(tier).value();
+    candidate.facts = std::move(facts).value();
+    candidates.push_back(std::move(candidate));
+  }
+  co_return candidates;
+}
+
+// The one uid of the job, from the core, else from the tiers, else a new one.
+Result<std::string> SettleUid(const ClaimIncarnation& action,
+                              const std::vector<Candidate>& candidates) {
+  std::string uid = action.job_uid;
+  std::string known_from = "this node";
+  for (const Candidate& candidate : candidates) {
+    const std::string& there = candidate.facts.job_uid;
+    if (uid.empty() && !there.empty()) {
+      uid = there;
+      known_from = candidate.tier->root();
+    }
+    if (!there.empty() && there != uid) {
+      return Error(Errc::kAlreadyExists,
+                   candidate.tier->root() + " holds another job of the name " + action.job_name +
+                       " (uid " + ToHex(AsBytes(there)) + ", " + known_from + " has " +
+                       ToHex(AsBytes(uid)) + "); take another name or another root");
+    }
+  }
+  return uid.empty() ? RandomUid() : uid;
+}
+
+// True: taken (or the tier was skipped).  False: somebody else has it, or a higher one.
+asio::awaitable<Result<bool>> TakeNumber(Candidate* candidate,
+                                         std::string job_name,
+                                         proto::IncarnationFile record) {
+  auto call = [job_name, record](TierFiles& files) -> Result<std::uint64_t> {
+    HF_TRYV(files.tier.EnsureJob(job_name, record.job_uid()));
+    const Status claimed = files.tier.ClaimIncarnation(job_name, record);
+    if (claimed.has_value()) {
+      return std::uint64_t{0};
+    }
+    if (claimed.error().code != Errc::kAlreadyExists) {
+      return claimed.error();
+    }
+    HF_TRY(const std::uint64_t highest, files.tier.HighestIncarnation(job_name));
+    return std::max(highest, record.number());
+  };
+  const auto limit = candidate->tier->options().call_limit;
+  const auto taken = co_await candidate->tier->Call("claim an incarnation", limit, std::move(call));
+  if (!taken.has_value()) {
+    co_return taken.error();
+  }
+  candidate->facts.highest = std::max(candidate->facts.highest, taken.value());
+  co_return taken.value() == 0;
+}
+
+std::uint64_t NextNumber(const ClaimIncarnation& action, const std::vector<Candidate>& candidates) {
+  std::uint64_t number = std::max<std::uint64_t>(action.at_least, 1);
+  for (const Candidate& candidate : candidates) {
+    number = std::max(number, candidate.facts.highest + 1);
+  }
+  return number;
+}
+
+// One round over all tiers: true when every tier that answers has the number.
+asio::awaitable<Result<bool>> ClaimRound(const ClaimIncarnation& action,
+                                         proto::IncarnationFile record,
+                                         std::vector<Candidate>* candidates) {
+  for (std::size_t i = 0; i < candidates->size();) {
+    const auto taken = co_await TakeNumber(&(*candidates)[i], action.job_name, record);
+    if (taken.has_value() && !taken.value()) {
+      co_return false;
+    }
+    if (taken.has_value()) {
+      ++i;
+      continue;
+    }
+    if (taken.error().code == Errc::kAlreadyExists || taken.error().code == Errc::kCancelled) {
+      co_return taken.error();
+    }
+    LogSkipped(action.job_name, (*candidates)[i].tier->root(), taken.error());
+    candidates->erase(candidates->begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  co_return true;
+}
+
+}  // namespace
+
+asio::awaitable<Result<ClaimedIncarnation>> Claim(PipelineContext context,
+                                                  ClaimIncarnation action) {
+  HF_CO_TRYV(layout::ValidateJobName(action.job_name));
+  std::vector<Candidate> candidates = co_await Survey(context, action);
+  ClaimedIncarnation claimed;
+  HF_CO_TRY(claimed.job_uid, SettleUid(action, candidates));
+  for (const Candidate& candidate : candidates) {
+    claimed.found.insert(
+        claimed.found.end(), candidate.facts.records.begin(), candidate.facts.records.end());
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    proto::IncarnationFile record;
+    record.set_format_version(layout::kManifestFormatVersion);
+    record.set_job_uid(claimed.job_uid);
+    record.set_number(NextNumber(action, candidates));
+    record.set_token(action.token);
+    record.set_world_size(action.world_size);
+    HF_CO_TRY(const bool taken, co_await ClaimRound(action, record, &candidates));
+    if (taken) {
+      claimed.number = record.number();
+      co_return claimed;
+    }
+    action.at_least = std::max(action.at_least, record.number() + 1);
+  }
+  co_return Error(Errc::kUnavailable,
+                  "the number of a new incarnation of " + action.job_name +
+                      " was taken by others again and again");
+}
+
+asio::awaitable<void> RecordDecision(PipelineContext context, WriteIncarnation action) {
+  for (const proto::TierPolicy& policy : action.tiers) {
+    auto tier = context.tiers.Open(policy.root(), policy.scope());
+    if (!tier.has_value()) {
+      continue;
+    }
+    auto call = [name = action.job_name, file = action.file](TierFiles& files) -> Status {
+      HF_TRY(const auto existing, files.tier.ReadIncarnation(name, file.number()));
+      if (existing.has_value()) {
+        return files.tier.UpdateIncarnation(name, file);
+      }
+      // The tier was away when the number was claimed.
+      HF_TRYV(files.tier.EnsureJob(name, file.job_uid()));
+      return files.tier.ClaimIncarnation(name, file);
+    };
+    const auto limit = tier.value()->options().call_limit;
+    const Status written = co_await tier.value()->Call("record a decision", limit, std::move(call));
+    if (!written.has_value()) {
+      LogWarning("incarnation.not_recorded",
+                 "job " + action.job_name + ", incarnation " +
+                     std::to_string(action.file.number()) + ": " + written.error().ToString());
+    }
+  }
+}
+
+asio::awaitable<Result<std::vector<TierSnapshot>>> List(PipelineContext context, ListTier action) {
+  HF_CO_TRY(const std::shared_ptr<Tier> tier, context.tiers.Open(action.root, proto::SHARED));
+  HF_CO_TRYV(layout::ValidateJobName(action.job_name));
+  auto call = [action](TierFiles& files) -> Result<std::vector<TierSnapshot>> {
+    std::vector<TierSnapshot> found;
+    HF_TRY(const auto job, files.tier.ReadJob(action.job_name));
+    if (!job.has_value()) {
+      return found;
+    }
+    if (job->job_uid() != action.job_uid) {
+      return Error(Errc::kAlreadyExists, "another job has the name " + action.job_name);
+    }
+    HF_TRY(const auto listing, files.tier.ListSnapshots(action.job_name));
+    for (const storage_tiers::SnapshotEntry& entry : listing.snapshots) {
+      const auto manifest = entry.published ? files.tier.ReadManifest(action.job_name, entry.id)
+                                            : Result<proto::Manifest>(proto::Manifest());
+      if (!entry.published || !manifest.has_value()) {
+        continue;
+      }
+      TierSnapshot snapshot;
+      snapshot.id = KeyOf(entry.id);
+      snapshot.world_size = manifest.value().world_size();
+      for (const proto::ManifestFile& file : manifest.value().files()) {
+        if (file.kind() == proto::DYNAMIC) {
+          snapshot.image_bytes.push_back(file.length_bytes());
+        }
+      }
+      found.push_back(std::move(snapshot));
+    }
+    return found;
+  };
+  // A thousand manifests take a loaded metadata server minutes.
+  const auto limit = 4 * tier->options().call_limit;
+  co_return co_await tier->Call("list " + action.job_name, limit, std::move(call));
+}
+
+}  // namespace holdfast::daemon

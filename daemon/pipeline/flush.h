@@ -1,0 +1,27 @@
+// Flush: a sealed shard from its slot to a persistent tier, straight from the mapping.
+//
+// Threads:   the io thread; the writing on the root's own threads.
+// Ownership: keeps slot and layout until the last request into the file system has ended, also of a
+//            try that was abandoned because the file system hangs.
+// Errors:    kCorruption: the slot's bytes are not what was sealed (I5); nothing of them was
+//            published.  kCancelled.  Else the tier's.
+// Durability: after Ok image and sidecar are there under their final names and survive a power cut.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "common/result.h"
+#include "daemon/core/action.h"
+#include "daemon/pipeline/context.h"
+
+namespace holdfast::daemon {
+
+// "cancel" may be set at any time; the flush then ends at the next block.
+[[nodiscard]] boost::asio::awaitable<Status> Flush(PipelineContext context,
+                                                   FlushShard action,
+                                                   std::shared_ptr<std::atomic<bool>> cancel);
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,173 @@
+#include "daemon/startup.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/units.h"
+
+namespace holdfast::daemon {
+namespace {
+
+using storage_tiers::Arena;
+using storage_tiers::ArenaListing;
+using storage_tiers::Catalog;
+using storage_tiers::CatalogContents;
+
+Status MakeFolders(const std::string& path) {
+  for (std::size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
+    const std::string part = path.substr(0, at);
+    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) {
+      return ErrnoError(errno, "make the state folder " + part);
+    }
+    if (at == std::string::npos) {
+      return Ok();
+    }
+  }
+}
+
+void LogDamage(const CatalogContents& contents) {
+  for (const storage_tiers::DamagedRecord& damaged : contents.damaged) {
+    LogError("catalog.damaged", damaged.why.ToString());
+  }
+  if (contents.damaged_count > contents.damaged.size()) {
+    LogError("catalog.damaged", std::to_string(contents.damaged_count) + " records in all");
+  }
+}
+
+Status MapSlots(const MatchResult& matched, StartState* state) {
+  for (const proto::SlotRecord& record : matched.slots) {
+    const SlotRef ref{record.slot(), record.generation()};
+    if (record.state() == proto::SLOT_QUARANTINED) {
+      continue;
+    }
+    HF_TRY(const ByteCount capacity, state->arena->RoundedCapacity(record.capacity_bytes()));
+    HF_TRY(SharedSlot file, state->arena->OpenSlot({record.slot(), record.generation()}, capacity));
+    state->slots.push_back({ref, std::move(file)});
+  }
+  return Ok();
+}
+
+void LogFound(const MatchResult& matched, const CatalogContents& contents) {
+  LogInfo("start.found",
+          std::to_string(matched.slots.size()) + " slots and " +
+              std::to_string(matched.shards.size()) + " sealed shards in memory, " +
+              std::to_string(contents.jobs.size()) + " jobs, " +
+              std::to_string(contents.durables.size()) + " records of durable snapshots");
+  if (!matched.lost_slots.empty() || matched.lost_shards > 0) {
+    LogWarning("start.lost",
+               std::to_string(matched.lost_slots.size()) + " slots and " +
+                   std::to_string(matched.lost_shards) +
+                   " sealed shards are recorded but gone (another arena, a reboot, or files cut "
+                   "by a client): forgotten");
+  }
+}
+
+// The files that no record names: made just before a crash, or of a catalog that was lost.
+void RemoveOrphans(const MatchResult& matched, const Arena& arena) {
+  for (const storage_tiers::SlotName& name : matched.orphans) {
+    const Status removed = arena.Remove(name);
+    if (removed.has_value()) {
+      LogInfo("start.orphan", "slot file " + name.ToString() + " had no record and was removed");
+    } else {
+      LogWarning("start.orphan", removed.error().ToString());
+    }
+  }
+}
+
+void CheckLimits(std::vector<std::string>* warnings) {
+  rlimit files{};
+  // Each slot and each client costs descriptors.
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 4'096) {
+    files.rlim_cur = std::min<rlim_t>(files.rlim_max, 65'536);
+    if (::setrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur < 4'096) {
+      warnings->push_back("only " + std::to_string(files.rlim_cur) +
+                          " open files are allowed; raise LimitNOFILE or ulimit -n to 65536");
+    }
+  }
+}
+
+}  // namespace
+
+Status PrepareStateFolder(const std::string& path) {
+  HF_TRYV(MakeFolders(path));
+
+  struct stat info {};
+
+  if (::lstat(path.c_str(), &info) != 0) {
+    return ErrnoError(errno, "look at the state folder " + path);
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    return Error(Errc::kInvalidArgument,
+                 path + " is no folder (a link?); set daemon.state_dir to a real one");
+  }
+  if (info.st_uid != ::geteuid()) {
+    return Error(Errc::kPermission,
+                 "the state folder " + path + " belongs to uid " + std::to_string(info.st_uid) +
+                     ", the daemon runs as uid " + std::to_string(::geteuid()) +
+                     "; change its owner or set daemon.state_dir");
+  }
+  if ((info.st_mode & 0077) != 0 && ::chmod(path.c_str(), 0700) != 0) {
+    return ErrnoError(errno, "close the state folder " + path + " to others (chmod 0700)");
+  }
+  return Ok();
+}
+
+Result<StartState> StartUp(const Config& config) {
+  StartState state;
+  CheckLimits(&state.warnings);
+  HF_TRYV(PrepareStateFolder(config.state_dir));
+  HF_TRY(state.catalog,
+         Catalog::Open(config.state_dir + "/catalog", storage_tiers::CatalogOptions()));
+  HF_TRY(const proto::CatalogHeader header, state.catalog->StartBoot());
+  storage_tiers::ArenaOptions options;
+  options.folder = config.arena_dir;
+  options.budget_bytes = config.budget_bytes;
+  options.prefault_threads = static_cast<unsigned>(config.prefault_threads);
+  HF_TRY(state.arena, Arena::Open(options));
+  for (const std::string& warning : state.arena->warnings()) {
+    state.warnings.push_back(warning);
+  }
+  HF_TRY(CatalogContents contents, state.catalog->Load());
+  LogDamage(contents);
+  HF_TRY(ArenaListing listing, state.arena->ListFiles());
+  for (const std::string& stranger : listing.strangers) {
+    state.warnings.push_back("the arena holds \"" + stranger + "\", which is not ours");
+  }
+  ArenaFacts facts;
+  facts.uuid = state.arena->uuid();
+  facts.boot_id = state.arena->boot_id();
+  facts.files = std::move(listing.files);
+  MatchResult matched = MatchRecords(contents, facts);
+  LogFound(matched, contents);
+  HF_TRYV(MapSlots(matched, &state));
+  if (!matched.forget.empty()) {
+    HF_TRYV(state.catalog->Apply(matched.forget));
+  }
+  RemoveOrphans(matched, *state.arena);
+  RecoveredState& recovered = state.recovered;
+  recovered.node_uuid = header.node_uuid();
+  recovered.arena_uuid = facts.uuid;
+  recovered.boot_id = facts.boot_id;
+  recovered.boot_number = header.boot_number();
+  recovered.jobs = std::move(contents.jobs);
+  recovered.slots = std::move(matched.slots);
+  recovered.shards = std::move(matched.shards);
+  recovered.incarnations = std::move(contents.incarnations);
+  recovered.outcomes = std::move(contents.outcomes);
+  recovered.durables = std::move(contents.durables);
+  recovered.lost_slots = std::move(matched.lost_slots);
+  for (const auto& [hash, layout] : contents.layouts) {
+    recovered.layout_image_bytes[hash] = layout.dynamic_image_bytes();
+  }
+  state.layouts = std::move(contents.layouts);
+  state.cut_files = std::move(matched.cut_files);
+  return state;
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,73 @@
+// The start of a daemon: from a checked configuration to everything that the core needs, or to one
+// clear line that says what to do.
+//
+// In this order, each step before the next may leave something behind: state folder (owner, mode)
+// -> catalog (its lock: the second daemon of a state folder ends here) -> boot number -> arena (its
+// lock: the second daemon of an arena ends here) -> records matched with files.  A later error
+// undoes what the earlier steps hold (locks, mappings); what they made on disk is empty or true.
+//
+// Threads:   the main thread, before the io thread runs; blocking.
+// Ownership: the result owns catalog, arena and mapped slots.
+// Errors:    as the step's; the caller ends with kExitEnvironment.
+// Durability: what is forgotten (records of a lost arena) is deleted from the catalog before this
+//            returns, so that no later start believes it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "daemon/config.h"
+#include "daemon/core/node_core.h"
+#include "daemon/layout_store.h"
+#include "daemon/slot_store.h"
+#include "storage_tiers/arena.h"
+#include "storage_tiers/catalog.h"
+
+namespace holdfast::daemon {
+
+// A slot file that start-up found, mapped.
+struct RecoveredSlot {
+  SlotRef slot;
+  SharedSlot file;
+};
+
+struct StartState {
+  std::unique_ptr<storage_tiers::Catalog> catalog;
+  std::unique_ptr<storage_tiers::Arena> arena;
+  RecoveredState recovered;
+  std::vector<RecoveredSlot> slots;  // all but the quarantined ones
+  // Recorded slots whose file has another size (a client cut it): watched until nobody uses them.
+  std::vector<SlotRef> cut_files;
+  std::map<std::string, proto::Layout> layouts;
+  std::vector<std::string> warnings;  // for log and status
+};
+
+[[nodiscard]] Result<StartState> StartUp(const Config& config);
+
+// The folder exists afterwards, belongs to this user, and nobody else may enter.
+[[nodiscard]] Status PrepareStateFolder(const std::string& path);
+
+// Which records count, given the files of the arena: pure, the heart of a restart.
+struct ArenaFacts {
+  std::string uuid;
+  std::string boot_id;
+  std::vector<storage_tiers::ArenaFile> files;
+};
+
+struct MatchResult {
+  std::vector<proto::SlotRecord> slots;    // whose file is there, whole
+  std::vector<proto::ShardRecord> shards;  // whose slot is among these
+  std::vector<SlotNumber> lost_slots;
+  std::vector<SlotRef> cut_files;                // of lost slots: there, with another size
+  std::vector<storage_tiers::SlotName> orphans;  // files of our naming that no record names
+  storage_tiers::CatalogBatch forget;            // deletes the records that are not above
+  std::size_t lost_shards = 0;
+};
+
+[[nodiscard]] MatchResult MatchRecords(const storage_tiers::CatalogContents& contents,
+                                       const ArenaFacts& facts);
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,97 @@
+#include "daemon/tier.h"
+
+#include <algorithm>
+
+#include "common/log.h"
+
+namespace holdfast::daemon {
+namespace {
+
+// A file system slower than this is as good as hung for an image.
+constexpr ByteCount kSlowestBytesPerSecond = 4 * kMiB;
+
+// Small calls beside the flushes: listings, sidecars, claims.
+constexpr std::size_t kThreadsForSmallCalls = 2;
+
+bool IsSickness(Errc code) {
+  switch (code) {
+    case Errc::kIoError:
+    case Errc::kNoSpace:
+    case Errc::kTimeout:
+    case Errc::kPermission:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Tier::Tier(const boost::asio::any_io_executor& executor,
+           std::string root,
+           storage_tiers::TierScope scope,
+           const TierOptions& options,
+           std::unique_ptr<storage_tiers::FileSystem> fs)
+    : root_(std::move(root)),
+      options_(options),
+      files_(std::make_shared<TierFiles>(std::move(fs), root_, scope, options.bytes_per_second)),
+      flushes_(executor, options.flush_concurrency),
+      pool_(root_, options.flush_concurrency + kThreadsForSmallCalls) {}
+
+storage_tiers::ImageIoOptions Tier::ImageOptions(TierFiles& files,
+                                                 const std::atomic<bool>* cancel) const {
+  storage_tiers::ImageIoOptions image = options_.image;
+  image.cancel = cancel;
+  image.budget = &files.budget;
+  return image;
+}
+
+std::chrono::milliseconds Tier::TransferLimit(ByteCount bytes) const {
+  ByteCount rate = kSlowestBytesPerSecond;
+  if (options_.bytes_per_second != 0) {
+    // All flushes of the root share the budget.
+    rate = std::min<ByteCount>(rate, options_.bytes_per_second / options_.flush_concurrency);
+  }
+  const ByteCount seconds = bytes / std::max<ByteCount>(rate, 1);
+  return options_.call_limit + options_.image.sync_timeout + std::chrono::seconds(seconds);
+}
+
+bool Tier::Hangs() const {
+  return sickness_.has_value() && sickness_->code == Errc::kTimeout &&
+         pool_.pending() >= pool_.size();
+}
+
+void Tier::NoteSuccess() {
+  if (sickness_.has_value()) {
+    LogInfo("tier.healed", root_ + " works again");
+    sickness_.reset();
+  }
+}
+
+void Tier::NoteError(std::string_view what, const Error& error) {
+  if (error.code == Errc::kTimeout) {
+    ++counters_.timeouts;
+  }
+  if (!IsSickness(error.code)) {
+    return;
+  }
+  if (!sickness_.has_value()) {
+    LogWarning("tier.sick",
+               root_ + ": " + std::string(what) +
+                   " failed; snapshots stay in memory meanwhile: " + error.ToString());
+  }
+  sickness_ = error;
+}
+
+std::shared_ptr<const std::string> Tier::TakeKey(const std::string& key) {
+  std::erase_if(keys_, [](const auto& entry) { return entry.second.expired(); });
+  auto& holder = keys_[key];
+  if (!holder.expired()) {
+    return nullptr;
+  }
+  auto token = std::make_shared<const std::string>(key);
+  holder = token;
+  return token;
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,94 @@
+#include "storage_tiers/arena_folder_lock.h"
+
+#include <array>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace holdfast::storage_tiers {
+namespace {
+
+constexpr mode_t kPrivateFolder = 0700;
+constexpr mode_t kPrivateFile = 0600;
+constexpr mode_t kPermissionBits = 07777;
+constexpr mode_t kOthers = 0077;
+
+std::string Octal(mode_t mode) {
+  std::string text;
+  for (int shift = 9; shift >= 0; shift -= 3) {
+    text += static_cast<char>('0' + ((mode >> shift) & 7));
+  }
+  return text;
+}
+
+// What the holder wrote; empty in the moment before it did.
+std::string PidIn(int fd) {
+  std::array<char, 32> text;
+  const ssize_t got = ::pread(fd, text.data(), text.size(), 0);
+  const std::string_view read(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+  return std::string(read.substr(0, read.find_first_not_of("0123456789")));
+}
+
+}  // namespace
+
+Result<FolderLock> FolderLock::Take(int folder_fd,
+                                    const std::string& folder,
+                                    const std::string& what) {
+  const std::string path = folder + "/lock";
+  Descriptor file(
+      ::openat(folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivateFile));
+  if (!file.valid()) {
+    return ErrnoError(errno, "open " + path);
+  }
+  while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) {
+      const std::string pid = PidIn(file.get());
+      return Error(Errc::kAlreadyExists,
+                   what + " " + folder + " is in use by " +
+                       (pid.empty() ? "another process" : "process " + pid) +
+                       ": stop that one, or give this one a folder of its own");
+    }
+    if (errno != EINTR) {
+      return ErrnoError(errno, "lock " + path);
+    }
+  }
+  // For the message above only, so failures (a full disk) do not matter.
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(file.get(), 0) == 0) {
+    [[maybe_unused]] const ssize_t written = ::pwrite(file.get(), pid.data(), pid.size(), 0);
+  }
+  return FolderLock(std::move(file));
+}
+
+Result<Descriptor> OpenPrivateFolder(int parent_fd, const std::string& path, bool create) {
+  if (create && ::mkdirat(parent_fd, path.c_str(), kPrivateFolder) != 0 && errno != EEXIST) {
+    return ErrnoError(errno, "create " + path);
+  }
+  Descriptor folder(
+      ::openat(parent_fd, path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!folder.valid()) {
+    return ErrnoError(errno, "open folder " + path);
+  }
+  struct stat status = {};
+  if (::fstat(folder.get(), &status) != 0) {
+    return ErrnoError(errno, "fstat of " + path);
+  }
+  if (status.st_uid != ::geteuid()) {
+    return Error(Errc::kPermission,
+                 path + " belongs to uid " + std::to_string(status.st_uid) + ", we run as " +
+                     std::to_string(::geteuid()) + ": give the folder to this user");
+  }
+  if ((status.st_mode & kOthers) != 0) {
+    return Error(Errc::kPermission,
+                 path + " has mode " + Octal(status.st_mode & kPermissionBits) +
+                     " and is open to other users: chmod 0700 it");
+  }
+  return folder;
+}
+
+}  // namespace holdfast::storage_tiers

@@ -1,0 +1,195 @@
+#include "storage_tiers/catalog_records.h"
+
+#include <cstddef>
+#include <limits>
+#include <string>
+
+#include "common/units.h"
+#include "layout/image.h"
+#include "layout/layout_hash.h"
+#include "layout/names.h"
+#include "layout/sidecar.h"
+
+namespace holdfast::storage_tiers {
+namespace {
+
+constexpr std::size_t kMaxRootBytes = 4096;  // PATH_MAX
+constexpr std::size_t kMaxBootIdBytes = 64;  // Linux has 36
+constexpr std::size_t kMaxReasonBytes = 64 * kKiB;
+constexpr ByteCount kSlotAlignment = 4 * kKiB;
+constexpr std::int64_t kNoStep = -1;
+
+Error Invalid(std::string what) {
+  return Error(Errc::kInvalidArgument, std::move(what));
+}
+
+Status CheckUid(std::string_view uid, std::string_view what) {
+  if (uid.size() == layout::kUidBytes) {
+    return Ok();
+  }
+  return Invalid(std::string(what) + " has " + std::to_string(uid.size()) + " bytes, not 16");
+}
+
+// Where a slot or shard lies: without both, a record could be believed for another memory.
+Status CheckMemory(std::string_view arena_uuid, std::string_view boot_id) {
+  HF_TRYV(CheckUid(arena_uuid, "arena_uuid"));
+  if (boot_id.empty() || boot_id.size() > kMaxBootIdBytes) {
+    return Invalid("boot_id has " + std::to_string(boot_id.size()) + " bytes, not 1 to 64");
+  }
+  return Ok();
+}
+
+Status CheckRoot(std::string_view root) {
+  if (root.empty() || root.size() > kMaxRootBytes || root.front() != '/' ||
+      root.find('\0') != std::string_view::npos) {
+    return Invalid("the root of a tier is not an absolute path of up to 4096 bytes");
+  }
+  return Ok();
+}
+
+Status CheckTier(const proto::TierPolicy& tier) {
+  HF_TRYV(CheckRoot(tier.root()));
+  if (tier.scope() != proto::SHARED && tier.scope() != proto::NODE) {
+    return Invalid("the scope of tier " + tier.root() + " is neither shared nor node");
+  }
+  if (tier.keep_last() == 0) {
+    return Invalid("tier " + tier.root() + " would keep no snapshot");
+  }
+  return Ok();
+}
+
+// A decision names snapshots of the job that it belongs to, or histories would mix (I8).
+Status CheckSnapshotOfJob(const proto::SnapshotId& id,
+                          std::string_view job_uid,
+                          std::string_view what) {
+  Status valid = layout::ValidateSnapshotId(id);
+  if (!valid) {
+    return std::move(valid).error().WithContext(what);
+  }
+  if (id.job_uid() != job_uid) {
+    return Invalid(std::string(what) + " is a snapshot of another job");
+  }
+  return Ok();
+}
+
+Status CheckDecision(const proto::RestoreDecision& decision, std::string_view job_uid) {
+  if (decision.has_choice()) {
+    HF_TRYV(CheckSnapshotOfJob(decision.choice(), job_uid, "choice"));
+  }
+  if (decision.has_fallback()) {
+    HF_TRYV(CheckSnapshotOfJob(decision.fallback(), job_uid, "fallback"));
+  }
+  if (decision.has_boundary()) {
+    HF_TRYV(CheckSnapshotOfJob(decision.boundary(), job_uid, "boundary"));
+  }
+  if (decision.has_named_step() && decision.named_step() < 0) {
+    return Invalid("the named step is negative");
+  }
+  return Ok();
+}
+
+}  // namespace
+
+Status ValidateRecord(const proto::CatalogHeader& record) {
+  if (record.format_version() > kCatalogFormatVersion) {
+    return Error(Errc::kVersionMismatch,
+                 "the catalog has format version " + std::to_string(record.format_version()) +
+                     ", this software knows up to " + std::to_string(kCatalogFormatVersion) +
+                     ": use the Holdfast that wrote it or a newer one");
+  }
+  if (record.format_version() == 0) {
+    return Invalid("no format version");
+  }
+  if (record.boot_number() == std::numeric_limits<std::uint64_t>::max()) {
+    return Invalid("the boot number cannot be raised");
+  }
+  return CheckUid(record.node_uuid(), "node_uuid");
+}
+
+Status ValidateRecord(const proto::JobRecord& record) {
+  HF_TRYV(CheckUid(record.job_uid(), "job_uid"));
+  HF_TRYV(layout::ValidateJobName(record.name()));
+  if (record.world_size() > layout::kMaxWorldSize) {
+    return Invalid("world size " + std::to_string(record.world_size()) + " is too large");
+  }
+  for (const proto::TierPolicy& tier : record.tiers()) {
+    HF_TRYV(CheckTier(tier));
+  }
+  return Ok();
+}
+
+Status ValidateRecord(const proto::SlotRecord& record) {
+  HF_TRYV(CheckMemory(record.arena_uuid(), record.boot_id()));
+  if (!proto::SlotState_IsValid(record.state()) ||
+      record.state() == proto::SLOT_STATE_UNSPECIFIED) {
+    return Invalid("unknown slot state " + std::to_string(record.state()));
+  }
+  if (record.capacity_bytes() == 0 || record.capacity_bytes() % kSlotAlignment != 0 ||
+      record.capacity_bytes() >= layout::kMaxImageBytes + kGiB) {
+    return Invalid("a slot cannot have " + std::to_string(record.capacity_bytes()) + " bytes");
+  }
+  if (!record.job_uid().empty()) {
+    HF_TRYV(CheckUid(record.job_uid(), "job_uid"));
+  }
+  return Ok();
+}
+
+Status ValidateRecord(const proto::ShardRecord& record) {
+  HF_TRYV(CheckMemory(record.arena_uuid(), record.boot_id()));
+  if (record.sidecar().has_layout()) {
+    return Invalid("the sidecar of a shard carries its layout: that is a record of its own");
+  }
+  return layout::ValidateSidecar(record.sidecar());
+}
+
+Status ValidateRecord(const proto::IncarnationRecord& record) {
+  HF_TRYV(CheckUid(record.job_uid(), "job_uid"));
+  if (record.number() == 0) {
+    return Invalid("incarnations are numbered from 1");
+  }
+  if (record.world_size() > layout::kMaxWorldSize) {
+    return Invalid("world size " + std::to_string(record.world_size()) + " is too large");
+  }
+  for (const std::string& uuid : record.member_node_uuids()) {
+    HF_TRYV(CheckUid(uuid, "the node uuid of a member"));
+  }
+  if (record.last_begun_step() < kNoStep) {
+    return Invalid("the last begun step is negative");
+  }
+  return CheckDecision(record.decision(), record.job_uid());
+}
+
+Status ValidateRecord(const proto::OutcomeRecord& record) {
+  HF_TRYV(layout::ValidateSnapshotId(record.id()));
+  if (!proto::Outcome_IsValid(record.outcome())) {
+    return Invalid("unknown outcome " + std::to_string(record.outcome()));
+  }
+  if (record.world_size() > layout::kMaxWorldSize || record.reason().size() > kMaxReasonBytes) {
+    return Invalid("the world size or the reason is too large");
+  }
+  return Ok();
+}
+
+Status ValidateRecord(const proto::DurableRecord& record) {
+  HF_TRYV(layout::ValidateSnapshotId(record.id()));
+  HF_TRYV(CheckRoot(record.root()));
+  for (const std::uint32_t rank : record.flushed_ranks()) {
+    if (rank >= layout::kMaxWorldSize) {
+      return Invalid("flushed rank " + std::to_string(rank) + " cannot exist");
+    }
+  }
+  return Ok();
+}
+
+Status ValidateLayoutRecord(std::string_view hash, const proto::LayoutRecord& record) {
+  if (hash.size() != layout::kLayoutHashBytes) {
+    return Invalid("a layout hash has 16 bytes, not " + std::to_string(hash.size()));
+  }
+  HF_TRYV(layout::ValidateLayout(record.layout()));
+  if (layout::LayoutHash(record.layout()) != hash) {
+    return Invalid("the layout is not the one that the hash names");
+  }
+  return Ok();
+}
+
+}  // namespace holdfast::storage_tiers

@@ -1,0 +1,232 @@
+#include "storage_tiers/persistent_tier.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "layout/manifest.h"
+#include "layout/names.h"
+#include "storage_tiers/atomic_publish.h"
+#include "storage_tiers/persistent_tier_names.h"
+
+namespace holdfast::storage_tiers {
+
+namespace {
+
+std::string IncarnationFileName(std::uint64_t number) {
+  return std::to_string(number) + std::string(kIncarnationSuffix);
+}
+
+// The number of a name that IncarnationFileName writes, else nothing.
+std::optional<std::uint64_t> ParseIncarnationFileName(std::string_view name) {
+  if (!name.ends_with(kIncarnationSuffix)) {
+    return std::nullopt;
+  }
+  name.remove_suffix(kIncarnationSuffix.size());
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error != std::errc() || end != name.data() + name.size() ||
+      IncarnationFileName(number) != std::string(name) + std::string(kIncarnationSuffix) ||
+      number == 0) {
+    return std::nullopt;
+  }
+  return number;
+}
+
+std::string UidText(const std::string& uid) {
+  return ToHex(AsBytes(uid));
+}
+
+}  // namespace
+
+PersistentTier::PersistentTier(FileSystem& fs, std::string root, TierScope scope)
+    : fs_(fs), root_(std::move(root)), scope_(scope) {}
+
+std::string PersistentTier::JobFolder(const std::string& job) const {
+  return JoinPath(root_, job);
+}
+
+std::string PersistentTier::SnapshotFolder(const std::string& job,
+                                           const proto::SnapshotId& id) const {
+  return JoinPath(JobFolder(job), layout::SnapshotFolderName(id));
+}
+
+std::string PersistentTier::IncarnationFolder(const std::string& job) const {
+  return JoinPath(JobFolder(job), kIncarnationsFolderName);
+}
+
+Result<std::vector<std::string>> PersistentTier::ListJobs() {
+  HF_TRY(const auto entries, fs_.List(root_));
+  std::vector<std::string> jobs;
+  for (const FolderEntry& entry : entries) {
+    if (entry.kind != FileKind::kFolder || !layout::ValidateJobName(entry.name)) {
+      continue;
+    }
+    HF_TRY(const bool is_job, Exists(fs_, JoinPath(JobFolder(entry.name), kJobFileName)));
+    if (is_job) {
+      jobs.push_back(entry.name);
+    }
+  }
+  return jobs;
+}
+
+Status PersistentTier::EnsureJob(const std::string& job, const std::string& job_uid) {
+  proto::JobFile file;
+  file.set_format_version(layout::kManifestFormatVersion);
+  file.set_job_uid(job_uid);
+  file.set_job_name(job);
+  HF_TRY(const std::string json, layout::EncodeJobFile(file));
+
+  Status root = fs_.SyncFolder(root_);
+  if (!root && root.error().code == Errc::kNotFound) {
+    return Error(Errc::kNotFound,
+                 root_ +
+                     ": the root of a persistent tier does not exist; is the file system "
+                     "mounted? Holdfast never creates it",
+                 root.error().sys_errno);
+  }
+  HF_TRYV(std::move(root));
+  HF_TRYV(CreateFolderIfMissing(fs_, JobFolder(job)));
+  HF_TRYV(fs_.SyncFolder(root_));
+  HF_TRYV(CreateFolderIfMissing(fs_, IncarnationFolder(job)));
+
+  Status published = PublishExclusive(fs_, JobFolder(job), kJobFileName, json);
+  if (published || published.error().code != Errc::kAlreadyExists) {
+    return published;
+  }
+  // Other bytes, perhaps of the same meaning: another version may print JSON differently.
+  HF_TRYV(CheckJob(job, job_uid));
+  return fs_.SyncFolder(JobFolder(job));
+}
+
+Result<std::optional<proto::JobFile>> PersistentTier::ReadJob(const std::string& job) {
+  HF_TRYV(layout::ValidateJobName(job));
+  const std::string path = JoinPath(JobFolder(job), kJobFileName);
+  const Result<std::string> json = ReadSmallFile(fs_, path, layout::kMaxSmallFileBytes);
+  if (!json) {
+    if (json.error().code == Errc::kNotFound) {
+      return std::optional<proto::JobFile>();
+    }
+    return json.error();
+  }
+  Result<proto::JobFile> file = layout::DecodeJobFile(AsBytes(json.value()));
+  if (!file) {
+    return std::move(file).error().WithContext(path);
+  }
+  if (file.value().job_name() != job) {
+    return Error(Errc::kCorruption,
+                 path + ": names the job \"" + file.value().job_name() +
+                     "\"; a job's folder must not be renamed or copied");
+  }
+  return std::optional<proto::JobFile>(std::move(file).value());
+}
+
+Status PersistentTier::CheckJob(const std::string& job, const std::string& job_uid) {
+  HF_TRY(const auto file, ReadJob(job));
+  if (!file) {
+    return Error(Errc::kNotFound,
+                 JobFolder(job) + ": has no job.json; the job was never made here, or was removed");
+  }
+  if (file->job_uid() != job_uid) {
+    return Error(Errc::kAlreadyExists,
+                 JobFolder(job) + ": belongs to another job of this name, uid " +
+                     UidText(file->job_uid()) + ", not " + UidText(job_uid) +
+                     "; give the new job another name or move the folder away");
+  }
+  return Ok();
+}
+
+Result<std::uint64_t> PersistentTier::HighestIncarnation(const std::string& job) {
+  HF_TRYV(layout::ValidateJobName(job));
+  const Result<std::vector<FolderEntry>> entries = fs_.List(IncarnationFolder(job));
+  if (!entries) {
+    if (entries.error().code == Errc::kNotFound) {
+      return std::uint64_t{0};
+    }
+    return entries.error();
+  }
+  std::uint64_t highest = 0;
+  for (const FolderEntry& entry : entries.value()) {
+    highest = std::max(highest, ParseIncarnationFileName(entry.name).value_or(0));
+  }
+  return highest;
+}
+
+Status PersistentTier::CheckEpoch(const std::string& job, std::uint64_t epoch) {
+  HF_TRY(const std::uint64_t highest, HighestIncarnation(job));
+  if (highest > epoch) {
+    return Error(Errc::kFenced,
+                 JobFolder(job) + ": incarnation " + std::to_string(highest) + " exists, we are " +
+                     std::to_string(epoch) + "; stop");
+  }
+  return Ok();
+}
+
+Result<std::optional<proto::IncarnationFile>> PersistentTier::ReadIncarnation(
+    const std::string& job, std::uint64_t number) {
+  HF_TRYV(layout::ValidateJobName(job));
+  const std::string path = JoinPath(IncarnationFolder(job), IncarnationFileName(number));
+  const Result<std::string> json = ReadSmallFile(fs_, path, layout::kMaxSmallFileBytes);
+  if (!json) {
+    if (json.error().code == Errc::kNotFound) {
+      return std::optional<proto::IncarnationFile>();
+    }
+    return json.error();
+  }
+  Result<proto::IncarnationFile> record = layout::DecodeIncarnationFile(AsBytes(json.value()));
+  if (!record) {
+    return std::move(record).error().WithContext(path);
+  }
+  if (record.value().number() != number) {
+    return Error(
+        Errc::kCorruption,
+        path + ": is the record of incarnation " + std::to_string(record.value().number()));
+  }
+  return std::optional<proto::IncarnationFile>(std::move(record).value());
+}
+
+Status PersistentTier::ClaimIncarnation(const std::string& job,
+                                        const proto::IncarnationFile& record) {
+  HF_TRY(const std::string json, layout::EncodeIncarnationFile(record));
+  HF_TRYV(layout::ValidateJobName(job));
+  HF_TRYV(CheckJob(job, record.job_uid()));
+  HF_TRY(const std::uint64_t highest, HighestIncarnation(job));
+  if (highest > record.number()) {
+    return Error(Errc::kAlreadyExists,
+                 JobFolder(job) + ": incarnation " + std::to_string(highest) +
+                     " is taken; claim a higher one than that");
+  }
+  HF_TRYV(CreateFolderIfMissing(fs_, IncarnationFolder(job)));
+  HF_TRYV(fs_.SyncFolder(JobFolder(job)));
+  const std::string name = IncarnationFileName(record.number());
+  Status published = PublishExclusive(fs_, IncarnationFolder(job), name, json);
+  if (published || published.error().code != Errc::kAlreadyExists) {
+    return published;
+  }
+  HF_TRY(const auto there, ReadIncarnation(job, record.number()));
+  if (there && there->token() == record.token() && there->job_uid() == record.job_uid()) {
+    // Ours, claimed before an answer was lost, and perhaps updated since.
+    return fs_.SyncFolder(IncarnationFolder(job));
+  }
+  return published;
+}
+
+Status PersistentTier::UpdateIncarnation(const std::string& job,
+                                         const proto::IncarnationFile& record) {
+  HF_TRY(const std::string json, layout::EncodeIncarnationFile(record));
+  HF_TRY(const auto there, ReadIncarnation(job, record.number()));
+  if (!there) {
+    return Error(
+        Errc::kNotFound,
+        JobFolder(job) + ": incarnation " + std::to_string(record.number()) + " was never claimed");
+  }
+  if (there->token() != record.token() || there->job_uid() != record.job_uid()) {
+    return Error(Errc::kFenced,
+                 JobFolder(job) + ": incarnation " + std::to_string(record.number()) +
+                     " belongs to another start of the job; stop");
+  }
+  HF_TRYV(CheckEpoch(job, record.number()));
+  return ReplaceAtomically(fs_, IncarnationFolder(job), IncarnationFileName(record.number()), json);
+}
+
+}  // namespace holdfast::storage_tiers

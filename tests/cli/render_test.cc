@@ -1,0 +1,316 @@
+// The whole output for fixed messages: people read it and scripts depend on it, so a change must be
+// seen in a review.
+#include <gtest/gtest.h>
+
+#include "cli/render_snapshots.h"
+#include "cli/render_status.h"
+#include "cli/render_verify.h"
+
+namespace holdfast::cli {
+namespace {
+
+proto::SnapshotId Id(std::uint64_t incarnation, std::int64_t step) {
+  proto::SnapshotId id;
+  id.set_job_uid(std::string(16, '\x11'));
+  id.set_incarnation(incarnation);
+  id.set_step(step);
+  return id;
+}
+
+void FillJob(proto::JobStatus* job) {
+  job->set_name("my-job");
+  job->set_job_uid(std::string(16, '\x11'));
+  job->set_incarnation(7);
+  job->set_world_size(2);
+  job->set_phase("run");
+  job->set_live(true);
+  job->set_arena_bytes(3 * kGiB);
+  *job->mutable_newest_complete() = Id(7, 1200);
+  *job->mutable_restored() = Id(6, 1000);
+  job->set_restore_attempt(2);
+  job->add_restore_log("step 1100 of incarnation 6: rank 1 was lost");
+  proto::RankStatus* rank = job->add_ranks();
+  rank->set_rank(0);
+  rank->set_pid(4242);
+  rank->set_connected(true);
+  rank->set_image_bytes(kGiB);
+  rank->set_last_begun_step(1210);
+  rank->set_snapshots_sealed(12);
+  rank = job->add_ranks();
+  rank->set_rank(1);
+  rank->set_last_begun_step(-1);
+  rank->set_snapshots_missed(3);
+  rank->set_last_missed_reason("torn (tensor model.\x1bw)");
+  proto::TierStatus* tier = job->add_tiers();
+  tier->set_root("/checkpoints");
+  tier->set_scope(proto::SHARED);
+  tier->set_healthy(true);
+  tier->set_newest_durable_step(1000);
+  tier->set_newest_durable_incarnation(6);
+  tier->set_flushed_bytes(kMiB);
+  tier = job->add_tiers();
+  tier->set_root("/local");
+  tier->set_scope(proto::NODE);
+  tier->set_newest_durable_step(-1);
+  tier->set_last_error("disk full");
+}
+
+proto::StatusReply Status() {
+  proto::StatusReply status;
+  status.set_software_version("0.1.0");
+  status.set_node_uuid(std::string(16, '\x22'));
+  status.set_boot_number(7);
+  status.set_daemon_pid(99);
+  status.set_uptime_seconds(187);
+  status.set_state_dir("/var/lib/holdfast");
+  status.mutable_arena()->set_path("/dev/shm/holdfast");
+  status.mutable_arena()->set_budget_bytes(4 * kGiB);
+  status.mutable_arena()->set_used_bytes(3 * kGiB);
+  status.mutable_arena()->set_quarantined_bytes(kMiB);
+  status.mutable_arena()->set_free_slots(1);
+  status.mutable_arena()->set_sealed_slots(2);
+  FillJob(status.add_jobs());
+  status.add_warnings("tier /local: disk full");
+  return status;
+}
+
+TEST(RenderStatusTest, PeopleSeeWhatMattersInAFewLines) {
+  EXPECT_EQ(StatusText(Status()),
+            R"text(holdfastd 0.1.0, pid 99, up 3m 07s, boot 7
+node     22222222222222222222222222222222
+state    /var/lib/holdfast
+metrics  off
+arena    /dev/shm/holdfast
+         [######################........] 3.00 GiB of 4.00 GiB used, 75 %
+         slots: 2 sealed, 0 filling, 1 free; quarantined: 1.00 MiB
+
+job my-job: incarnation 7, 2 ranks, run, live, 3.00 GiB of memory
+  newest complete: 1200@7
+  restored: 1000@6 (attempt 2)
+  passed over: step 1100 of incarnation 6: rank 1 was lost
+  RANK   PID  CONNECTED  LAST BEGUN  SEALED  MISSED  LAST MISSED BECAUSE
+     0  4242  yes              1210      12       0
+     1     -  no                  -       0       3  torn (tensor model.\x1bw)
+  TIER          SCOPE   HEALTH   NEWEST DURABLE   FLUSHED  LAST ERROR
+  /checkpoints  shared  ok               1000@6  1.00 MiB
+  /local        node    failing            none       0 B  disk full
+
+warning: tier /local: disk full
+)text");
+}
+
+constexpr char kStatusJson[] = R"json({
+  "daemon": {
+    "pid": 99,
+    "node_uuid": "22222222222222222222222222222222",
+    "boot_number": 7,
+    "version": "0.1.0",
+    "uptime_seconds": 187,
+    "state_dir": "/var/lib/holdfast",
+    "metrics_address": ""
+  },
+  "arena": {
+    "path": "/dev/shm/holdfast",
+    "budget_bytes": 4294967296,
+    "used_bytes": 3221225472,
+    "quarantined_bytes": 1048576,
+    "free_slots": 1,
+    "sealed_slots": 2,
+    "filling_slots": 0
+  },
+  "jobs": [
+    {
+      "name": "my-job",
+      "job_uid": "11111111111111111111111111111111",
+      "owner_uid": 0,
+      "incarnation": 7,
+      "world_size": 2,
+      "phase": "run",
+      "live": true,
+      "arena_bytes": 3221225472,
+      "newest_complete": {
+        "job": "my-job",
+        "incarnation": 7,
+        "step": 1200
+      },
+      "restored": {
+        "job": "my-job",
+        "incarnation": 6,
+        "step": 1000
+      },
+      "restore_attempt": 2,
+      "restore_log": [
+        "step 1100 of incarnation 6: rank 1 was lost"
+      ],
+      "ranks": [
+        {
+          "rank": 0,
+          "pid": 4242,
+          "connected": true,
+          "image_bytes": 1073741824,
+          "last_begun_step": 1210,
+          "sealed": 12,
+          "missed": 0,
+          "last_missed_reason": ""
+        },
+        {
+          "rank": 1,
+          "pid": 0,
+          "connected": false,
+          "image_bytes": 0,
+          "last_begun_step": -1,
+          "sealed": 0,
+          "missed": 3,
+          "last_missed_reason": "torn (tensor model.\u001bw)"
+        }
+      ],
+      "tiers": [
+        {
+          "root": "/checkpoints",
+          "scope": "shared",
+          "healthy": true,
+          "last_error": "",
+          "newest_durable": {
+            "job": "my-job",
+            "incarnation": 6,
+            "step": 1000
+          },
+          "flushed_bytes": 1048576
+        },
+        {
+          "root": "/local",
+          "scope": "node",
+          "healthy": false,
+          "last_error": "disk full",
+          "newest_durable": null,
+          "flushed_bytes": 0
+        }
+      ]
+    }
+  ],
+  "warnings": [
+    "tier /local: disk full"
+  ]
+}
+)json";
+
+TEST(RenderStatusTest, ScriptsFindTheDocumentedKeys) {
+  EXPECT_EQ(StatusJson(Status()), kStatusJson);
+}
+
+TEST(RenderStatusTest, AnEmptyDaemonIsShownAsEmpty) {
+  const std::string text = StatusText({});
+  EXPECT_NE(text.find("no jobs"), std::string::npos);
+  EXPECT_NE(StatusJson({}).find("\"jobs\": []"), std::string::npos);
+}
+
+Listing TwoSnapshots() {
+  Listing listing;
+  proto::SnapshotInfo* snapshot = listing.reply.add_snapshots();
+  *snapshot->mutable_id() = Id(7, 1200);
+  snapshot->set_job_name("my-job");
+  snapshot->set_world_size(2);
+  snapshot->set_state("complete");
+  snapshot->set_restore_base(true);
+  snapshot->add_durable_on("/checkpoints");
+  for (std::uint32_t rank = 0; rank < 2; ++rank) {
+    proto::ShardInfo* shard = snapshot->add_shards();
+    shard->set_rank(rank);
+    shard->set_state(rank == 0 ? "sealed" : "poisoned");
+    shard->set_image_bytes(kGiB);
+  }
+  snapshot = listing.reply.add_snapshots();
+  *snapshot->mutable_id() = Id(7, 1100);
+  snapshot->set_job_name("my-job");
+  snapshot->set_world_size(2);
+  snapshot->set_state("abandoned");
+  snapshot->set_reason("rank 1 missed: busy");
+  listing.problems.push_back({"/checkpoints/x", Error(Errc::kCorruption, "no manifest")});
+  return listing;
+}
+
+TEST(RenderSnapshotsTest, PeopleSeeNewestFirstWithStateAndReason) {
+  EXPECT_EQ(SnapshotsText(TwoSnapshots()),
+            "JOB     SNAPSHOT  STATE            RANKS HERE      SIZE  DURABLE ON    FLAGS  REASON\n"
+            "my-job    1200@7  complete   1/2 (1 poisoned)  2.00 GiB  /checkpoints  base\n"
+            "my-job    1100@7  abandoned               0/2         -                       rank 1 "
+            "missed: busy\n"
+            "problem: /checkpoints/x: no manifest\n");
+}
+
+TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
+  EXPECT_EQ(SnapshotsJson(TwoSnapshots()),
+            R"json({
+  "snapshots": [
+    {
+      "job": "my-job",
+      "job_uid": "11111111111111111111111111111111",
+      "incarnation": 7,
+      "step": 1200,
+      "state": "complete",
+      "world_size": 2,
+      "bytes": 2147483648,
+      "discarded": false,
+      "reason": "",
+      "restore_base": true,
+      "fallback": false,
+      "durable_on": [
+        "/checkpoints"
+      ],
+      "shards": [
+        {
+          "rank": 0,
+          "state": "sealed",
+          "bytes": 1073741824
+        },
+        {
+          "rank": 1,
+          "state": "poisoned",
+          "bytes": 1073741824
+        }
+      ]
+    },
+    {
+      "job": "my-job",
+      "job_uid": "11111111111111111111111111111111",
+      "incarnation": 7,
+      "step": 1100,
+      "state": "abandoned",
+      "world_size": 2,
+      "bytes": 0,
+      "discarded": false,
+      "reason": "rank 1 missed: busy",
+      "restore_base": false,
+      "fallback": false,
+      "durable_on": [],
+      "shards": []
+    }
+  ],
+  "problems": [
+    {
+      "what": "/checkpoints/x",
+      "code": "corruption",
+      "message": "no manifest"
+    }
+  ]
+}
+)json");
+}
+
+TEST(RenderVerifyTest, BadDataOutranksEverythingElse) {
+  VerifyReport report;
+  EXPECT_EQ(VerifyExit(report), ExitCode::kOk);
+  report.problems.push_back({"/x", Error(Errc::kInvalidArgument, "a stranger's file")});
+  EXPECT_EQ(VerifyExit(report), ExitCode::kOk);
+  report.problems.push_back({"/x", Error(Errc::kPermission, "not yours")});
+  EXPECT_EQ(VerifyExit(report), ExitCode::kRefused);
+  ShardVerdict bad;
+  bad.bad.push_back({proto::DYNAMIC, {3}});
+  report.shards.push_back(bad);
+  EXPECT_EQ(VerifyExit(report), ExitCode::kDataBad);
+  report.problems.push_back({"/y", Error(Errc::kTimeout, "slow")});
+  EXPECT_EQ(VerifyExit(report), ExitCode::kDataBad);
+}
+
+}  // namespace
+}  // namespace holdfast::cli

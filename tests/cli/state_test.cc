@@ -1,0 +1,113 @@
+// Commands on what a dead daemon left: its catalog and its arena.
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "common/bytes.h"
+#include "storage_tiers/catalog.h"
+#include "tests/cli/cli_fixture.h"
+
+namespace holdfast::cli {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+std::string BootId() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
+class DeadDaemonTest : public CliTest {
+ protected:
+  DeadDaemonTest() : state_(MakeFolder("state")), arena_(MakeFolder("arena")) {
+    std::filesystem::create_directories(arena_ + "/slots");
+    WriteFile(arena_ + "/arena.uuid." + ToHex(AsBytes(std::string(16, '\x33'))), "");
+  }
+
+  // Rank 0 of 2, sealed in slot 4; the daemon is gone when this returns.
+  void LeaveBehind(const std::string& arena_uuid) {
+    const TestShard shard = MakeShard(7, 1200, 0, 2);
+    WriteFile(arena_ + "/slots/4.9", shard.image + std::string(4096, '\0'));
+    auto catalog = storage_tiers::Catalog::Open(state_ + "/catalog", {});
+    ASSERT_TRUE(catalog) << catalog.error().ToString();
+    ASSERT_TRUE(catalog.value()->StartBoot());
+    storage_tiers::CatalogBatch batch;
+    proto::JobRecord job;
+    job.set_job_uid(TestJobUid());
+    job.set_name(kTestJob);
+    job.set_epoch_number(7);
+    job.set_epoch_token(1);
+    job.set_world_size(2);
+    batch.PutJob(job);
+    proto::LayoutRecord layout;
+    *layout.mutable_layout() = shard.sidecar.layout();
+    batch.PutLayout(shard.sidecar.layout_hash(), layout);
+    proto::ShardRecord record;
+    *record.mutable_sidecar() = shard.sidecar;
+    record.mutable_sidecar()->clear_layout();
+    record.set_slot(4);
+    record.set_generation(9);
+    record.set_arena_uuid(arena_uuid);
+    record.set_boot_id(BootId());
+    batch.PutShard(record);
+    const Status applied = catalog.value()->Apply(batch);
+    ASSERT_TRUE(applied) << applied.error().ToString();
+  }
+
+  RunResult RunOffline(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--state-dir", state_, "--arena", arena_});
+    return Run(arguments);
+  }
+
+  const std::string state_;
+  const std::string arena_;
+};
+
+TEST_F(DeadDaemonTest, SealedShardsCanBeListedVerifiedAndExported) {
+  LeaveBehind(std::string(16, '\x33'));
+  const RunResult ls = RunOffline({"ls", "--json"});
+  ASSERT_EQ(ls.exit, 0) << ls.err;
+  const json snapshots = json::parse(ls.out)["snapshots"];
+  ASSERT_THAT(snapshots, SizeIs(1));
+  EXPECT_EQ(snapshots[0]["state"], "sealed");
+  EXPECT_EQ(snapshots[0]["job"], kTestJob);
+  EXPECT_EQ(RunOffline({"verify"}).exit, 0);
+  const std::string to = base_ + "/out";
+  const RunResult exported = RunOffline({"export", kTestJob, "1200", "--rank", "0", "--to", to});
+  ASSERT_EQ(exported.exit, 0) << exported.err;
+  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 2).image);
+}
+
+TEST_F(DeadDaemonTest, AFlippedByteInASlotIsExitThree) {  // I5
+  LeaveBehind(std::string(16, '\x33'));
+  FlipByte(arena_ + "/slots/4.9", 10'000);
+  const RunResult verify = RunOffline({"verify"});
+  EXPECT_EQ(verify.exit, 3);
+  EXPECT_THAT(verify.out, HasSubstr("model.w"));
+  std::filesystem::remove(arena_ + "/slots/4.9");
+  EXPECT_EQ(RunOffline({"verify"}).exit, 3);
+}
+
+TEST_F(DeadDaemonTest, RecordsOfAnotherArenaAreNotBelieved) {
+  LeaveBehind(std::string(16, '\x44'));
+  const json document = json::parse(RunOffline({"ls", "--json"}).out);
+  EXPECT_THAT(document["snapshots"], SizeIs(0));
+  EXPECT_THAT(document["problems"][0]["message"], HasSubstr("memory is gone"));
+}
+
+TEST_F(DeadDaemonTest, AFolderThatIsNoStateIsExitSix) {
+  EXPECT_EQ(RunOffline({"ls"}).exit, 6);
+  EXPECT_EQ(Run({"ls", "--state-dir", base_ + "/none", "--arena", arena_}).exit, 6);
+  EXPECT_EQ(Run({"ls", "--state-dir", state_, "--arena", base_}).exit, 6);
+  EXPECT_EQ(Run({"ls", "--arena", arena_}).exit, 2);
+}
+
+}  // namespace
+}  // namespace holdfast::cli

@@ -1,0 +1,227 @@
+#include "client/restore.h"
+
+#include <cstring>
+#include <string>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/crc32c.h"
+#include "tests/client/trainer.h"
+
+namespace holdfast::client {
+namespace {
+
+using Body = proto::ClientMessage::BodyCase;
+using Verdict = FakeDaemon::Verdict;
+
+class RestoreTest : public TrainerTest {
+ protected:
+  void SetUp() override {
+    image_ = state_.ReferenceImage();
+    Serve(image_, image_);
+  }
+
+  // The daemon offers "bytes" with the digests of "digested".
+  void Serve(const std::string& bytes, const std::string& digested) {
+    fd_ = transport::OwnedFd(::memfd_create("image", MFD_CLOEXEC));
+    ASSERT_EQ(::write(fd_.Get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+    answer_ = proto::ServerMessage();
+    auto* reply = answer_.mutable_restore();
+    reply->set_attempt(1);
+    reply->set_has_choice(true);
+    reply->set_has_fd(true);
+    reply->set_source("arena");
+    reply->add_passed_over("step 12: torn (tensor \"w\")");
+    auto* id = reply->mutable_id();
+    id->set_job_uid(std::string(16, 'u'));
+    id->set_incarnation(2);
+    id->set_step(11);
+    auto* sidecar = reply->mutable_sidecar();
+    sidecar->set_format_version(1);
+    *sidecar->mutable_id() = *id;
+    sidecar->set_job_name("job");
+    sidecar->set_rank(0);
+    sidecar->set_world_size(2);
+    sidecar->set_layout_hash(state_.hash);
+    *sidecar->mutable_layout() = state_.layout;
+    auto* image = sidecar->add_images();
+    image->set_kind(proto::DYNAMIC);
+    image->set_length_bytes(digested.size());
+    image->set_chunk_bytes(static_cast<std::uint32_t>(kChunkBytes));
+    for (const std::uint32_t crc : ChunkDigests(AsBytes(digested))) {
+      image->add_chunk_crc32c(crc);
+    }
+    daemon_.SetHook([this](const proto::ClientMessage& message) {
+      if (!message.has_restore()) {
+        return Verdict::kDefault;
+      }
+      daemon_.Answer(message, answer_, answer_.restore().has_fd() ? fd_.Get() : -1);
+      return Verdict::kHandled;
+    });
+  }
+
+  Status LoadAll(Restore* restore, std::uint32_t threads) {
+    loaded_.clear();
+    std::vector<LoadTarget> targets;
+    const auto& layout = restore->Choice().sidecar().layout();
+    for (int i = 0; i < layout.tensors_size(); ++i) {
+      auto& memory = loaded_.emplace_back(layout.tensors(i).length_bytes());
+      targets.push_back(LoadTarget{static_cast<std::uint32_t>(i), memory.data(), memory.size()});
+    }
+    return restore->Load(targets, threads);
+  }
+
+  void ExpectLoaded() {
+    const auto& layout = state_.layout;
+    for (int i = 0; i < layout.tensors_size(); ++i) {
+      const auto& entry = layout.tensors(i);
+      EXPECT_EQ(std::memcmp(loaded_[static_cast<std::size_t>(i)].data(),
+                            image_.data() + entry.offset_bytes(),
+                            entry.length_bytes()),
+                0);
+    }
+  }
+
+  std::string image_;
+  transport::OwnedFd fd_;
+  proto::ServerMessage answer_;
+  std::vector<std::vector<std::byte>> loaded_;
+};
+
+TEST_F(RestoreTest, TensorsComeBackBitForBitAndTheRestoreCommits) {
+  Begin();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(restore->Choice().id().step(), 11);
+  ASSERT_FALSE(LoadAll(restore.get(), 2).has_error());
+  ExpectLoaded();
+  EXPECT_TRUE(restore->Finish("", In(kLong)).value());
+  EXPECT_TRUE(daemon_.Received(Body::kLoaded)[0].loaded().ok());
+}
+
+TEST_F(RestoreTest, RestoreBeforeALayoutRegistersTheRankFirst) {
+  Connect(Options());
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong));
+  ASSERT_TRUE(restore.has_value()) << restore.error().ToString();
+  EXPECT_EQ(daemon_.Received(Body::kRegister)[0].register_().layout().tensors_size(), 0);
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+}
+
+TEST_F(RestoreTest, WishIsSentAsItIs) {
+  Begin();
+  RestoreWish wish;
+  wish.named_step = 100;
+  wish.include_discarded = true;
+  wish.after_attempt = 3;
+  const auto restore = Restore::Begin(session_.get(), wish, In(kLong)).value();
+  const auto request = daemon_.Received(Body::kRestore)[0].restore();
+  EXPECT_TRUE(request.has_named_step());
+  EXPECT_EQ(request.named_step(), 100);
+  EXPECT_TRUE(request.include_discarded());
+  EXPECT_EQ(request.after_attempt(), 3U);
+}
+
+TEST_F(RestoreTest, SidecarIsJsonWithOriginalFieldNames) {
+  Begin();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  const std::string json = *restore->SidecarJson().value();
+  EXPECT_NE(json.find("\"layout_hash\""), std::string::npos);
+  EXPECT_NE(json.find("\"local_shape\""), std::string::npos);
+}
+
+// I5
+TEST_F(RestoreTest, FlippedByteIsFoundAndTheSourceIsReportedBad) {
+  std::string damaged = image_;
+  damaged[kChunkBytes + 17] ^= 4;
+  Serve(damaged, image_);
+  Begin();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(LoadAll(restore.get(), 2).error().code, Errc::kCorruption);
+  // Even if the caller says that all is well.
+  EXPECT_FALSE(restore->Finish("", In(kLong)).value());
+  const auto loaded = daemon_.Received(Body::kLoaded)[0].loaded();
+  EXPECT_FALSE(loaded.ok());
+  EXPECT_TRUE(loaded.source_is_bad());
+  ASSERT_EQ(loaded.bad_chunks_size(), 1);
+  EXPECT_EQ(loaded.bad_chunks(0), 1U);
+}
+
+TEST_F(RestoreTest, AnswerThatCannotBeUsedIsReportedAtOnce) {
+  Begin();
+  answer_.mutable_restore()
+      ->mutable_sidecar()
+      ->mutable_layout()
+      ->mutable_tensors(0)
+      ->set_offset_bytes(1);
+  EXPECT_EQ(Restore::Begin(session_.get(), {}, In(kLong)).error().code, Errc::kCorruption);
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kLoaded, 1));
+  EXPECT_FALSE(daemon_.Received(Body::kLoaded)[0].loaded().ok());
+}
+
+TEST_F(RestoreTest, CutImageIsReportedAtOnce) {
+  Serve(image_.substr(0, image_.size() - 1), image_);
+  Begin();
+  EXPECT_EQ(Restore::Begin(session_.get(), {}, In(kLong)).error().code, Errc::kCorruption);
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kLoaded, 1));
+  EXPECT_TRUE(daemon_.Received(Body::kLoaded)[0].loaded().source_is_bad());
+}
+
+TEST_F(RestoreTest, NothingToRestoreIsNoError) {
+  Begin();
+  answer_.mutable_restore()->set_has_choice(false);
+  answer_.mutable_restore()->set_has_fd(false);
+  answer_.mutable_restore()->clear_sidecar();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_FALSE(restore->Choice().has_choice());
+  EXPECT_TRUE(restore->Load({}, 1).has_error());
+  EXPECT_TRUE(restore->Finish("", In(kLong)).value());
+}
+
+TEST_F(RestoreTest, AttemptThatIsDroppedCountsAsFailed) {
+  Begin();
+  { const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value(); }
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kLoaded, 1));
+  EXPECT_FALSE(daemon_.Received(Body::kLoaded)[0].loaded().ok());
+}
+
+TEST_F(RestoreTest, DaemonThatRestartsBetweenChoiceAndLoadedIsToldAgain) {
+  Begin();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  daemon_.Die();
+  ASSERT_FALSE(LoadAll(restore.get(), 2).has_error()) << "the descriptor needs no daemon";
+  ExpectLoaded();
+  daemon_.Revive();
+  EXPECT_TRUE(restore->Finish("", In(kLong)).value());
+}
+
+TEST_F(RestoreTest, LoadedThatWasCutOffIsSentAgain) {
+  Begin();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  daemon_.SetHook([&](const proto::ClientMessage& message) {
+    return message.has_loaded() && ++seen_ == 1 ? Verdict::kCut : Verdict::kDefault;
+  });
+  EXPECT_TRUE(restore->Finish("", In(kLong)).value());
+  EXPECT_EQ(seen_.load(), 2);
+}
+
+TEST_F(RestoreTest, ChoiceThatDoesNotComeIsATimeout) {
+  Begin();
+  daemon_.SetHook([](const proto::ClientMessage&) { return Verdict::kHandled; });
+  EXPECT_EQ(Restore::Begin(session_.get(), {}, In(30)).error().code, Errc::kTimeout);
+}
+
+TEST_F(RestoreTest, TargetThatIsNotTheTensorsSizeIsRefusedByName) {
+  Begin();
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  std::byte byte{};
+  const LoadTarget wrong{0, &byte, 1};
+  const Status status = restore->Load({&wrong, 1}, 1);
+  ASSERT_TRUE(status.has_error());
+  EXPECT_NE(status.error().message.find("\"weight\""), std::string::npos);
+  const LoadTarget outside{99, &byte, 1};
+  EXPECT_EQ(restore->Load({&outside, 1}, 1).error().code, Errc::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace holdfast::client

@@ -1,0 +1,181 @@
+// I7: a torn copy never seals.  Every moment at which a trainer that skips the fence could write.
+#include <cstring>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "client/copy_host.h"
+#include "common/crc32c.h"
+#include "common/failpoint.h"
+#include "tests/client/random_state.h"
+
+namespace holdfast::client {
+namespace {
+
+constexpr ByteCount kSmall = 16 * kKiB;
+
+class TornCopyTest : public testing::Test {
+ protected:
+  TornCopyTest() {
+    state_ = MakePlainState({{"weight", 2'000'000}, {"exp_avg", 1'000'000}, {"bias", 100}});
+    // Adam's step: a scalar of the optimizer's state.
+    layout::TensorSpec step = state_.specs[2];
+    step.name = "step";
+    step.local_shape = step.global_shape = {};
+    state_.specs.push_back(step);
+    state_.memory.emplace_back(64, std::byte{1});
+    state_.pointers.push_back(state_.memory.back().data());
+    layout::TensorSpec staged = state_.specs[2];
+    staged.name = "running_mean";
+    staged.tensor_class = proto::STAGED;
+    state_.specs.push_back(staged);
+    state_.memory.emplace_back(512, std::byte{2});
+    state_.pointers.push_back(state_.memory.back().data());
+    state_.layout = layout::PlanImage(state_.specs).value();
+    slot_ = MakeSlot(state_.layout);
+  }
+
+  void TearDown() override { ASSERT_FALSE(ArmFailpoints("").has_error()); }
+
+  // The whole tensor gets other bytes, as an update gives it.
+  void Update(const std::string& name) {
+    const std::size_t i = state_.IndexOf(name);
+    auto& memory = state_.memory[i];
+    for (auto& byte : memory) {
+      byte ^= std::byte{0x11};
+    }
+  }
+
+  std::shared_ptr<CopyJob> MakeJob() {
+    auto job = std::make_shared<CopyJob>();
+    job->step = ++step_;
+    job->plan = CopyPlan::Make(state_.layout, state_.specs, kSmall).value();
+    job->slot = slot_;
+    job->sources = MakeSources(*job->plan, state_.pointers, state_.strides).value();
+    return job;
+  }
+
+  // A whole snapshot by the engine; "write" happens after Start and before the first chunk.
+  template <class Write>
+  CopyOutcome SnapshotAndWrite(Write write) {
+    const auto job = MakeJob();
+    HostCopyEngine engine(2);
+    EXPECT_FALSE(ArmFailpoints("client.copy.chunk=stall").has_error());
+    EXPECT_FALSE(engine.Start(job, [](const auto&) {}).has_error());
+    write();
+    EXPECT_FALSE(ArmFailpoints("").has_error());  // orders the write before every copy
+    engine.WaitFence();
+    return job->outcome;
+  }
+
+  // The steps of a snapshot one by one, with "write" before chunk "when" (the number of chunks:
+  // after the last copy, before the sample is read again).  The name of the torn tensor, or "".
+  template <class Write>
+  std::string TornTensor(std::uint64_t when, Write write) {
+    const auto job = MakeJob();
+    SourceSample sample(*job->plan, kDefaultSampleFraction, static_cast<std::uint64_t>(job->step));
+    sample.Take(job->sources);
+    for (std::size_t i = 0; i < job->sources.size(); ++i) {
+      const auto& tensor = job->plan->Tensors()[i];
+      if (tensor.mode == CopyMode::kStaged) {
+        job->sources[i].Gather(0, MutableByteView(slot_->Data() + tensor.offset, tensor.length));
+      }
+    }
+    const std::uint64_t chunks = ChunkCount(slot_->Size());
+    for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
+      if (chunk == when) {
+        write();
+      }
+      (void)CopyChunk(*job->plan, job->sources, slot_->Data(), chunk);
+    }
+    if (when == chunks) {
+      write();
+    }
+    const auto torn = sample.Check(*job->plan, job->sources, slot_->Data());
+    return torn.has_value() ? job->plan->Tensors()[*torn].name : "";
+  }
+
+  RandomState state_;
+  std::shared_ptr<SlotMapping> slot_;
+  std::int64_t step_ = 0;
+};
+
+TEST_F(TornCopyTest, WriteUnderTheCopyIsFoundByName) {
+  for (const std::string name : {"weight", "exp_avg", "bias", "step"}) {
+    const auto outcome = SnapshotAndWrite([&] { Update(name); });
+    ASSERT_EQ(outcome.kind, CopyOutcome::Kind::kTorn) << name;
+    EXPECT_NE(outcome.reason.find("\"" + name + "\""), std::string::npos) << outcome.reason;
+  }
+}
+
+TEST_F(TornCopyTest, WriteAtAnyMomentIsFoundByName) {
+  for (std::uint64_t when = 0; when <= ChunkCount(slot_->Size()); ++when) {
+    for (const std::string name : {"weight", "exp_avg", "bias", "step"}) {
+      EXPECT_EQ(TornTensor(when, [&] { Update(name); }), name) << "before chunk " << when;
+    }
+  }
+  EXPECT_EQ(TornTensor(0, [] {}), "");
+}
+
+TEST_F(TornCopyTest, OneBitOfAScalarIsFound) {
+  EXPECT_EQ(TornTensor(2, [&] { state_.Tensor(state_.IndexOf("step"))[3] ^= std::byte{0x80}; }),
+            "step");
+}
+
+// The source is the same at both readings; what lies in the slot is not.
+TEST_F(TornCopyTest, WriteThatIsTakenBackIsFoundInTheSlot) {
+  const auto job = MakeJob();
+  SourceSample sample(*job->plan, kDefaultSampleFraction, 1);
+  sample.Take(job->sources);
+  Update("weight");
+  for (std::uint64_t chunk = 0; chunk < ChunkCount(slot_->Size()); ++chunk) {
+    (void)CopyChunk(*job->plan, job->sources, slot_->Data(), chunk);
+  }
+  Update("weight");
+  const auto torn = sample.Check(*job->plan, job->sources, slot_->Data());
+  ASSERT_TRUE(torn.has_value());
+  EXPECT_EQ(job->plan->Tensors()[*torn].name, "weight");
+}
+
+TEST_F(TornCopyTest, StagedTensorMayBeWrittenAtOnce) {
+  const auto outcome = SnapshotAndWrite([&] { Update("running_mean"); });
+  EXPECT_EQ(outcome.kind, CopyOutcome::Kind::kCopied) << outcome.reason;
+}
+
+TEST_F(TornCopyTest, NanIsNoFalseAlarm) {
+  for (auto& memory : state_.memory) {
+    std::memset(memory.data(), 0xff, memory.size());
+  }
+  EXPECT_EQ(SnapshotAndWrite([] {}).kind, CopyOutcome::Kind::kCopied);
+}
+
+TEST_F(TornCopyTest, TenThousandFencedStepsRaiseNoAlarm) {
+  RandomState state = MakePlainState({{"w", 6'000}, {"m", 6'000}, {"s", 1}});
+  const auto plan = CopyPlan::Make(state.layout, state.specs, kSmall).value();
+  const auto slot = MakeSlot(state.layout);
+  HostCopyEngine engine(2);
+  for (int step = 0; step < 10'000; ++step) {
+    auto job = std::make_shared<CopyJob>();
+    job->step = step;
+    job->plan = plan;
+    job->slot = slot;
+    job->sources = MakeSources(*plan, state.pointers, {}).value();
+    ASSERT_FALSE(engine.Start(job, [](const auto&) {}).has_error());
+    engine.WaitFence();
+    ASSERT_EQ(job->outcome.kind, CopyOutcome::Kind::kCopied) << step << job->outcome.reason;
+    for (std::size_t i = 0; i < 3; ++i) {
+      state.Tensor(i)[static_cast<std::size_t>(step) % 4] ^= std::byte{1};  // the update
+    }
+  }
+}
+
+TEST(SourceSampleTest, SampleIsAtMostTheFractionButAnElementOfEachTensor) {
+  RandomState state = MakePlainState({{"large", 1'000'000}, {"tiny", 2}});
+  const auto plan = CopyPlan::Make(state.layout, state.specs, 0).value();
+  const SourceSample sample(*plan, kDefaultSampleFraction, 5);
+  EXPECT_GE(sample.SampledBytes(), 64U + 4U);
+  EXPECT_LE(sample.SampledBytes(), 40'000U);
+}
+
+}  // namespace
+}  // namespace holdfast::client

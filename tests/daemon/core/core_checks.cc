@@ -1,0 +1,204 @@
+// The invariants, checked on what a crash at this moment would leave.
+
+#include <algorithm>
+
+#include "tests/daemon/core/core_harness.h"
+
+namespace holdfast::daemon {
+namespace {
+
+const proto::JobRecord* FindJob(const storage_tiers::CatalogContents& records, const JobUid& uid) {
+  for (const proto::JobRecord& job : records.jobs) {
+    if (job.job_uid() == uid) {
+      return &job;
+    }
+  }
+  return nullptr;
+}
+
+bool Intact(const CoreHarness& harness, const proto::ShardRecord& shard) {
+  const proto::ImageDigest& image = shard.sidecar().images(0);
+  const std::string content = harness.arena().Content({shard.slot(), shard.generation()});
+  const auto digests = FakeArena::Digests(content, image.length_bytes());
+  return std::equal(
+      digests.begin(), digests.end(), image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+}
+
+// I2, I7: a sealed slot has the bytes that its sealer declared, whatever lands late.
+void CheckSealedBytes(CoreHarness* harness) {
+  std::set<SlotRef> seen;
+  for (const proto::ShardRecord& shard : harness->Records().shards) {
+    const SlotRef ref{shard.slot(), shard.generation()};
+    const SnapshotKey id = KeyOf(shard.sidecar().id());
+    if (!seen.insert(ref).second) {
+      harness->Violation("I8: two shards lie in slot " + ToText(ref));
+    }
+    const bool spared = harness->history().given_up.contains(shard.sidecar().id().job_uid());
+    if (!shard.poisoned() && !spared && !Intact(*harness, shard)) {
+      harness->Violation("I2: slot " + ToText(ref) + ", sealed as " + ShortText(id) +
+                         ", holds other bytes: " + harness->arena().Content(ref));
+    }
+  }
+}
+
+// I1: complete only with a sealed shard of every rank, all of this id (or a manifest that names
+// it).
+void CheckComplete(CoreHarness* harness) {
+  for (const proto::OutcomeRecord& outcome : harness->Records().outcomes) {
+    if (outcome.outcome() != proto::COMPLETE) {
+      continue;
+    }
+    const SnapshotKey id = KeyOf(outcome.id());
+    const JobUid& uid = outcome.id().job_uid();
+    const std::size_t sealed = harness->history().sealed[{uid, id}].size();
+    if (sealed != outcome.world_size()) {
+      harness->Violation("I1: " + ShortText(id) + " is called complete, but " +
+                         std::to_string(sealed) + " of " + std::to_string(outcome.world_size()) +
+                         " ranks ever sealed it");
+    }
+    SnapshotKey& newest = harness->history().newest_complete[uid];
+    newest = std::max(newest, id);
+  }
+}
+
+bool RestorableFromMemory(const CoreHarness& harness,
+                          const storage_tiers::CatalogContents& records,
+                          const JobUid& uid,
+                          const SnapshotKey& id) {
+  std::set<Rank> ranks;
+  std::uint32_t world = 0;
+  for (const proto::ShardRecord& shard : records.shards) {
+    const bool same = shard.sidecar().id().job_uid() == uid && KeyOf(shard.sidecar().id()) == id;
+    if (same && !shard.poisoned() && Intact(harness, shard)) {
+      ranks.insert(shard.sidecar().rank());
+      world = shard.sidecar().world_size();
+    }
+  }
+  return world != 0 && ranks.size() == world;
+}
+
+// I3, I4: once a job had a complete snapshot, one can be restored at every later moment.
+void CheckRestorable(CoreHarness* harness) {
+  const storage_tiers::CatalogContents& records = harness->Records();
+  for (const auto& [uid, newest] : harness->history().newest_complete) {
+    const proto::JobRecord* job = FindJob(records, uid);
+    if (job == nullptr || harness->history().given_up.contains(uid)) {
+      continue;
+    }
+    bool restorable = false;
+    for (const proto::ShardRecord& shard : records.shards) {
+      restorable =
+          restorable || (shard.sidecar().id().job_uid() == uid &&
+                         RestorableFromMemory(*harness, records, uid, KeyOf(shard.sidecar().id())));
+    }
+    for (auto& [root, tier] : harness->tiers()) {
+      for (const auto& [id, world] : tier.Folder(job->name()).manifests) {
+        restorable = restorable || tier.Restorable(job->name(), id);
+      }
+    }
+    if (!restorable) {
+      harness->Violation("I3: nothing of job " + job->name() + " can be restored any more, but " +
+                         ShortText(newest) + " was complete");
+    }
+  }
+}
+
+// I9: files, quarantined ones too, are within the budget, and none is outside the books.
+void CheckBudget(CoreHarness* harness) {
+  std::uint64_t used = 0;
+  for (const proto::SlotRecord& slot : harness->Records().slots) {
+    used += slot.capacity_bytes();
+  }
+  if (used > harness->options().budget_bytes) {
+    harness->Violation("I9: " + std::to_string(used / kMiB) + " MiB of slots, the budget is " +
+                       std::to_string(harness->options().budget_bytes / kMiB));
+  }
+  if (!harness->up()) {
+    return;
+  }
+  const proto::StatusReply status = harness->core()->StatusNow();
+  if (status.arena().used_bytes() != used) {
+    harness->Violation("I9: the core counts " + std::to_string(status.arena().used_bytes()) +
+                       " bytes, the catalog has " + std::to_string(used));
+  }
+}
+
+// I11: a restore() that has returned had every rank loaded, and all the same.
+void CheckReturned(CoreHarness* harness) {
+  for (const proto::IncarnationRecord& incarnation : harness->Records().incarnations) {
+    for (const auto& [name, client] : harness->clients()) {
+      const auto job = harness->jobs().find(client.job);
+      const bool of_this = client.alive && !client.fenced && job != harness->jobs().end() &&
+                           job->second.uid == incarnation.job_uid() &&
+                           client.epoch.number == incarnation.number() &&
+                           client.epoch.token == incarnation.token();
+      if (!of_this || !client.returned || !client.told.has_value()) {
+        continue;
+      }
+      const proto::RestoreDecision& decision = incarnation.decision();
+      if (!decision.committed() || KeyOf(decision.choice()) != *client.told) {
+        harness->Violation("I11: " + name + " has returned from restore with " +
+                           ShortText(*client.told) + ", which is not the recorded commit");
+      }
+    }
+  }
+}
+
+// The base and the fallback of the present incarnation are not to be lost by retention.
+void CheckParentOnTier(CoreHarness* harness) {
+  for (const proto::IncarnationRecord& incarnation : harness->Records().incarnations) {
+    const proto::JobRecord* job = FindJob(harness->Records(), incarnation.job_uid());
+    if (job == nullptr || job->epoch_number() != incarnation.number() ||
+        !incarnation.decision().has_choice()) {
+      continue;
+    }
+    const SnapshotKey base = KeyOf(incarnation.decision().choice());
+    for (const proto::DurableRecord& durable : harness->Records().durables) {
+      const bool is_base = durable.id().job_uid() == job->job_uid() && KeyOf(durable.id()) == base;
+      if (is_base && durable.published() &&
+          !harness->Tier(durable.root()).Published(job->name(), base)) {
+        harness->Violation("I4: the parent " + ShortText(base) + " was removed from " +
+                           durable.root());
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// I4: before a restore is committed nothing that could be chosen is freed.
+void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& erased) {
+  for (const proto::ShardRecord& shard : erased) {
+    const SnapshotKey id = KeyOf(shard.sidecar().id());
+    const JobUid& uid = shard.sidecar().id().job_uid();
+    const proto::JobRecord* job = FindJob(harness->Records(), uid);
+    if (job == nullptr || harness->history().given_up.contains(uid)) {
+      continue;
+    }
+    bool committed = false;
+    for (const proto::IncarnationRecord& incarnation : harness->Records().incarnations) {
+      committed = committed ||
+                  (incarnation.job_uid() == uid && incarnation.number() == job->epoch_number() &&
+                   incarnation.decision().committed());
+    }
+    if (!committed) {
+      harness->Violation("I4: " + ShortText(id) + " of r" + std::to_string(shard.sidecar().rank()) +
+                         " is freed while the restore is not committed");
+    }
+  }
+}
+
+void CheckInvariants(CoreHarness* harness) {
+  if (harness->Records().damaged_count > 0) {
+    harness->Violation("a record cannot be read back: " +
+                       harness->Records().damaged.front().why.message);
+  }
+  CheckSealedBytes(harness);
+  CheckComplete(harness);
+  CheckRestorable(harness);
+  CheckBudget(harness);
+  CheckReturned(harness);
+  CheckParentOnTier(harness);
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,235 @@
+// One node around NodeCore: a runtime that carries out Readys, and everything that outlives it.
+//
+// The catalog is a map, the arena and the tiers are maps, trainers are structs.  So a test can kill
+// the daemon between any two steps of the contract in action.h, look at what is left, and start the
+// next daemon from exactly that.  After every call the invariants are checked (core_checks.h).
+//
+// Threads:   one.
+// Ownership: owns the core and all that surrounds it; the core dies at a crash, the rest stays.
+// Errors:    a broken invariant or contract is noted in violations(); nothing throws.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/units.h"
+#include "daemon/core/action.h"
+#include "daemon/core/node_core.h"
+#include "storage_tiers/catalog_contents.h"
+#include "tests/daemon/core/fake_arena.h"
+#include "tests/daemon/core/fake_client.h"
+#include "tests/daemon/core/fake_tier.h"
+
+namespace holdfast::daemon {
+
+// Where the daemon dies while it carries out its next Ready.
+enum class CrashPoint : std::uint8_t {
+  kNone,
+  kBeforeSync,  // nothing of the batch is on disk, no action was started
+  kAfterSync,   // the batch is on disk, no action was started
+};
+
+// What the launcher of a job knows.
+struct FakeJob {
+  std::string name;
+  std::uint32_t world_size = 1;
+  std::vector<proto::TierPolicy> tiers;
+  JobUid uid;
+  Epoch epoch;
+};
+
+class CoreHarness {
+ public:
+  explicit CoreHarness(CoreOptions options);
+
+  // ---- trainers; "name" as in FakeClient ----
+  FakeClient& Client(const std::string& name);
+  FakeJob& JobOf(const std::string& name);
+  // A new process of that rank; whoever had the name before must be dead or fenced.
+  void Spawn(const std::string& name);
+  void Connect(const std::string& name);
+  void Open(const std::string& name);      // by rank 0
+  void Register(const std::string& name);  // also: resume, and a new layout
+  // A connection again, its session resumed, and every request repeated whose answer is missing.
+  void Resume(const std::string& name);
+  void Begin(const std::string& name, Step step);
+  void Torn(const std::string& name, bool copies_done, const std::string& reason);
+  // "late": also of a snapshot that the daemon gave up while it digested it.
+  void CopiesDone(const std::string& name, bool late = false);
+  // "late": also of a snapshot that the daemon has given up meanwhile.
+  void Seal(const std::string& name, bool daemon_digests, bool late = false);
+  void Restore(const std::string& name, const RestoreWish& wish);
+  // Reports what the client found: its own digest check decides, unless it "failed" otherwise.
+  void Loaded(const std::string& name, bool failed);
+  void Drain(const std::string& name, std::chrono::milliseconds timeout);
+  void Finish(const std::string& name);
+  void Request(const std::string& name, proto::ClientMessage message);
+  void Disconnect(const std::string& name);
+  // The process is dead; a forked worker may keep its mappings (and so its queued copies alive).
+  void Die(const std::string& name, bool worker_lives);
+  void WorkerGone(const std::string& name);
+  // Every worker of every process that is dead.
+  void AllWorkersGone();
+  // A copy that was issued before lands now, whoever has the memory meanwhile.
+  void Land(const std::string& name, SlotRef ref);
+
+  // ---- the daemon ----
+  void Crash();
+
+  void CrashAtNextReady(CrashPoint point) { crash_point_ = point; }
+
+  void Restart();
+
+  bool up() const { return core_ != nullptr; }
+
+  NodeCore* core() { return core_.get(); }
+
+  void Tick(std::chrono::milliseconds elapsed);
+
+  // ---- the world ----
+  // Actions of that kind ("prepare", "digest", "flush", "publish", "list", "open", "delete",
+  // "claim") wait for Finish instead of being answered at once.
+  void Hold(const std::string& kind) { held_kinds_.insert(kind); }
+
+  void Unhold(const std::string& kind) { held_kinds_.erase(kind); }
+
+  // Answers the oldest held action of the kind; false if there is none.  "outcome" as in
+  // ErrorOf; "ok" lets it succeed if the world allows.
+  bool FinishHeld(const std::string& kind, const std::string& outcome);
+  std::size_t HeldCount(const std::string& kind) const;
+
+  FakeTier& Tier(const std::string& root) { return tiers_[root]; }
+
+  void DamageSlot(SlotRef ref);
+  // The node loses arena and catalog; what is on the tiers stays.
+  void LoseMemory();
+
+  // ---- to look at ----
+  const storage_tiers::CatalogContents& Records();
+
+  const std::map<std::string, std::string>& catalog() const { return catalog_; }
+
+  const std::map<std::string, FakeClient>& clients() const { return clients_; }
+
+  std::map<std::string, FakeJob>& jobs() { return jobs_; }
+
+  std::map<std::string, FakeTier>& tiers() { return tiers_; }
+
+  const FakeArena& arena() const { return arena_; }
+
+  const CoreOptions& options() const { return options_; }
+
+  std::uint64_t boot() const { return boot_; }
+
+  // What happened since the last call, a line for each message and action.
+  std::string TakeLog();
+
+  std::vector<std::string>& violations() { return violations_; }
+
+  void Violation(const std::string& what);
+
+  // For the checks: what was ever sealed and complete, and what the tests did on purpose.
+  struct History {
+    std::map<std::pair<JobUid, SnapshotKey>, std::set<Rank>> sealed;
+    std::map<JobUid, SnapshotKey> newest_complete;
+    std::set<JobUid> given_up;  // finished, dropped, or damaged by the test: I3 holds no more
+  };
+
+  History& history() { return history_; }
+
+  // Runs what is due, then checks the invariants (unless the test does so itself, less often).
+  void Settle();
+
+  void CheckEachCall(bool check) { check_each_call_ = check; }
+
+ private:
+  struct Held {
+    std::string kind;
+    std::function<void(const Status&)> finish;
+  };
+
+  RecoveredState Recover();
+  void CarryOut();
+  bool TakeOne();
+  void ApplyBatch(const storage_tiers::CatalogBatch& batch);
+  void Queue(std::string kind, std::function<void(const Status&)> finish);
+  void Log(const std::string& line);
+
+  void Start(const Send& action);
+  void Start(const CloseSession& action);
+  void Start(const PrepareSlot& action);
+  void Start(const RemoveSlot& action);
+  void Start(const QuarantineSlot& action);
+  void Start(const DigestSlot& action);
+  void Start(const VerifySlot& action);
+  void Start(const ClaimIncarnation& action);
+  void Start(const WriteIncarnation& action);
+  void Start(const ListTier& action);
+  void Start(const OpenShardFile& action);
+  void Start(const CloseShardFile& action);
+  void Start(const FlushShard& action);
+  void Start(const CancelFlush& action);
+  void Start(const PublishManifest& action);
+  void Start(const DeleteDurable& action);
+  ClaimedIncarnation Claim(const ClaimIncarnation& action);
+  void ReleaseQuarantines();
+
+  // client side of messages (core_harness_replies.cc)
+  void Receive(FakeClient* client, const Send& send);
+  std::string ReceiveReply(FakeClient* client, const Send& send);
+  std::string ReceiveError(FakeClient* client, const FakeClient::Waiting& request, const Error& e);
+  std::string ReceiveRestore(FakeClient* client, const Send& send);
+  std::string ReceiveRegister(FakeClient* client, const proto::RegisterReply& reply);
+  std::string ReceiveEvent(FakeClient* client, const Send& send);
+  void AskAgain(FakeClient* client);
+  void SendTo(FakeClient* client, proto::ClientMessage message, SlotRef slot = {});
+  void SendSeal(FakeClient* client, SlotRef ref);
+
+  CoreOptions options_;
+  std::map<std::string, std::string> catalog_;
+  FakeArena arena_;
+  std::map<std::string, FakeTier> tiers_;
+  std::map<std::string, FakeJob> jobs_;
+  std::map<std::string, FakeClient> clients_;
+  std::map<std::uint64_t, std::string> opened_files_;  // content by ticket
+  std::set<SlotRef> quarantined_;
+
+  std::unique_ptr<NodeCore> core_;
+  std::deque<std::function<void()>> due_;
+  std::vector<Held> held_;
+  std::set<std::string> held_kinds_;
+  std::set<std::tuple<JobUid, std::string, SnapshotKey, Rank>> cancelled_;
+  CrashPoint crash_point_ = CrashPoint::kNone;
+  MonotonicTime now_{std::chrono::hours(1)};
+  WallTime wall_{std::chrono::hours(24 * 365)};
+  std::uint64_t boot_ = 0;
+  SessionId next_session_ = 1;
+  std::int32_t next_pid_ = 100;
+  std::uint64_t next_random_ = 1000;
+  storage_tiers::CatalogContents records_;
+  bool records_fresh_ = false;
+  std::string log_;
+  std::vector<std::string> violations_;
+  History history_;
+  bool settling_ = false;
+  bool check_each_call_ = true;
+};
+
+// "(1,2)": incarnation, step.
+std::string ShortText(const SnapshotKey& id);
+
+// Checks what must hold in every state (core_checks.cc); called after every step.
+void CheckInvariants(CoreHarness* harness);
+
+// Checks one transition; "erased" are the shard records that it removed, already applied.
+void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& erased);
+
+}  // namespace holdfast::daemon

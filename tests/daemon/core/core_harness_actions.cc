@@ -1,0 +1,224 @@
+// How the fake runtime carries out each action.
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/daemon/core/core_harness.h"
+
+namespace holdfast::daemon {
+namespace {
+
+std::string IdText(const SnapshotKey& id, Rank rank) {
+  return ShortText(id) + " of r" + std::to_string(rank);
+}
+
+}  // namespace
+
+void CoreHarness::Start(const Send& action) {
+  for (auto& [name, client] : clients_) {
+    if (client.session == action.session && action.session != 0) {
+      Receive(&client, action);
+      return;
+    }
+  }
+}
+
+void CoreHarness::Start(const CloseSession& action) {
+  for (auto& [name, client] : clients_) {
+    if (client.session == action.session) {
+      client.session = 0;
+    }
+  }
+}
+
+void CoreHarness::Start(const PrepareSlot& action) {
+  Log(std::string(action.create ? "arena: creates " : "arena: prepares ") + ToText(action.slot));
+  if (action.create) {
+    if (arena_.Exists(action.slot)) {
+      Violation("I7: slot file " + ToText(action.slot) + " is made over an old one");
+    }
+    arena_.Create(action.slot);
+  }
+  arena_.Write(action.slot, "header");
+  Queue("prepare", [this, action](const Status& status) {
+    if (up()) {
+      core_->OnSlotPrepared(action.slot, status);
+    }
+  });
+}
+
+void CoreHarness::Start(const RemoveSlot& action) {
+  Log("arena: removes " + ToText(action.slot));
+  arena_.Remove(action.slot);
+}
+
+void CoreHarness::Start(const QuarantineSlot& action) {
+  Log("arena: quarantines " + ToText(action.slot));
+  quarantined_.insert(action.slot);
+}
+
+void CoreHarness::Start(const DigestSlot& action) {
+  Queue("digest", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    if (status.has_value()) {
+      core_->OnDigested(action.slot,
+                        FakeArena::Digests(arena_.Content(action.slot), action.length_bytes));
+    } else {
+      core_->OnDigested(action.slot, status.error());
+    }
+  });
+}
+
+void CoreHarness::Start(const VerifySlot& action) {
+  Queue("verify", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    if (!status.has_value()) {
+      core_->OnVerified(action.ticket, action.slot, status.error());
+      return;
+    }
+    const auto digests = FakeArena::Digests(arena_.Content(action.slot), action.length_bytes);
+    std::vector<std::uint64_t> bad;
+    for (std::uint64_t chunk = 0; chunk < digests.size(); ++chunk) {
+      if (digests[chunk] != action.expected[chunk]) {
+        bad.push_back(chunk);
+      }
+    }
+    core_->OnVerified(action.ticket, action.slot, bad);
+  });
+}
+
+ClaimedIncarnation CoreHarness::Claim(const ClaimIncarnation& action) {
+  ClaimedIncarnation claimed;
+  claimed.job_uid = action.job_uid;
+  claimed.number = action.at_least;
+  for (const proto::TierPolicy& tier : action.tiers) {
+    FakeTier::JobFolder& folder = tiers_[tier.root()].Folder(action.job_name);
+    claimed.job_uid = claimed.job_uid.empty() ? folder.uid : claimed.job_uid;
+    for (const auto& [number, file] : folder.incarnations) {
+      claimed.number = std::max(claimed.number, number + 1);
+      claimed.found.push_back(file);
+    }
+  }
+  if (claimed.job_uid.empty()) {
+    claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 16);
+  }
+  for (const proto::TierPolicy& tier : action.tiers) {
+    FakeTier::JobFolder& folder = tiers_[tier.root()].Folder(action.job_name);
+    folder.uid = claimed.job_uid;
+    proto::IncarnationFile& file = folder.incarnations[claimed.number];
+    file.set_job_uid(claimed.job_uid);
+    file.set_number(claimed.number);
+    file.set_token(action.token);
+    file.set_world_size(action.world_size);
+  }
+  return claimed;
+}
+
+void CoreHarness::Start(const ClaimIncarnation& action) {
+  Queue("claim", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    if (status.has_value()) {
+      core_->OnIncarnationClaimed(action.ticket, Claim(action));
+    } else {
+      core_->OnIncarnationClaimed(action.ticket, status.error());
+    }
+  });
+}
+
+void CoreHarness::Start(const WriteIncarnation& action) {
+  for (const proto::TierPolicy& tier : action.tiers) {
+    if (!tiers_[tier.root()].failing()) {
+      tiers_[tier.root()].Folder(action.job_name).incarnations[action.file.number()] = action.file;
+    }
+  }
+}
+
+void CoreHarness::Start(const ListTier& action) {
+  Queue("list", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    Result<std::vector<TierSnapshot>> listed = tiers_[action.root].List(action);
+    if (!status.has_value()) {
+      listed = status.error();
+    }
+    core_->OnTierListed(action.job_uid, action.root, action.attempt, std::move(listed));
+  });
+}
+
+void CoreHarness::Start(const OpenShardFile& action) {
+  Log("tier " + action.root + ": opens " + IdText(action.id, action.rank));
+  Queue("open", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    Result<proto::Sidecar> sidecar = tiers_[action.root].Open(action);
+    if (!status.has_value()) {
+      sidecar = status.error();
+    }
+    if (sidecar.has_value()) {
+      opened_files_[action.ticket] = tiers_[action.root].Content(action);
+    }
+    core_->OnShardOpened(
+        action.job_uid, action.attempt, action.rank, action.ticket, std::move(sidecar));
+  });
+}
+
+void CoreHarness::Start(const CloseShardFile& action) {
+  opened_files_.erase(action.ticket);
+}
+
+void CoreHarness::Start(const FlushShard& action) {
+  Log("tier " + action.tier.root() + ": flushes " + IdText(action.id, action.rank));
+  cancelled_.erase({action.job_uid, action.tier.root(), action.id, action.rank});
+  Queue("flush", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    Status done = status;
+    if (cancelled_.erase({action.job_uid, action.tier.root(), action.id, action.rank}) > 0) {
+      done = Error(Errc::kCancelled, "a flush gave way");
+    } else if (status.has_value()) {
+      done = tiers_[action.tier.root()].Flush(action, arena_.Content(action.slot));
+    }
+    core_->OnFlushed(action.job_uid, action.tier.root(), action.id, action.rank, done);
+  });
+}
+
+void CoreHarness::Start(const CancelFlush& action) {
+  Log("tier " + action.root + ": cancels flush of " + IdText(action.id, action.rank));
+  cancelled_.insert({action.job_uid, action.root, action.id, action.rank});
+}
+
+void CoreHarness::Start(const PublishManifest& action) {
+  Log("tier " + action.root + ": publishes " + ShortText(action.id));
+  Queue("publish", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    const Status done = status.has_value() ? tiers_[action.root].Publish(action) : status;
+    if (!done.has_value() && done.error().code == Errc::kInternal) {
+      Violation(done.error().message);
+    }
+    core_->OnPublished(action.job_uid, action.root, action.id, done);
+  });
+}
+
+void CoreHarness::Start(const DeleteDurable& action) {
+  Log("tier " + action.root + ": deletes " + ShortText(action.id));
+  Queue("delete", [this, action](const Status& status) {
+    if (!up()) {
+      return;
+    }
+    const Status done = status.has_value() ? tiers_[action.root].Delete(action) : status;
+    core_->OnDurableDeleted(action.job_uid, action.root, action.id, done);
+  });
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,357 @@
+// What trainers do: the requests of FakeClients, their deaths and their late copies.
+
+#include <cstdlib>
+#include <utility>
+
+#include "tests/daemon/core/core_harness.h"
+
+namespace holdfast::daemon {
+namespace {
+
+std::string JobName(const std::string& client) {
+  const auto slash = client.find('/');
+  return slash == std::string::npos ? "train" : client.substr(0, slash);
+}
+
+Rank RankOfName(const std::string& client) {
+  const auto slash = client.find('/');
+  const std::string plain = slash == std::string::npos ? client : client.substr(slash + 1);
+  return static_cast<Rank>(std::strtoul(plain.c_str() + 1, nullptr, 10));
+}
+
+std::string Final(const FakeClient& client, Step step) {
+  return "bytes of r" + std::to_string(client.rank) + " " + ShortText({client.epoch.number, step}) +
+         " by " + std::to_string(client.pid);
+}
+
+}  // namespace
+
+FakeJob& CoreHarness::JobOf(const std::string& name) {
+  FakeJob& job = jobs_[JobName(name)];
+  job.name = JobName(name);
+  return job;
+}
+
+FakeClient& CoreHarness::Client(const std::string& name) {
+  FakeClient& client = clients_[name];
+  if (client.name.empty()) {
+    client.name = name;
+    client.job = JobName(name);
+    client.rank = RankOfName(name);
+  }
+  return client;
+}
+
+void CoreHarness::Spawn(const std::string& name) {
+  FakeClient& client = Client(name);
+  FakeClient fresh;
+  fresh.name = client.name;
+  fresh.job = client.job;
+  fresh.rank = client.rank;
+  fresh.uid = client.uid;
+  fresh.layout = client.layout;
+  fresh.image_bytes = client.image_bytes;
+  fresh.slots_wanted = client.slots_wanted;
+  fresh.alive = true;
+  fresh.pid = next_pid_++;
+  client = std::move(fresh);
+}
+
+void CoreHarness::Connect(const std::string& name) {
+  FakeClient& client = Client(name);
+  if (!client.alive) {
+    Spawn(name);
+  }
+  if (!up() || client.session != 0) {
+    return;
+  }
+  client.session = next_session_++;
+  ClientIdentity identity;
+  identity.uid = client.uid;
+  identity.pid = client.pid;
+  identity.session_random = next_random_++;
+  identity.epoch_random = next_random_++;
+  core_->OnConnected(client.session, identity);
+}
+
+void CoreHarness::SendTo(FakeClient* client, proto::ClientMessage message, SlotRef slot) {
+  if (!up() || client->session == 0) {
+    return;
+  }
+  message.set_request_id(client->next_request++);
+  client->waiting[message.request_id()] = {message, slot};
+  LayoutFacts facts{client->layout + std::string(16 - client->layout.size(), '-'),
+                    client->image_bytes};
+  core_->OnRequest(client->session, message, &facts);
+  Settle();
+}
+
+void CoreHarness::Request(const std::string& name, proto::ClientMessage message) {
+  Connect(name);
+  SendTo(&Client(name), std::move(message));
+}
+
+void CoreHarness::Open(const std::string& name) {
+  Connect(name);
+  const FakeJob& job = JobOf(name);
+  proto::ClientMessage message;
+  message.mutable_open_incarnation()->set_job_name(job.name);
+  message.mutable_open_incarnation()->set_world_size(job.world_size);
+  for (const proto::TierPolicy& tier : job.tiers) {
+    *message.mutable_open_incarnation()->add_tiers() = tier;
+  }
+  SendTo(&Client(name), std::move(message));
+}
+
+void CoreHarness::Register(const std::string& name) {
+  Connect(name);
+  FakeClient& client = Client(name);
+  const FakeJob& job = JobOf(name);
+  if (!client.registered) {
+    client.epoch = job.epoch;
+    client.epoch.token += client.other_token ? 1 : 0;
+  }
+  proto::ClientMessage message;
+  proto::RegisterRequest* body = message.mutable_register_();
+  body->set_job_name(job.name);
+  body->set_job_uid(job.uid);
+  body->set_epoch_number(client.epoch.number);
+  body->set_epoch_token(client.epoch.token);
+  body->set_rank(client.rank);
+  body->set_world_size(job.world_size);
+  body->set_slots_wanted(client.slots_wanted);
+  body->set_session_token(client.token);
+  body->set_last_begun_step(client.last_begun);
+  if (client.granted.has_value()) {
+    proto::HeldSlot* held = body->add_held();
+    held->set_slot(client.granted->slot);
+    held->set_generation(client.granted->generation);
+    held->set_use(proto::HeldSlot::IDLE);
+  }
+  for (const auto& [ref, copy] : client.copies) {
+    proto::HeldSlot* held = body->add_held();
+    held->set_slot(ref.slot);
+    held->set_generation(ref.generation);
+    held->set_use(copy.given_up ? proto::HeldSlot::DRAINING : proto::HeldSlot::FILLING);
+    held->set_step(copy.step);
+  }
+  SendTo(&client, std::move(message));
+}
+
+void CoreHarness::Resume(const std::string& name) {
+  FakeClient& client = Client(name);
+  if (!client.alive || !client.registered || !up() || client.session != 0) {
+    return;  // a launcher whose open was not answered has no incarnation to come back to
+  }
+  Register(name);
+  if (client.session == 0 || !client.registered || client.fenced) {
+    return;
+  }
+  std::vector<SlotRef> sealing;
+  for (const auto& [ref, copy] : client.copies) {
+    if (copy.sealing) {
+      sealing.push_back(ref);
+    }
+  }
+  for (const SlotRef& ref : sealing) {
+    SendSeal(&client, ref);
+  }
+  if (client.reports_loaded) {
+    Loaded(name, !client.load_ok);
+  } else if (client.asks) {
+    AskAgain(&client);
+  }
+}
+
+void CoreHarness::Begin(const std::string& name, Step step) {
+  FakeClient& client = Client(name);
+  client.last_begun = std::max(client.last_begun, step);
+  if (!client.granted.has_value()) {
+    ++client.missed;
+    Log(name + " has no slot for step " + std::to_string(step));
+    proto::ClientMessage message;
+    message.mutable_missed()->set_step(step);
+    message.mutable_missed()->set_reason("no free slot");
+    SendTo(&client, std::move(message));
+    return;
+  }
+  const SlotRef ref = *client.granted;
+  client.granted.reset();
+  client.copies[ref].step = step;
+  arena_.Write(ref, "part of the " + Final(client, step));
+  proto::ClientMessage message;
+  message.mutable_begin()->set_step(step);
+  message.mutable_begin()->set_slot(ref.slot);
+  message.mutable_begin()->set_generation(ref.generation);
+  SendTo(&client, std::move(message), ref);
+}
+
+void CoreHarness::Torn(const std::string& name, bool copies_done, const std::string& reason) {
+  FakeClient& client = Client(name);
+  for (auto& [ref, copy] : client.copies) {
+    if (copy.given_up || copy.sealing) {
+      continue;
+    }
+    copy.given_up = true;
+    ++client.missed;
+    proto::ClientMessage message;
+    message.mutable_torn()->set_step(copy.step);
+    message.mutable_torn()->set_slot(ref.slot);
+    message.mutable_torn()->set_generation(ref.generation);
+    message.mutable_torn()->set_reason(reason);
+    message.mutable_torn()->set_copies_done(copies_done);
+    const SlotRef slot = ref;
+    if (copies_done) {
+      client.copies.erase(slot);
+    }
+    SendTo(&client, std::move(message), slot);
+    return;
+  }
+}
+
+void CoreHarness::CopiesDone(const std::string& name, bool late) {
+  FakeClient& client = Client(name);
+  std::vector<SlotRef> done;
+  for (const auto& [ref, copy] : client.copies) {
+    if (copy.given_up || (late && copy.sealing)) {
+      done.push_back(ref);
+    }
+  }
+  for (const SlotRef& ref : done) {
+    arena_.Write(ref, "the rest of the " + Final(client, client.copies[ref].step));
+    client.copies.erase(ref);
+    proto::ClientMessage message;
+    message.mutable_copies_done()->set_slot(ref.slot);
+    message.mutable_copies_done()->set_generation(ref.generation);
+    SendTo(&client, std::move(message), ref);
+  }
+}
+
+void CoreHarness::Seal(const std::string& name, bool daemon_digests, bool late) {
+  FakeClient& client = Client(name);
+  for (auto& [ref, copy] : client.copies) {
+    if ((copy.given_up && !late) || copy.sealing) {
+      continue;
+    }
+    copy.sealing = true;
+    copy.daemon_digests = daemon_digests;
+    arena_.Write(ref, Final(client, copy.step));
+    const SlotRef slot = ref;
+    SendSeal(&client, slot);
+    return;
+  }
+}
+
+void CoreHarness::SendSeal(FakeClient* client, SlotRef ref) {
+  const FakeClient::Copy& copy = client->copies.at(ref);
+  proto::ClientMessage message;
+  proto::SealRequest* seal = message.mutable_seal();
+  seal->set_step(copy.step);
+  seal->set_slot(ref.slot);
+  seal->set_generation(ref.generation);
+  if (!copy.daemon_digests) {
+    for (const std::uint32_t crc :
+         FakeArena::Digests(Final(*client, copy.step), client->image_bytes)) {
+      seal->add_chunk_crc32c(crc);
+    }
+  }
+  SendTo(client, std::move(message), ref);
+}
+
+void CoreHarness::Restore(const std::string& name, const RestoreWish& wish) {
+  FakeClient& client = Client(name);
+  client.asks = true;
+  client.wish = wish;
+  client.restore_error.reset();
+  AskAgain(&client);
+}
+
+void CoreHarness::AskAgain(FakeClient* client) {
+  proto::ClientMessage message;
+  proto::RestoreRequest* body = message.mutable_restore();
+  body->set_has_named_step(client->wish.named_step.has_value());
+  body->set_named_step(client->wish.named_step.value_or(0));
+  body->set_include_discarded(client->wish.include_discarded);
+  body->set_after_attempt(client->attempt);
+  SendTo(client, std::move(message));
+}
+
+void CoreHarness::Loaded(const std::string& name, bool failed) {
+  FakeClient& client = Client(name);
+  if (!client.told.has_value()) {
+    return;
+  }
+  const proto::ImageDigest& image = client.told_sidecar.images(0);
+  const auto digests = FakeArena::Digests(client.told_content, image.length_bytes());
+  const bool matches = std::equal(
+      digests.begin(), digests.end(), image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+  client.reports_loaded = true;
+  client.load_ok = matches && !failed;
+  proto::ClientMessage message;
+  proto::LoadedRequest* body = message.mutable_loaded();
+  body->set_attempt(client.attempt);
+  body->set_ok(client.load_ok);
+  body->set_source_is_bad(!matches);
+  body->set_failure(client.load_ok ? "" : matches ? "took too long" : "chunk 0 does not match");
+  SendTo(&client, std::move(message));
+}
+
+void CoreHarness::Drain(const std::string& name, std::chrono::milliseconds timeout) {
+  proto::ClientMessage message;
+  message.mutable_drain()->set_timeout_ms(static_cast<std::uint64_t>(timeout.count()));
+  Client(name).drained.reset();
+  SendTo(&Client(name), std::move(message));
+}
+
+void CoreHarness::Finish(const std::string& name) {
+  proto::ClientMessage message;
+  message.mutable_finish();
+  history_.given_up.insert(JobOf(name).uid);
+  SendTo(&Client(name), std::move(message));
+}
+
+void CoreHarness::Disconnect(const std::string& name) {
+  FakeClient& client = Client(name);
+  const SessionId session = std::exchange(client.session, 0);
+  client.waiting.clear();
+  if (up() && session != 0) {
+    core_->OnDisconnected(session);
+  }
+  Settle();
+}
+
+void CoreHarness::Die(const std::string& name, bool worker_lives) {
+  FakeClient& client = Client(name);
+  client.alive = false;
+  if (!worker_lives) {
+    arena_.UnmapAll(client.pid);
+  }
+  Disconnect(name);
+  if (up() && client.token != 0) {
+    core_->OnProcessDead(client.token);
+  }
+  Settle();
+}
+
+void CoreHarness::WorkerGone(const std::string& name) {
+  arena_.UnmapAll(Client(name).pid);
+  Settle();
+}
+
+void CoreHarness::AllWorkersGone() {
+  std::set<std::int32_t> living;
+  for (const auto& [name, client] : clients_) {
+    if (client.alive) {
+      living.insert(client.pid);
+    }
+  }
+  arena_.UnmapAllBut(living);
+  Settle();
+}
+
+void CoreHarness::Land(const std::string& name, SlotRef ref) {
+  arena_.Write(ref, "late copy of " + name);
+  Settle();
+}
+
+}  // namespace holdfast::daemon

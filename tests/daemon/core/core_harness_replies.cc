@@ -1,0 +1,189 @@
+// What trainers make of the daemon's messages, and what they must never be told (I5, I11).
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/daemon/core/core_harness.h"
+
+namespace holdfast::daemon {
+
+void CoreHarness::Receive(FakeClient* client, const Send& send) {
+  const std::string text =
+      send.message.request_id() == 0 ? ReceiveEvent(client, send) : ReceiveReply(client, send);
+  if (!text.empty()) {
+    Log(client->name + ": " + text);
+  }
+}
+
+std::string CoreHarness::ReceiveEvent(FakeClient* client, const Send& send) {
+  const proto::ServerMessage& message = send.message;
+  switch (message.body_case()) {
+    case proto::ServerMessage::kGrant: {
+      const SlotRef ref{message.grant().slot(), message.grant().generation()};
+      if (client->granted.has_value() || client->copies.contains(ref)) {
+        Violation("I7: slot " + ToText(ref) + " is granted to " + client->name +
+                  ", which has it or another in use");
+      }
+      client->granted = ref;
+      arena_.Map(ref, client->pid);
+      return "granted " + ToText(ref);
+    }
+    case proto::ServerMessage::kOutcome: {
+      const proto::OutcomeEvent& event = message.outcome();
+      const SnapshotKey id = KeyOf(event.id());
+      client->outcomes[{id, event.kind()}] = event.reason();
+      if (event.kind() == proto::OutcomeEvent::KIND_ABANDONED) {
+        for (auto& [ref, copy] : client->copies) {
+          copy.given_up = copy.given_up || (copy.step == id.step && !copy.sealing);
+        }
+        return ShortText(id) + " is abandoned: " + event.reason();
+      }
+      return ShortText(id) + (event.kind() == proto::OutcomeEvent::KIND_DURABLE
+                                  ? " is durable on " + event.reason()
+                                  : " is complete");
+    }
+    case proto::ServerMessage::kFenced:
+      client->fenced = true;
+      return "fenced by incarnation " + std::to_string(message.fenced().newer_epoch());
+    case proto::ServerMessage::kRevoke:
+      arena_.Unmap({message.revoke().slot(), message.revoke().generation()}, client->pid);
+      return "unmaps " + ToText(SlotRef{message.revoke().slot(), message.revoke().generation()});
+    default:
+      return "an event that no client knows";
+  }
+}
+
+std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
+  const proto::ServerMessage& message = send.message;
+  const auto it = client->waiting.find(message.request_id());
+  if (it == client->waiting.end()) {
+    Violation("I12: " + client->name + " gets an answer that it does not wait for");
+    return "";
+  }
+  const FakeClient::Waiting request = std::move(it->second);
+  client->waiting.erase(it);
+  switch (message.body_case()) {
+    case proto::ServerMessage::kError:
+      return ReceiveError(
+          client,
+          request,
+          Error(static_cast<Errc>(message.error().code()), message.error().message()));
+    case proto::ServerMessage::kOpenIncarnation: {
+      FakeJob& job = jobs_[client->job];
+      job.uid = message.open_incarnation().job_uid();
+      job.epoch = {message.open_incarnation().number(), message.open_incarnation().token()};
+      return "opens incarnation " + std::to_string(job.epoch.number);
+    }
+    case proto::ServerMessage::kRegister:
+      return ReceiveRegister(client, message.register_());
+    case proto::ServerMessage::kSeal:
+      ++client->sealed;
+      client->copies.erase(request.slot);
+      return "sealed step " + std::to_string(request.message.seal().step());
+    case proto::ServerMessage::kRestore:
+      return ReceiveRestore(client, send);
+    case proto::ServerMessage::kLoaded:
+      client->reports_loaded = false;
+      if (message.loaded().committed()) {
+        client->returned = true;
+        client->asks = false;
+        return "restore() returns " + ShortText(*client->told);
+      }
+      client->told.reset();
+      due_.emplace_back([this, client] { AskAgain(client); });
+      return "another attempt is due";
+    case proto::ServerMessage::kDrain:
+      client->drained = message.drain();
+      return "drained " + ShortText(KeyOf(message.drain().id())) +
+             (message.drain().durable() ? ", durable" : ", not durable") +
+             (message.drain().reason().empty() ? "" : ": " + message.drain().reason());
+    case proto::ServerMessage::kFinish:
+    case proto::ServerMessage::kDrop:
+      client->freed_bytes =
+          message.has_finish() ? message.finish().freed_bytes() : message.drop().freed_bytes();
+      return "freed " + std::to_string(client->freed_bytes / kMiB) + " MiB";
+    case proto::ServerMessage::kVerifyShard:
+      return std::to_string(message.verify_shard().bad_chunks_size()) + " bad chunks";
+    default:
+      return "";
+  }
+}
+
+std::string CoreHarness::ReceiveError(FakeClient* client,
+                                      const FakeClient::Waiting& request,
+                                      const Error& e) {
+  client->last_error = std::string(ErrcName(e.code)) + ": " + e.message;
+  client->fenced = client->fenced || e.code == Errc::kFenced;
+  const auto copy = client->copies.find(request.slot);
+  if (request.message.has_seal() && copy != client->copies.end()) {
+    client->copies.erase(copy);  // its copies had finished before it was sent
+  }
+  if (request.message.has_begin() && copy != client->copies.end()) {
+    copy->second.given_up = true;
+  }
+  if (request.message.has_restore()) {
+    client->asks = false;
+    client->restore_error = client->last_error;
+  }
+  return client->last_error;
+}
+
+std::string CoreHarness::ReceiveRegister(FakeClient* client, const proto::RegisterReply& reply) {
+  client->registered = true;
+  client->token = reply.session_token();
+  client->slots_admitted = reply.slots_admitted();
+  std::set<SlotRef> kept;
+  std::string text;
+  for (const proto::HeldSlot& held : reply.kept()) {
+    kept.insert({held.slot(), held.generation()});
+    text += " keeps " + ToText(SlotRef{held.slot(), held.generation()});
+  }
+  if (client->granted.has_value() && !kept.contains(*client->granted)) {
+    arena_.Unmap(*client->granted, client->pid);
+    client->granted.reset();
+  }
+  std::erase_if(client->copies, [&](const auto& copy) {
+    if (!kept.contains(copy.first)) {
+      arena_.Unmap(copy.first, client->pid);
+    }
+    return !kept.contains(copy.first);
+  });
+  return "registered, " + std::to_string(reply.slots_admitted()) + " slots" + text;
+}
+
+// I11: all ranks of one attempt hear one choice.  I5 is checked when the client has loaded.
+std::string CoreHarness::ReceiveRestore(FakeClient* client, const Send& send) {
+  const proto::RestoreReply& reply = send.message.restore();
+  client->attempt = reply.attempt();
+  client->told.reset();
+  client->told_nothing = !reply.has_choice();
+  std::string text = "attempt " + std::to_string(reply.attempt()) + ": ";
+  for (const std::string& line : reply.passed_over()) {
+    text += "[passed over " + line + "] ";
+  }
+  if (!reply.has_choice()) {
+    client->asks = false;
+    client->returned = true;
+    return text + "nothing to restore";
+  }
+  client->told = KeyOf(reply.id());
+  client->told_sidecar = reply.sidecar();
+  client->told_content = "no bytes";
+  if (send.fd_slot.has_value()) {
+    client->told_content = arena_.Content(*send.fd_slot);
+  } else if (send.fd_file.has_value() && opened_files_.contains(*send.fd_file)) {
+    client->told_content = opened_files_.at(*send.fd_file);
+  }
+  if (KeyOf(reply.sidecar().id()) != *client->told || reply.sidecar().rank() != client->rank) {
+    Violation("I11: " + client->name + " is given another shard than it is told");
+  }
+  for (const auto& [name, other] : clients_) {
+    if (other.job == client->job && other.epoch == client->epoch &&
+        other.attempt == client->attempt && other.told.has_value() && other.told != client->told) {
+      Violation("I11: " + name + " and " + client->name + " are told different snapshots");
+    }
+  }
+  return text + "load " + ShortText(*client->told) + " from " + reply.source();
+}
+
+}  // namespace holdfast::daemon

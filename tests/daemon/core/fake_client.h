@@ -1,0 +1,81 @@
+// What one training process knows: its side of the protocol, as plain facts.
+//
+// Threads:   one.
+// Ownership: value type, kept by the harness; outlives the daemon, as trainers do.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "common/units.h"
+#include "daemon/core/ids.h"
+#include "daemon/core/messages.h"
+#include "proto/client.pb.h"
+
+namespace holdfast::daemon {
+
+struct FakeClient {
+  std::string name;  // "r1"; "r1b": another process of the same rank; "eval/r0": of job eval
+  std::string job;
+  Rank rank = 0;
+  std::int32_t pid = 0;
+  std::uint32_t uid = 1000;
+  bool alive = false;
+  SessionId session = 0;
+
+  std::uint64_t token = 0;
+  Epoch epoch;
+  bool registered = false;
+  bool other_token = false;  // of a launcher that took the same number elsewhere
+  std::string layout = "a";
+  std::uint64_t image_bytes = kMiB;
+  std::uint32_t slots_wanted = 0;
+  std::uint32_t slots_admitted = 0;
+
+  // A copy into a slot that was begun and whose seal was not confirmed.
+  struct Copy {
+    Step step = kNoStep;
+    bool landed = false;    // every issued copy has finished
+    bool given_up = false;  // torn, or abandoned by the daemon
+    bool sealing = false;
+    bool daemon_digests = false;
+  };
+
+  Step last_begun = kNoStep;
+  std::optional<SlotRef> granted;
+  std::map<SlotRef, Copy> copies;
+  std::uint64_t sealed = 0;
+  std::uint64_t missed = 0;
+
+  // Restore: what was asked, told, loaded, and whether restore() has returned.
+  bool asks = false;
+  RestoreWish wish;
+  std::uint32_t attempt = 0;
+  std::optional<SnapshotKey> told;
+  bool told_nothing = false;
+  std::string told_content;
+  proto::Sidecar told_sidecar;
+  bool reports_loaded = false;  // a Loaded request waits
+  bool load_ok = false;
+  bool returned = false;
+  std::optional<std::string> restore_error;
+
+  bool fenced = false;
+  std::string last_error;
+  std::optional<proto::DrainReply> drained;
+  std::uint64_t freed_bytes = 0;
+  std::map<std::pair<SnapshotKey, int>, std::string> outcomes;
+
+  struct Waiting {
+    proto::ClientMessage message;
+    SlotRef slot;
+  };
+
+  RequestId next_request = 1;
+  std::map<RequestId, Waiting> waiting;
+};
+
+}  // namespace holdfast::daemon

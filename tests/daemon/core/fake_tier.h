@@ -1,0 +1,59 @@
+// A persistent tier as the core sees it: files, manifests and incarnation records in maps.
+//
+// Threads:   one.
+// Ownership: value type; outlives every daemon of the test.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "daemon/core/action.h"
+#include "daemon/core/node_core.h"
+
+namespace holdfast::daemon {
+
+class FakeTier {
+ public:
+  struct File {
+    std::string content;
+    proto::Sidecar sidecar;
+  };
+
+  struct JobFolder {
+    JobUid uid;
+    std::map<std::uint64_t, proto::IncarnationFile> incarnations;
+    std::map<SnapshotKey, std::map<Rank, File>> files;
+    std::map<SnapshotKey, std::uint32_t> manifests;  // world size
+  };
+
+  // While it fails, every call but a claim answers kIoError.
+  void SetFailing(bool failing) { failing_ = failing; }
+
+  bool failing() const { return failing_; }
+
+  JobFolder& Folder(const std::string& job_name) { return folders_[job_name]; }
+
+  bool Published(const std::string& job_name, const SnapshotKey& id) const;
+  // Published, and every file's content is what its sidecar says.
+  bool Restorable(const std::string& job_name, const SnapshotKey& id) const;
+
+  Status Flush(const FlushShard& action, const std::string& content);
+  // kInternal where a rank's file is missing: the core must not ask for it (I6).
+  Status Publish(const PublishManifest& action);
+  Status Delete(const DeleteDurable& action);
+  Result<std::vector<TierSnapshot>> List(const ListTier& action) const;
+  Result<proto::Sidecar> Open(const OpenShardFile& action) const;
+  std::string Content(const OpenShardFile& action) const;
+  void Damage(const std::string& job_name, const SnapshotKey& id, Rank rank);
+
+ private:
+  bool Fenced(const std::string& job_name, const Epoch& epoch) const;
+
+  std::map<std::string, JobFolder> folders_;
+  bool failing_ = false;
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,133 @@
+#include "tests/daemon/daemon_process.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "client/admin_client.h"
+
+namespace holdfast::tests {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::string MakeFolder(std::string pattern) {
+  return ::mkdtemp(pattern.data()) == nullptr ? std::string() : pattern;
+}
+
+}  // namespace
+
+DaemonProcess::DaemonProcess()
+    : folder_(MakeFolder("/tmp/hfd-XXXXXX")), arena_(MakeFolder("/dev/shm/hfd-XXXXXX")) {
+  std::filesystem::create_directory(root());
+}
+
+DaemonProcess::~DaemonProcess() {
+  KillAndWait();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+  std::filesystem::remove_all(arena_, ignored);
+}
+
+void DaemonProcess::Spawn(const Start& start) {
+  std::vector<std::string> words = {"daemon/holdfastd",
+                                    "--user",
+                                    "--state-dir",
+                                    state_dir(),
+                                    "--arena",
+                                    arena_,
+                                    "--log-level",
+                                    "debug"};
+  if (start.config.find("budget") == std::string::npos) {
+    words.insert(words.end(), {"--budget", "128MiB"});
+  }
+  if (!start.config.empty()) {
+    std::ofstream(folder_ + "/config.toml") << start.config;
+    words.insert(words.end(), {"--config", folder_ + "/config.toml"});
+  }
+  words.insert(words.end(), start.flags.begin(), start.flags.end());
+  const std::string log = folder_ + "/log";
+  end_ = -1;
+  pid_ = ::fork();
+  if (pid_ != 0) {
+    return;
+  }
+  const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  ::dup2(fd, 1);
+  ::dup2(fd, 2);
+  if (start.failpoints.empty()) {
+    ::unsetenv("HOLDFAST_FAILPOINTS");
+  } else {
+    ::setenv("HOLDFAST_FAILPOINTS", start.failpoints.c_str(), 1);
+  }
+  std::vector<char*> arguments;
+  for (std::string& word : words) {
+    arguments.push_back(word.data());
+  }
+  arguments.push_back(nullptr);
+  ::execv(arguments[0], arguments.data());
+  ::_exit(127);
+}
+
+bool DaemonProcess::StartAndWait(const Start& start) {
+  Spawn(start);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (client::AdminClient::Connect(socket(), "test", milliseconds(5'000)).has_value()) {
+      return true;
+    }
+    if (!Alive()) {
+      return false;
+    }
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
+
+void DaemonProcess::Signal(int number) {
+  if (pid_ > 0) {
+    ::kill(pid_, number);
+  }
+}
+
+bool DaemonProcess::Alive() {
+  return pid_ > 0 && WaitForEnd(std::chrono::seconds(0)) == -1;
+}
+
+int DaemonProcess::WaitForEnd(std::chrono::seconds limit) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (pid_ > 0) {
+    int status = 0;
+    const pid_t ended = ::waitpid(pid_, &status, WNOHANG);
+    if (ended == pid_) {
+      pid_ = -1;
+      end_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return -1;
+    }
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  return end_;
+}
+
+int DaemonProcess::KillAndWait() {
+  Signal(SIGKILL);
+  return WaitForEnd();
+}
+
+std::string DaemonProcess::Log() const {
+  std::ifstream file(folder_ + "/log");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace holdfast::tests

@@ -1,0 +1,70 @@
+"""Fixtures: the package from this checkout, a stand-in for the daemon, and real daemons in
+temporary folders."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+for folder in ("client/python", "tools/demo", "tests/python"):
+    sys.path.insert(0, str(ROOT / folder))
+
+import torch  # noqa: E402
+
+import holdfast  # noqa: E402
+import native  # noqa: E402
+from fake_native import FakeDaemon  # noqa: E402
+from node import Node  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
+    """A daemon that exists in this process only; every Checkpointer made talks to it."""
+    daemon = FakeDaemon()
+    monkeypatch.setenv("HOLDFAST_SOCKET", "/nowhere")
+    monkeypatch.setattr("holdfast.checkpointer.Client", daemon.client)
+    return daemon
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """HOLDFAST_LIBRARY and HOLDFAST_BIN of the build that the C++ tests use, set here too."""
+    values = native.environment(tmp_path_factory.mktemp("built"), build=True, config="")
+    os.environ.update(values)
+    return values
+
+
+@pytest.fixture
+def arena() -> Iterator[pathlib.Path]:
+    """A folder in memory."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-test-", dir="/dev/shm"))
+    yield folder / "arena"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def node(
+    built: dict[str, str],
+    tmp_path: pathlib.Path,
+    arena: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Node]:
+    """A daemon that runs, on folders of its own; every Checkpointer made here finds it."""
+    made = Node(tmp_path / "node", arena, built)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    made.start()
+    yield made
+    try:
+        holdfast.arm_failpoints("")
+    finally:
+        made.clean()

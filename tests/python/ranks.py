@@ -1,0 +1,53 @@
+"""A two-rank DDP training for test_ranks.py: python ranks.py RANK WORLD STORE STEPS SEED MODE."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+
+import holdfast
+from support import Cursor, digest, seed_all
+
+
+def main(rank: int, world: int, store: str, steps: int, seed: int, mode: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    seed_all(seed + rank)
+    width = 9 if mode == "misfit" and rank == 1 else 8
+    plain = torch.nn.Sequential(torch.nn.Linear(8, width), torch.nn.Linear(width, 8))
+    if mode == "misfit":
+        model: torch.nn.Module = plain  # DDP would refuse ranks that differ
+    else:
+        model = torch.nn.parallel.DistributedDataParallel(plain)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    cursor = Cursor()
+    checkpointer = holdfast.Checkpointer("pair", model=model, optimizer=optimizer, extra=cursor)
+    start = checkpointer.restore(timeout=60)
+    print("restored", start, flush=True)
+    for step in range(start + 1, steps + 1):
+        optimizer.zero_grad()
+        model(torch.randn(4, 8) + cursor.position).square().mean().backward()
+        optimizer.step()
+        cursor.position += 1
+        checkpointer.prepare()
+        assert checkpointer.snapshot(step)
+        checkpointer.wait(step)
+    state = [dict(plain.state_dict()), optimizer.state_dict(), cursor.state_dict(),
+             torch.get_rng_state()]
+    print("digest", digest(state), flush=True)
+    if mode == "die":
+        os.kill(os.getpid(), 9)
+    checkpointer.close()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]),
+         sys.argv[6])

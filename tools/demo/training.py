@@ -1,0 +1,126 @@
+"""One run of the example under torchrun, watched and, where the demo wants it, killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from node import DemoError, Node, alive, wait_for
+
+HERE = pathlib.Path(__file__).resolve().parent
+WORLD = 2
+STEPS = 40
+DURABLE_EVERY = 10
+JOB = "demo"
+RUN_SECONDS = 150.0
+
+
+class Training:
+    """torchrun with two ranks.  Output goes to a file that can be read while it runs."""
+
+    def __init__(
+        self, node: Node, folder: pathlib.Path, plan: dict[str, Any] | None = None
+    ) -> None:
+        folder.mkdir(parents=True)
+        self.out = folder / "digests"
+        self._log = folder / "output.log"
+        self._pause = folder / "pause"
+        self._pause.mkdir()
+        plan = dict(plan or {})
+        if "pause_after" in plan:
+            plan["pause"] = {"step": plan.pop("pause_after"), "folder": str(self._pause)}
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            "--nproc-per-node", str(WORLD), "--max-restarts", "2",
+            str(HERE / "trainer.py"),
+            "--steps", str(STEPS), "--job", JOB, "--size", "small", "--out", str(self.out),
+            "--persist", str(node.root), "--persist-every", str(DURABLE_EVERY),
+        ]  # fmt: skip
+        environment = {
+            **os.environ,
+            **node.environment,
+            "HOLDFAST_DEMO_PLAN": json.dumps(plan),
+            "OMP_NUM_THREADS": "1",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        }
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        self._node = node
+
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def _failed(self, what: str) -> DemoError:
+        return DemoError(f"{what}; the training's output ends with:\n{self.output()[-3000:]}")
+
+    def paused(self) -> None:
+        """Waits until every rank has stopped where the plan says."""
+
+        def look() -> bool | None:
+            if self._process.poll() is not None:
+                raise self._failed("the training ended before it paused")
+            marks = [self._pause / f"paused-{rank}" for rank in range(WORLD)]
+            return True if all(mark.exists() for mark in marks) else None
+
+        try:
+            wait_for("the pause of all ranks", look)
+        except DemoError as error:
+            raise self._failed(str(error)) from None
+
+    def go_on(self) -> None:
+        (self._pause / "go").touch()
+
+    def finish(self) -> None:
+        try:
+            code = self._process.wait(RUN_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise self._failed(f"the training did not end within {RUN_SECONDS:.0f} s") from None
+        if code != 0:
+            raise self._failed(f"the training ended with {code}")
+
+    def pids(self) -> dict[int, int]:
+        """Rank -> process, as the daemon knows them."""
+        job = self._node.job()
+        return {r["rank"]: r["pid"] for r in job["ranks"]} if job else {}
+
+    def kill(self) -> None:
+        """kill -9 to torchrun and every rank: nobody restarts anything."""
+        ranks = self.pids()
+        self._process.kill()
+        self._process.wait()
+        for pid in ranks.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for("the end of all ranks",
+                 lambda: None if any(alive(pid) for pid in ranks.values()) else True)
+
+    def clean(self) -> None:
+        """Leaves no process behind: torchrun ends its ranks when it is told to end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def resumed(self) -> list[tuple[int, str]]:
+        """(step, source) of each restore, in order."""
+        found = re.findall(r"resumed after step (\d+) from (.*)", self.output())
+        return [(int(step), source) for step, source in found]
+
+    def digests(self) -> dict[str, str]:
+        """Of everything that the run ended with, by rank and name."""
+        result: dict[str, str] = {}
+        for rank in range(WORLD):
+            part = json.loads((self.out / f"rank-{rank}.json").read_text())
+            result.update({f"rank {rank} {name}": value for name, value in part.items()})
+        return result

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Searches with each fuzz target (or those given) for FUZZ_SECONDS, from its corpus. New inputs and
+# crashes land in fuzz-out/<target>, outside the checked-in corpus: copy in what is worth keeping.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bazel=${BAZEL:-bazel}
+seconds=${FUZZ_SECONDS:-60}
+export ASAN_SYMBOLIZER_PATH=/usr/bin/llvm-symbolizer-14
+
+targets=("$@")
+if ((${#targets[@]} == 0)); then
+  mapfile -t targets < <($bazel query --noshow_progress 'attr(tags, "\bfuzz\b", kind(cc_test, //...))')
+fi
+if ((${#targets[@]} == 0)); then
+  echo "no fuzz targets"
+  exit 0
+fi
+$bazel build --config=fuzz "${targets[@]}"
+bin=$($bazel info --config=fuzz bazel-bin 2>/dev/null)
+failed=0
+for target in "${targets[@]}"; do
+  path=${target#//}
+  out=${FUZZ_OUT:-fuzz-out}/${path##*:}
+  mkdir -p "$out/corpus"
+  # The seeds are the target's checked-in data files, wherever they lie.
+  mapfile -t seeds < <($bazel query --noshow_progress --output=location \
+    "kind('source file', labels(data, $target))" | cut -d: -f1)
+  if ((${#seeds[@]})); then cp -f "${seeds[@]}" "$out/corpus/"; fi
+  echo "== $target for ${seconds}s"
+  "$bin/${path/://}" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$out/" \
+    "$out/corpus" || { echo "FAILED: $target"; failed=1; }
+done
+exit $failed

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Runs clang-tidy over C++ files and remembers the clean ones.
+
+A file's key is the content of the file, of all our headers it includes (transitively; .proto files for
+generated ones), of .clang-tidy and the tool's version. Clean keys are empty files in the cache, shared
+between clones; a file with findings is always run again, so that they are printed.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "holdfast/tidy"
+TIDY = "clang-tidy-14"
+# What the targets of bazel/third_party/sys.BUILD define; clang-tidy needs the same view of headers.
+FLAGS = [
+    "-std=c++20",
+    "-iquote.",
+    "-Iclient/include",
+    "-DBOOST_ASIO_SEPARATE_COMPILATION",
+    "-DBOOST_ASIO_NO_DEPRECATED",
+    "-DBOOST_ASIO_DISABLE_BOOST_DATE_TIME",
+    "-DBOOST_ASIO_DISABLE_BOOST_REGEX",
+    "-DSPDLOG_COMPILED_LIB",
+    "-DSPDLOG_SHARED_LIB",
+    "-DSPDLOG_FMT_EXTERNAL",
+    "-DTOML_HEADER_ONLY=1",
+    "-DTOML_EXCEPTIONS=0",
+]
+
+
+@functools.cache
+def _read(path: str) -> tuple[bytes, tuple[str, ...]]:
+    """A file's digest and its quoted includes; an unknown file (a generated header) has none."""
+    proto = re.sub(r"\.pb\.h$", ".proto", path)
+    for candidate in (path, proto, f"client/include/{path}"):
+        if (ROOT / candidate).is_file():
+            text = (ROOT / candidate).read_bytes()
+            includes = re.findall(rb'^\s*(?:#\s*include|import)\s*[<"]([^">]+)[">]', text, re.M)
+            return hashlib.sha256(text).digest(), tuple(i.decode() for i in includes)
+    return b"", ()
+
+
+def key(path: str, base: bytes) -> str:
+    """The digest of everything of ours that the result depends on."""
+    digest = hashlib.sha256(base + path.encode())
+    seen = {path}
+    todo = [path]
+    while todo:
+        content, includes = _read(todo.pop())
+        digest.update(content)
+        for include in includes:
+            if include not in seen:
+                seen.add(include)
+                todo.append(include)
+    return digest.hexdigest()
+
+
+def tidy(path: str, flags: list[str]) -> tuple[bool, str]:
+    language = ["-xc++"] if path.endswith(".h") else []
+    done = subprocess.run(
+        [TIDY, "--quiet", path, "--", *flags, *language],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    errors = "".join(line + "\n" for line in done.stderr.splitlines() if "error" in line)
+    return done.returncode == 0, done.stdout + (errors if done.returncode else "")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bazel-bin", default="bazel-bin", help="where generated headers lie")
+    parser.add_argument("--budget", type=float, default=1200, help="seconds; 0 is no limit")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("files", nargs="*")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse_arguments()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    version = subprocess.run([TIDY, "--version"], check=True, stdout=subprocess.PIPE).stdout
+    flags = [*FLAGS, f"-iquote{options.bazel_bin}"]
+    base = version + (ROOT / ".clang-tidy").read_bytes() + " ".join(FLAGS).encode()
+    files = [f for f in options.files if f.endswith((".cc", ".cpp"))]
+    keys = {path: key(path, base) for path in files}
+    todo = [path for path in files if not (CACHE / keys[path]).exists()]
+    deadline = time.monotonic() + (options.budget or float("inf"))
+    failed, skipped = [], []
+
+    def one(path: str) -> None:
+        if time.monotonic() > deadline:
+            skipped.append(path)
+            return
+        clean, output = tidy(path, flags)
+        if clean:
+            (CACHE / keys[path]).touch()
+        else:
+            failed.append(path)
+            print(output, end="", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(one, todo))
+    print(
+        f"clang-tidy: {len(files)} files, {len(files) - len(todo)} known clean,"
+        f" {len(failed)} with findings, {len(skipped)} not reached in {options.budget:.0f} s"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
