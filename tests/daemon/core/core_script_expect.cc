@@ -113,11 +113,11 @@ bool CoreScript::ExpectClient(const Command& command) {
         failures_.push_back(command.text + ": found " + found);
       }
     } else if (what == "told" || what == "returned") {
-      const bool known = what == "told" || client.returned;
+      const bool has_word = what == "told" || client.returned;
       const std::string told = client.told.has_value() ? ShortText(*client.told)
                                : client.told_nothing   ? "nothing"
                                                        : "no";
-      Want(command, wanted, known ? told : "no");
+      Want(command, wanted, has_word ? told : "no");
     } else if (what == "error" || what == "restore_error") {
       const std::string found =
           what == "error" ? client.last_error : client.restore_error.value_or("none");
