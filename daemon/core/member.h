@@ -66,6 +66,7 @@ struct RankSession {
 
   struct Drain {
     RequestId request = 0;
+    MonotonicTime began;
     MonotonicTime deadline;
   };
 
@@ -210,6 +211,7 @@ class Member {
   bool MustFlush(const SnapshotKey& id) const;
   void AnswerDrains();
   std::optional<proto::DrainReply> DrainAnswer(const RankSession& state) const;
+  bool DrainIsDue(const RankSession& state) const;
   // outcomes
   void ApplyAbandoned();
   void Announce();

@@ -111,11 +111,24 @@ void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& bo
   RankSession& state = ranks_.at(rank);
   constexpr std::uint64_t kLongestMs = 7ULL * 24 * 3600 * 1000;
   const std::chrono::milliseconds timeout(std::min(body.timeout_ms(), kLongestMs));
-  state.drain = RankSession::Drain{request, context_->now + timeout};
+  state.drain = RankSession::Drain{request, context_->now, context_->now + timeout};
   // A drain does not wait for the end of a backoff: the user waits for it.
   for (auto& [key, flush] : flushes_) {
     flush.not_before = context_->now;
   }
+}
+
+// Ranks drain a moment apart: the first one's snapshot is as a rule about to be complete, and the
+// one before it must not be flushed in its stead.  A rank that never seals ends the wait.
+bool Member::DrainIsDue(const RankSession& state) const {
+  constexpr std::chrono::seconds kLongestWait{5};
+  if (!state.drain.has_value()) {
+    return false;
+  }
+  const SnapshotKey newest{job_->record.epoch_number(), state.last_sealed};
+  const bool decided =
+      state.last_sealed == kNoStep || job_->IsAbandoned(newest) || job_->IsComplete(newest);
+  return decided || context_->now - state.drain->began >= kLongestWait;
 }
 
 // Nothing while the rank has to wait on.

@@ -25,7 +25,7 @@ Report Member::MakeReport() {
     out.wish = state.wish;
     out.prepared = state.prepared;
     out.loaded = state.loaded;
-    out.drains = state.drain.has_value();
+    out.drains = DrainIsDue(state);
   }
   for (const auto& [id, by_rank] : job_->shards) {
     for (const auto& [rank, shard] : by_rank) {
