@@ -23,8 +23,9 @@ TEST(CudaLink, LoadsWithoutADriverAndSaysWhatIsMissing) {
 
   int count = -1;
   const int error = device_count(&count);
-  if (error == cudaSuccess)
+  if (error == cudaSuccess) {
     GTEST_SKIP() << "this machine has a device";
+  }
   EXPECT_TRUE(error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice) << error;
   EXPECT_NE(add_one(nullptr, 1, nullptr), cudaSuccess);
 }

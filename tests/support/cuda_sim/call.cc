@@ -18,10 +18,12 @@ bool Call::Injected(State& state) {
   ++state.calls[name];
   ++state.calls["*"];
   for (Failure& failure : state.failures) {
-    if (failure.left == 0 || (failure.function != name && failure.function != "*"))
+    if (failure.left == 0 || (failure.function != name && failure.function != "*")) {
       continue;
-    if (--failure.left != 0)
+    }
+    if (--failure.left != 0) {
       continue;
+    }
     if (failure.sticky && thread_->device < static_cast<int>(state.devices.size())) {
       state.devices[static_cast<std::size_t>(thread_->device)].sticky = failure.error;
     }
@@ -37,8 +39,9 @@ void Call::Check(State& state, unsigned traits) {
     error_ = Return(cudaErrorNotPermitted);
     return;
   }
-  if (Injected(state) || (traits & kWithoutDriver) != 0)
+  if (Injected(state) || (traits & kWithoutDriver) != 0) {
     return;
+  }
   if (state.options.driver_version / 1000 < CUDART_VERSION / 1000) {
     error_ = Return(cudaErrorInsufficientDriver);
     return;
@@ -56,16 +59,19 @@ void Call::Check(State& state, unsigned traits) {
   }
   if ((traits & kUnsafeInCapture) != 0) {
     const cudaError_t unsafe = CheckUnsafe(state, function_);
-    if (unsafe != cudaSuccess)
+    if (unsafe != cudaSuccess) {
       error_ = Return(unsafe);
+    }
   }
 }
 
 cudaError_t Call::Return(cudaError_t error) {
-  if (error == cudaSuccess)
+  if (error == cudaSuccess) {
     error = at_return_;
-  if (error != cudaSuccess)
+  }
+  if (error != cudaSuccess) {
     thread_->last_error = error;
+  }
   return error;
 }
 

@@ -10,10 +10,12 @@ bool Capturing(const Stream& stream) {
 
 // A capture that prohibits unsafe calls of this thread.
 bool Prohibits(const Stream& stream, cudaStreamCaptureMode mode) {
-  if (!Capturing(stream) || mode == cudaStreamCaptureModeRelaxed)
+  if (!Capturing(stream) || mode == cudaStreamCaptureModeRelaxed) {
     return false;
-  if (stream.capture_mode == cudaStreamCaptureModeRelaxed)
+  }
+  if (stream.capture_mode == cudaStreamCaptureModeRelaxed) {
     return false;
+  }
   const bool own = stream.capture_thread == std::this_thread::get_id();
   return own || (mode == cudaStreamCaptureModeGlobal &&
                  stream.capture_mode == cudaStreamCaptureModeGlobal);
@@ -36,23 +38,27 @@ cudaError_t CheckLegacy(State& state, const Stream& stream, const char* function
 }  // namespace
 
 void Invalidate(Stream& stream) {
-  if (Capturing(stream))
+  if (Capturing(stream)) {
     stream.capture = cudaStreamCaptureStatusInvalidated;
+  }
 }
 
 cudaError_t CheckCapture(
     State& state, Stream& stream, const char* function, bool wanted, bool* captured) {
   *captured = false;
-  if (stream.legacy)
+  if (stream.legacy) {
     return CheckLegacy(state, stream, function);
+  }
   if (stream.capture == cudaStreamCaptureStatusInvalidated) {
     return cudaErrorStreamCaptureInvalidated;
   }
-  if (!Capturing(stream))
+  if (!Capturing(stream)) {
     return cudaSuccess;
+  }
   *captured = true;
-  if (!wanted)
+  if (!wanted) {
     AddViolation(state, std::string(function) + " was captured into a graph");
+  }
   return cudaSuccess;
 }
 
@@ -60,8 +66,9 @@ cudaError_t CheckUnsafe(State& state, const char* function) {
   const cudaStreamCaptureMode mode = ThreadState::Of(state).capture_mode;
   cudaError_t error = cudaSuccess;
   for (Stream* stream : AllStreams(state)) {
-    if (!Prohibits(*stream, mode))
+    if (!Prohibits(*stream, mode)) {
       continue;
+    }
     AddViolation(state, std::string(function) + " during a capture, which it ends");
     Invalidate(*stream);
     error = cudaErrorStreamCaptureUnsupported;
@@ -74,8 +81,9 @@ void BeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
   const Quiet quiet;
   const MutexLock lock(state.mutex);
   Stream* stream = FindStream(state, handle, "BeginCapture");
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return;
+  }
   stream->capture = cudaStreamCaptureStatusActive;
   stream->capture_mode = mode;
   stream->capture_thread = std::this_thread::get_id();
@@ -86,20 +94,23 @@ cudaError_t EndCapture(cudaStream_t handle) {
   const Quiet quiet;
   const MutexLock lock(state.mutex);
   Stream* stream = FindStream(state, handle, "EndCapture");
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return cudaErrorInvalidResourceHandle;
+  }
   cudaError_t error = cudaSuccess;
   if (stream->capture == cudaStreamCaptureStatusInvalidated) {
     error = cudaErrorStreamCaptureInvalidated;
   }
   stream->capture = cudaStreamCaptureStatusNone;
   for (Stream* other : AllStreams(state)) {
-    if (!other->joined_capture)
+    if (!other->joined_capture) {
       continue;
+    }
     other->joined_capture = false;
     other->capture = cudaStreamCaptureStatusNone;
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
       error = cudaErrorStreamCaptureUnjoined;
+    }
   }
   return error;
 }
@@ -113,13 +124,16 @@ extern "C" {
 cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
   State& state = TheState();
   Call call(state, "cudaStreamIsCapturing");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (status == nullptr)
+  }
+  if (status == nullptr) {
     return call.Return(cudaErrorInvalidValue);
+  }
   const Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   if (stream->legacy) {
     for (const Stream* other : AllStreams(state)) {
       if ((other->flags & cudaStreamNonBlocking) == 0 && Capturing(*other)) {
@@ -134,8 +148,9 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   State& state = TheState();
   Call call(state, "cudaThreadExchangeStreamCaptureMode", kIgnoresSticky);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   std::swap(*mode, call.thread().capture_mode);
   return call.Return(cudaSuccess);
 }

@@ -57,10 +57,12 @@ bool ReadEarly(State& state,
                const Place& from,
                std::size_t bytes,
                cudaMemcpySrcAccessOrder order) HF_REQUIRES(state.mutex) {
-  if (order == cudaMemcpySrcAccessOrderDuringApiCall)
+  if (order == cudaMemcpySrcAccessOrderDuringApiCall) {
     return true;
-  if (order == cudaMemcpySrcAccessOrderAny && state.random.Below(2) == 0)
+  }
+  if (order == cudaMemcpySrcAccessOrderAny && state.random.Below(2) == 0) {
     return true;
+  }
   return from.kind == Place::Kind::kPageable && !IsHost(to) && bytes <= kStagedAtOnce;
 }
 
@@ -75,12 +77,15 @@ cudaError_t AddCopy(State& state,
   Place to;
   Place from;
   cudaError_t error = Resolve(state, target, bytes, function, &to);
-  if (error == cudaSuccess)
+  if (error == cudaSuccess) {
     error = Resolve(state, source, bytes, function, &from);
-  if (error != cudaSuccess)
+  }
+  if (error != cudaSuccess) {
     return error;
-  if (!Agrees(kind, to, from))
+  }
+  if (!Agrees(kind, to, from)) {
     return cudaErrorInvalidValue;
+  }
   if (to.read_only) {
     AddViolation(state, std::string(function) + " to memory registered as read-only");
     return cudaErrorInvalidValue;
@@ -90,11 +95,13 @@ cudaError_t AddCopy(State& state,
     copy.from = Stage(plan, from.address, bytes);
   } else {
     plan.sources.push_back(from.range);
-    if (from.kind == Place::Kind::kPageable)
+    if (from.kind == Place::Kind::kPageable) {
       plan.wait = true;
+    }
   }
-  if (to.kind == Place::Kind::kPageable || (IsHost(to) && IsHost(from)))
+  if (to.kind == Place::Kind::kPageable || (IsHost(to) && IsHost(from))) {
     plan.wait = true;
+  }
   plan.targets.push_back(to.range);
   plan.copies.push_back(copy);
   return cudaSuccess;
@@ -122,8 +129,9 @@ std::vector<Copy> Pieces(const std::vector<Copy>& copies, Random& random) {
 void Land(const std::vector<Copy>& copies, Random& random, std::chrono::microseconds max_delay) {
   for (const Copy& piece : Pieces(copies, random)) {
     std::memcpy(piece.to, piece.from, piece.bytes);
-    if (random.Below(4) == 0)
+    if (random.Below(4) == 0) {
       Delay(random, max_delay);
+    }
   }
 }
 
@@ -138,8 +146,9 @@ void Issue(State& state, Call& call, Stream& stream, Plan plan) HF_REQUIRES(stat
     Land(copies, random, max_delay);
   };
   Enqueue(state, stream, operation);
-  if (plan.wait)
+  if (plan.wait) {
     Await(state, call.lock(), operation);
+  }
 }
 
 bool HasDependentCopies(const Plan& plan) {
@@ -147,8 +156,9 @@ bool HasDependentCopies(const Plan& plan) {
   const auto by_begin = [](const Range& a, const Range& b) { return a.begin < b.begin; };
   std::sort(targets.begin(), targets.end(), by_begin);
   for (std::size_t i = 1; i < targets.size(); ++i) {
-    if (targets[i - 1].Overlaps(targets[i]))
+    if (targets[i - 1].Overlaps(targets[i])) {
       return true;
+    }
   }
   // The targets are apart from each other, so only the last that begins before a source's end can
   // reach into it.
@@ -177,8 +187,9 @@ bool IsValid(const Batch& batch) {
   }
   for (std::size_t i = 0; i < batch.attribute_count; ++i) {
     const cudaMemcpySrcAccessOrder order = batch.attributes[i].srcAccessOrder;
-    if (order < cudaMemcpySrcAccessOrderStream || order > cudaMemcpySrcAccessOrderAny)
+    if (order < cudaMemcpySrcAccessOrderStream || order > cudaMemcpySrcAccessOrderAny) {
       return false;
+    }
     if (batch.first[i] >= batch.count || (i > 0 && batch.first[i] <= batch.first[i - 1])) {
       return false;
     }
@@ -189,12 +200,14 @@ bool IsValid(const Batch& batch) {
 
 cudaError_t PlanBatch(State& state, const char* function, const Batch& batch, Plan& plan)
     HF_REQUIRES(state.mutex) {
-  if (!IsValid(batch))
+  if (!IsValid(batch)) {
     return cudaErrorInvalidValue;
+  }
   std::size_t attribute = 0;
   for (std::size_t i = 0; i < batch.count; ++i) {
-    while (attribute + 1 < batch.attribute_count && batch.first[attribute + 1] <= i)
+    while (attribute + 1 < batch.attribute_count && batch.first[attribute + 1] <= i) {
       ++attribute;
+    }
     const cudaError_t error = AddCopy(state,
                                       function,
                                       batch.targets[i],
@@ -203,8 +216,9 @@ cudaError_t PlanBatch(State& state, const char* function, const Batch& batch, Pl
                                       cudaMemcpyDefault,
                                       batch.attributes[attribute].srcAccessOrder,
                                       plan);
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
       return error;
+    }
   }
   if (HasDependentCopies(plan)) {
     AddViolation(state, std::string(function) + ": copies of one batch depend on each other");
@@ -223,18 +237,21 @@ cudaError_t cudaMemcpyAsync(
     void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t handle) {
   State& state = TheState();
   Call call(state, "cudaMemcpyAsync");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) {
     return call.Return(cudaErrorInvalidMemcpyDirection);
   }
   Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   bool captured = false;
   cudaError_t error = CheckCapture(state, *stream, call.function(), false, &captured);
-  if (error != cudaSuccess || captured || bytes == 0)
+  if (error != cudaSuccess || captured || bytes == 0) {
     return call.Return(error);
+  }
   Plan plan;
   error = AddCopy(
       state, call.function(), target, source, bytes, kind, cudaMemcpySrcAccessOrderStream, plan);
@@ -242,8 +259,9 @@ cudaError_t cudaMemcpyAsync(
     AddViolation(state, "cudaMemcpyAsync: source and target overlap");
     error = cudaErrorInvalidValue;
   }
-  if (error == cudaSuccess)
+  if (error == cudaSuccess) {
     Issue(state, call, *stream, std::move(plan));
+  }
   return call.Return(error);
 }
 
@@ -257,45 +275,55 @@ cudaError_t cudaMemcpyBatchAsync(void* const* targets,
                                  cudaStream_t handle) {
   State& state = TheState();
   Call call(state, "cudaMemcpyBatchAsync");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (handle == nullptr || handle == cudaStreamLegacy)
+  }
+  if (handle == nullptr || handle == cudaStreamLegacy) {
     return call.Return(cudaErrorInvalidValue);
+  }
   Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   bool captured = false;
   cudaError_t error = CheckCapture(state, *stream, call.function(), false, &captured);
-  if (error != cudaSuccess || captured)
+  if (error != cudaSuccess || captured) {
     return call.Return(error);
+  }
   Plan plan;
   error = PlanBatch(state,
                     call.function(),
                     {targets, sources, sizes, count, attributes, first, attribute_count},
                     plan);
-  if (error == cudaSuccess)
+  if (error == cudaSuccess) {
     Issue(state, call, *stream, std::move(plan));
+  }
   return call.Return(error);
 }
 
 cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t handle) {
   State& state = TheState();
   Call call(state, "cudaMemsetAsync");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   bool captured = false;
   cudaError_t error = CheckCapture(state, *stream, call.function(), false, &captured);
-  if (error != cudaSuccess || captured || bytes == 0)
+  if (error != cudaSuccess || captured || bytes == 0) {
     return call.Return(error);
+  }
   Place to;
   error = Resolve(state, target, bytes, call.function(), &to);
-  if (error == cudaSuccess && to.kind == Place::Kind::kPageable)
+  if (error == cudaSuccess && to.kind == Place::Kind::kPageable) {
     error = cudaErrorInvalidValue;
-  if (error != cudaSuccess)
+  }
+  if (error != cudaSuccess) {
     return call.Return(error);
+  }
   auto operation = std::make_shared<Operation>();
   operation->uses.push_back(to.range);
   operation->body = [to, value, bytes](Random&) { std::memset(to.address, value, bytes); };

@@ -95,8 +95,9 @@ TEST_F(CudaSimCopy, LandsInPiecesInAnyOrder) {
     while (cudaStreamQuery(stream_) == cudaErrorNotReady) {
       const bool first = landed[0] != 0;
       const bool last = landed[kBytes - 1] != 0;
-      if (first != last)
+      if (first != last) {
         first_before_last.insert(first);
+      }
     }
   }
   EXPECT_EQ(first_before_last.size(), 2U);
@@ -135,7 +136,7 @@ TEST_F(CudaSimCopy, ToPinnedMemoryReturnsBeforeItHasLanded) {
 TEST_F(CudaSimCopy, WhoseKindDisagreesIsRefused) {
   EXPECT_EQ(cudaMemcpyAsync(pinned_, device_, 1, cudaMemcpyHostToDevice, stream_),
             cudaErrorInvalidValue);
-  EXPECT_EQ(cudaMemcpyAsync(pinned_, device_, 1, static_cast<cudaMemcpyKind>(9), stream_),
+  EXPECT_EQ(cudaMemcpyAsync(pinned_, device_, 1, static_cast<cudaMemcpyKind>(5), stream_),
             cudaErrorInvalidMemcpyDirection);
 }
 
@@ -164,8 +165,9 @@ TEST_F(CudaSimCopy, InABatchGoesWhereItShould) {
   std::memset(HostView(other_), 2, kBytes);
   EXPECT_EQ(Batch({pinned_, pinned_ + 10}, {device_, other_}, {10, 20}), cudaSuccess);
   EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
-  for (int i = 0; i < 30; ++i)
+  for (int i = 0; i < 30; ++i) {
     EXPECT_EQ(pinned_[i], i < 10 ? 1 : 2);
+  }
 }
 
 TEST_F(CudaSimCopy, InABatchNeedsItsAttributes) {

@@ -20,8 +20,9 @@ std::vector<Copy> Landings(State& state) HF_REQUIRES(state.mutex) {
       for (const Copy& copy : operation->copies) {
         const auto target = reinterpret_cast<std::uintptr_t>(copy.to);
         const HostRange* host = FindPinned(state, target);
-        if (host == nullptr || host->alias == nullptr)
+        if (host == nullptr || host->alias == nullptr) {
           continue;
+        }
         landings.push_back({host->alias + (target - host->range.begin), copy.from, copy.bytes});
       }
     }
@@ -33,17 +34,20 @@ std::vector<Copy> Landings(State& state) HF_REQUIRES(state.mutex) {
 [[noreturn]] void LandAndExit(const std::vector<Copy>& landings,
                               std::chrono::milliseconds delay,
                               bool keep_descriptors) {
-  if (!keep_descriptors)
+  if (!keep_descriptors) {
     ::syscall(SYS_close_range, 0U, ~0U, 0U);
+  }
   timespec left{};
   left.tv_sec = delay.count() / 1000;
   left.tv_nsec = delay.count() % 1000 * 1'000'000;
   while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
   }
-  for (const Copy& copy : landings)
+  for (const Copy& copy : landings) {
     std::memcpy(copy.to, copy.from, copy.bytes);
-  while (true)
+  }
+  while (true) {
     ::syscall(SYS_exit_group, 0);
+  }
 }
 
 }  // namespace
@@ -55,10 +59,12 @@ void DieWithCopiesLanding(std::chrono::milliseconds delay, bool keep_descriptors
   const std::vector<Copy> landings = Landings(state);
   // Not fork(): handlers of the C library and of sanitizers would wait for threads' locks.
   const long child = ::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr);
-  if (child == 0)
+  if (child == 0) {
     LandAndExit(landings, delay, keep_descriptors);
-  while (true)
+  }
+  while (true) {
     ::kill(::getpid(), SIGKILL);
+  }
 }
 
 }  // namespace holdfast::cuda_sim

@@ -41,8 +41,9 @@ char* MapShared(int descriptor) {
                                       kBytes - 100,
                                       cudaMemcpyDeviceToHost,
                                       stream) == cudaSuccess;
-  if (!registered || !queued)
+  if (!registered || !queued) {
     std::_Exit(3);
+  }
   DieWithCopiesLanding(kDelay);
 }
 

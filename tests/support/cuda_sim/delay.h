@@ -11,8 +11,9 @@ namespace holdfast::cuda_sim {
 inline void Delay(Random& random, std::chrono::microseconds limit) {
   switch (random.Below(4)) {
     case 0:
-      return;
     case 1:
+      return;
+    case 2:
       std::this_thread::yield();
       return;
     default:

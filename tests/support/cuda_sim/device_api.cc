@@ -58,8 +58,9 @@ constexpr ErrorText kErrors[] = {
 
 const ErrorText* Find(cudaError_t error) {
   for (const ErrorText& known : kErrors) {
-    if (known.error == error)
+    if (known.error == error) {
       return &known;
+    }
   }
   return nullptr;
 }
@@ -92,14 +93,17 @@ bool IsDevice(State& state, int device) HF_REQUIRES(state.mutex) {
 cudaError_t LastError(const char* function, bool clear) {
   State& state = TheState();
   Call call(state, function, kWithoutDriver);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   ThreadState& thread = call.thread();
   const cudaError_t last = thread.last_error;
-  if (clear)
+  if (clear) {
     thread.last_error = cudaSuccess;
-  if (!IsDevice(state, thread.device))
+  }
+  if (!IsDevice(state, thread.device)) {
     return last;
+  }
   const cudaError_t sticky = state.devices[static_cast<std::size_t>(thread.device)].sticky;
   return sticky != cudaSuccess ? sticky : last;
 }
@@ -114,8 +118,9 @@ extern "C" {
 cudaError_t cudaRuntimeGetVersion(int* version) {
   State& state = TheState();
   Call call(state, "cudaRuntimeGetVersion", kWithoutDriver);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   *version = CUDART_VERSION;
   return call.Return(cudaSuccess);
 }
@@ -123,8 +128,9 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaDriverGetVersion(int* version) {
   State& state = TheState();
   Call call(state, "cudaDriverGetVersion", kWithoutDriver);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   *version = state.options.driver_version;
   return call.Return(cudaSuccess);
 }
@@ -139,8 +145,9 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaGetDevice(int* device) {
   State& state = TheState();
   Call call(state, "cudaGetDevice", kIgnoresSticky);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   *device = call.thread().device;
   return call.Return(cudaSuccess);
 }
@@ -148,10 +155,12 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaSetDevice(int device) {
   State& state = TheState();
   Call call(state, "cudaSetDevice", kIgnoresSticky);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (!IsDevice(state, device))
+  }
+  if (!IsDevice(state, device)) {
     return call.Return(cudaErrorInvalidDevice);
+  }
   call.thread().device = device;
   return call.Return(cudaSuccess);
 }
@@ -159,8 +168,9 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaDeviceSynchronize() {
   State& state = TheState();
   Call call(state, "cudaDeviceSynchronize", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const int device = call.thread().device;
   AwaitDevice(state, call.lock(), device);
   return call.Return(state.devices[static_cast<std::size_t>(device)].sticky);
@@ -169,12 +179,15 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   State& state = TheState();
   Call call(state, "cudaDeviceGetAttribute", kIgnoresSticky);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (value == nullptr)
+  }
+  if (value == nullptr) {
     return call.Return(cudaErrorInvalidValue);
-  if (!IsDevice(state, device))
+  }
+  if (!IsDevice(state, device)) {
     return call.Return(cudaErrorInvalidDevice);
+  }
   *value = AttributeOf(attribute);
   return call.Return(cudaSuccess);
 }
@@ -182,12 +195,15 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
   State& state = TheState();
   Call call(state, "cudaDeviceGetPCIBusId", kIgnoresSticky);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (!IsDevice(state, device))
+  }
+  if (!IsDevice(state, device)) {
     return call.Return(cudaErrorInvalidDevice);
-  if (text == nullptr || length < 13)
+  }
+  if (text == nullptr || length < 13) {
     return call.Return(cudaErrorInvalidValue);
+  }
   std::snprintf(text, static_cast<std::size_t>(length), "0000:%02X:00.0", 0x10 + device);
   return call.Return(cudaSuccess);
 }

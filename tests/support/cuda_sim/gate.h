@@ -46,8 +46,9 @@ class Gate {
     MutexLock lock(door.mutex);
     const MonotonicTime deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
     while (!door.open) {
-      if (!door.opened.WaitUntil(lock, deadline))
+      if (!door.opened.WaitUntil(lock, deadline)) {
         return;
+      }
     }
   }
 

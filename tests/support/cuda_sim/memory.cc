@@ -37,8 +37,9 @@ T* Before(std::map<std::uintptr_t, T>& map, std::uintptr_t address) {
 
 bool OverlapsPinned(State& state, const Range& range) HF_REQUIRES(state.mutex) {
   for (const auto& [begin, host] : state.host_ranges) {
-    if (host.range.Overlaps(range))
+    if (host.range.Overlaps(range)) {
       return true;
+    }
   }
   return false;
 }
@@ -55,12 +56,15 @@ bool MappedFor(const Range& range, bool write) {
     if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %4s", &begin, &end, rights) != 3) {
       return false;
     }
-    if (reached < begin)
+    if (reached < begin) {
       return false;
-    if (reached >= end)
+    }
+    if (reached >= end) {
       continue;
-    if (rights[0] != 'r' || (write && rights[1] != 'w'))
+    }
+    if (rights[0] != 'r' || (write && rights[1] != 'w')) {
       return false;
+    }
     reached = end;
   }
   return reached >= range.end;
@@ -70,9 +74,10 @@ bool MappedFor(const Range& range, bool write) {
 void MakeAlias(HostRange& host) {
   const std::uintptr_t begin = host.range.begin / PageSize() * PageSize();
   const std::size_t bytes = RoundUp(host.range.end - begin);
-  void* alias = ::mremap(reinterpret_cast<void*>(begin), 0, bytes, MREMAP_MAYMOVE);
-  if (alias == MAP_FAILED)
+  void* alias = ::mremap(PointerOf<void*>(begin), 0, bytes, MREMAP_MAYMOVE);
+  if (alias == MAP_FAILED) {
     return;
+  }
   ::madvise(alias, bytes, MADV_DOFORK);
   host.alias = static_cast<char*>(alias) + (host.range.begin - begin);
   host.alias_mapping = RangeOf(alias, bytes);
@@ -81,19 +86,23 @@ void MakeAlias(HostRange& host) {
 cudaError_t AllocateHost(const char* function, void** out, std::size_t bytes, unsigned flags) {
   State& state = TheState();
   Call call(state, function, kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (out == nullptr)
+  }
+  if (out == nullptr) {
     return call.Return(cudaErrorInvalidValue);
+  }
   *out = nullptr;
-  if (bytes == 0)
+  if (bytes == 0) {
     return call.Return(cudaSuccess);
+  }
   if (bytes > state.options.pinned_bytes - state.pinned) {
     return call.Return(cudaErrorMemoryAllocation);
   }
   char* memory = Map(RoundUp(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE);
-  if (memory == nullptr)
+  if (memory == nullptr) {
     return call.Return(cudaErrorMemoryAllocation);
+  }
   HostRange host;
   host.range = RangeOf(memory, RoundUp(bytes));
   host.owned = true;
@@ -113,18 +122,16 @@ cudaError_t GiveBack(State& state, Call& call, void* pointer, bool owned) HF_REQ
     return owned ? cudaErrorInvalidValue : cudaErrorHostMemoryNotRegistered;
   }
   const HostRange host = found->second;
-  if (InUse(state, host.range)) {
+  if (FindUser(state, host.range)) {
     AddViolation(state, std::string(call.function()) + " under a queued copy");
     AwaitUsers(state, call.lock(), host.range);
   }
   state.host_ranges.erase(host.range.begin);
   state.pinned -= host.range.end - host.range.begin;
-  if (host.alias != nullptr) {
-    ::munmap(reinterpret_cast<void*>(host.alias_mapping.begin),
-             host.alias_mapping.end - host.alias_mapping.begin);
-  }
-  if (owned)
+  Unmap(host.alias_mapping);
+  if (owned) {
     ::munmap(pointer, host.range.end - host.range.begin);
+  }
   return cudaSuccess;
 }
 
@@ -142,8 +149,9 @@ HostRange* FindPinned(State& state, std::uintptr_t address) {
 
 bool IsDeviceAddress(State& state, std::uintptr_t address) {
   for (const Range& range : state.reserved) {
-    if (range.begin <= address && address < range.end)
+    if (range.begin <= address && address < range.end) {
       return true;
+    }
   }
   return false;
 }
@@ -165,7 +173,7 @@ cudaError_t Resolve(
     AddViolation(state, std::string(function) + " of device memory that is not allocated");
     return cudaErrorInvalidValue;
   }
-  place->address = reinterpret_cast<char*>(range.begin);
+  place->address = PointerOf<char*>(range.begin);
   const HostRange* pinned = FindPinned(state, range.begin);
   if (pinned == nullptr && !OverlapsPinned(state, range)) {
     place->kind = Place::Kind::kPageable;
@@ -198,13 +206,16 @@ extern "C" {
 cudaError_t cudaMalloc(void** out, std::size_t bytes) {
   State& state = TheState();
   Call call(state, "cudaMalloc", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (out == nullptr)
+  }
+  if (out == nullptr) {
     return call.Return(cudaErrorInvalidValue);
+  }
   *out = nullptr;
-  if (bytes == 0)
+  if (bytes == 0) {
     return call.Return(cudaSuccess);
+  }
   Device& device = state.devices[static_cast<std::size_t>(call.thread().device)];
   if (bytes > state.options.device_bytes - device.used) {
     return call.Return(cudaErrorMemoryAllocation);
@@ -213,8 +224,9 @@ cudaError_t cudaMalloc(void** out, std::size_t bytes) {
   const std::size_t reserved = RoundUp(bytes) + PageSize();
   char* address = Map(reserved, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE);
   char* view = Map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-  if (address == nullptr || view == nullptr)
+  if (address == nullptr || view == nullptr) {
     return call.Return(cudaErrorMemoryAllocation);
+  }
   device.used += bytes;
   state.reserved.push_back(RangeOf(address, reserved));
   const Range range = RangeOf(address, bytes);
@@ -227,18 +239,21 @@ cudaError_t cudaMalloc(void** out, std::size_t bytes) {
 cudaError_t cudaFree(void* pointer) {
   State& state = TheState();
   Call call(state, "cudaFree", kUnsafeInCapture | kGivesBack);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (pointer == nullptr)
+  }
+  if (pointer == nullptr) {
     return call.Return(cudaSuccess);
+  }
   const auto found = state.allocations.find(reinterpret_cast<std::uintptr_t>(pointer));
   if (found == state.allocations.end()) {
     AddViolation(state, "cudaFree: not the begin of an allocation");
     return call.Return(cudaErrorInvalidValue);
   }
   const DeviceAllocation allocation = found->second;
-  if (InUse(state, allocation.range))
+  if (FindUser(state, allocation.range)) {
     AddViolation(state, "cudaFree under a queued copy");
+  }
   AwaitDevice(state, call.lock(), allocation.device);
   AwaitUsers(state, call.lock(), allocation.range);
   const std::size_t bytes = allocation.range.end - allocation.range.begin;
@@ -251,8 +266,9 @@ cudaError_t cudaFree(void* pointer) {
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   State& state = TheState();
   Call call(state, "cudaMemGetInfo");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const Device& device = state.devices[static_cast<std::size_t>(call.thread().device)];
   *total = state.options.device_bytes;
   *free = state.options.device_bytes - device.used;
@@ -270,18 +286,21 @@ cudaError_t cudaMallocHost(void** out, std::size_t bytes) {
 cudaError_t cudaFreeHost(void* pointer) {
   State& state = TheState();
   Call call(state, "cudaFreeHost", kUnsafeInCapture | kGivesBack);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (pointer == nullptr)
+  }
+  if (pointer == nullptr) {
     return call.Return(cudaSuccess);
+  }
   return call.Return(GiveBack(state, call, pointer, true));
 }
 
 cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned flags) {
   State& state = TheState();
   Call call(state, "cudaHostRegister", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   constexpr unsigned kKnown = cudaHostRegisterPortable | cudaHostRegisterMapped |
                               cudaHostRegisterIoMemory | cudaHostRegisterReadOnly;
   if (pointer == nullptr || bytes == 0 || (flags & ~kKnown) != 0) {
@@ -296,8 +315,9 @@ cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned flags) {
     AddViolation(state, "cudaHostRegister of what is pinned already");
     return call.Return(cudaErrorHostMemoryAlreadyRegistered);
   }
-  if (!MappedFor(host.range, !host.read_only))
+  if (!MappedFor(host.range, !host.read_only)) {
     return call.Return(cudaErrorInvalidValue);
+  }
   if (bytes > state.options.pinned_bytes - state.pinned) {
     return call.Return(cudaErrorMemoryAllocation);
   }
@@ -310,16 +330,18 @@ cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned flags) {
 cudaError_t cudaHostUnregister(void* pointer) {
   State& state = TheState();
   Call call(state, "cudaHostUnregister", kUnsafeInCapture | kGivesBack);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   return call.Return(GiveBack(state, call, pointer, false));
 }
 
 cudaError_t cudaHostGetDevicePointer(void** out, void* pointer, unsigned) {
   State& state = TheState();
   Call call(state, "cudaHostGetDevicePointer");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   if (FindPinned(state, reinterpret_cast<std::uintptr_t>(pointer)) == nullptr) {
     return call.Return(cudaErrorInvalidValue);
   }
@@ -330,10 +352,12 @@ cudaError_t cudaHostGetDevicePointer(void** out, void* pointer, unsigned) {
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* out, const void* pointer) {
   State& state = TheState();
   Call call(state, "cudaPointerGetAttributes");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (out == nullptr)
+  }
+  if (out == nullptr) {
     return call.Return(cudaErrorInvalidValue);
+  }
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
   *out = {};
   out->type = cudaMemoryTypeUnregistered;
@@ -341,11 +365,11 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* out, const void* poi
   if (const DeviceAllocation* device = FindAllocation(state, address)) {
     out->type = cudaMemoryTypeDevice;
     out->device = device->device;
-    out->devicePointer = reinterpret_cast<void*>(address);
+    out->devicePointer = PointerOf<void*>(address);
   } else if (const HostRange* host = FindPinned(state, address)) {
     out->type = cudaMemoryTypeHost;
     out->device = host->device;
-    out->devicePointer = out->hostPointer = reinterpret_cast<void*>(address);
+    out->devicePointer = out->hostPointer = PointerOf<void*>(address);
   }
   return call.Return(cudaSuccess);
 }

@@ -18,8 +18,9 @@ bool HostCanRead(const void* address) {
   int ends[2];
   EXPECT_EQ(::pipe(ends), 0);
   const bool read = ::write(ends[1], address, 1) == 1;
-  if (!read)
+  if (!read) {
     EXPECT_EQ(errno, EFAULT);
+  }
   ::close(ends[0]);
   ::close(ends[1]);
   return read;

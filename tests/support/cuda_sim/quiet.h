@@ -72,8 +72,9 @@ class Scope {
 
  private:
   static void Set(bool hide) {
-    if (hide == hidden)
+    if (hide == hidden) {
       return;
+    }
     hidden = hide;
     if (hide) {
       Hide();

@@ -11,22 +11,18 @@ namespace {
 // Handles are no addresses, and never used again: a stale one is always found.
 constexpr std::uintptr_t kFirstHandle = 0x5cda00000010;
 
-void Unmap(const Range& range) {
-  if (range.end != range.begin) {
-    ::munmap(reinterpret_cast<void*>(range.begin), range.end - range.begin);
-  }
-}
-
 void FreeMemory(State& state) HF_REQUIRES(state.mutex) {
   for (const auto& [address, allocation] : state.allocations) {
     ::munmap(allocation.view, allocation.range.end - allocation.range.begin);
   }
-  for (const Range& range : state.reserved)
+  for (const Range& range : state.reserved) {
     Unmap(range);
+  }
   for (const auto& [address, host] : state.host_ranges) {
     Unmap(host.alias_mapping);
-    if (host.owned)
+    if (host.owned) {
       Unmap(host.range);
+    }
   }
   state.allocations.clear();
   state.reserved.clear();
@@ -45,8 +41,9 @@ void StopStreams(State& state, MutexLock& lock) HF_REQUIRES(state.mutex) {
   {
     const Unlocked unlocked(lock);
     for (std::thread& thread : threads) {
-      if (thread.joinable())
+      if (thread.joinable()) {
         thread.join();
+      }
     }
   }
   state.stopping = false;
@@ -69,6 +66,12 @@ std::uint64_t Random::Next() {
 Range RangeOf(const void* pointer, std::size_t bytes) {
   const auto begin = reinterpret_cast<std::uintptr_t>(pointer);
   return {begin, begin + bytes};
+}
+
+void Unmap(const Range& range) {
+  if (range.end != range.begin) {
+    ::munmap(PointerOf<void*>(range.begin), range.end - range.begin);
+  }
 }
 
 State& TheState() {

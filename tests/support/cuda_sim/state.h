@@ -48,6 +48,11 @@ struct Range {
 
 Range RangeOf(const void* pointer, std::size_t bytes);
 
+template <typename Pointer>
+Pointer PointerOf(std::uintptr_t number) {
+  return reinterpret_cast<Pointer>(number);  // NOLINT(performance-no-int-to-ptr): kept as numbers
+}
+
 // Addresses that the host may use: the private view of device memory.
 struct Copy {
   char* to = nullptr;
@@ -171,6 +176,9 @@ struct ThreadState {
   static ThreadState& Of(State& state) HF_REQUIRES(state.mutex);
 };
 
+// Nothing for an empty range.
+void Unmap(const Range& range);
+
 // True on a stream's thread while it runs a kernel or a host function.
 bool& InStreamBody();
 
@@ -204,10 +212,10 @@ void Await(State& state, MutexLock& lock, std::shared_ptr<Operation> operation)
 // All that is queued on a device.
 void AwaitDevice(State& state, MutexLock& lock, int device) HF_REQUIRES(state.mutex);
 
-// Whether an operation that is not done uses the range.
-bool InUse(State& state, const Range& range) HF_REQUIRES(state.mutex);
+// An operation that is not done and uses the range, or null.
+std::shared_ptr<Operation> FindUser(State& state, const Range& range) HF_REQUIRES(state.mutex);
 
-// Waits for those that do.
+// Awaits all such.
 void AwaitUsers(State& state, MutexLock& lock, const Range& range) HF_REQUIRES(state.mutex);
 
 // --- capture (capture.cc)

@@ -19,10 +19,12 @@ MonotonicTime Never() {
 bool AwaitOthers(State& state, MutexLock& lock, const Operation& operation)
     HF_REQUIRES(state.mutex) {
   for (const std::shared_ptr<Operation>& other : operation.after) {
-    while (!other->done && !state.stopping)
+    while (!other->done && !state.stopping) {
       state.done.WaitUntil(lock, Never());
-    if (state.stopping)
+    }
+    if (state.stopping) {
       return false;
+    }
     Acquire(other->finished);
   }
   return true;
@@ -61,11 +63,13 @@ void RunStream(State& state, Stream& stream) {
     while (stream.queue.empty() && !stream.destroyed && !state.stopping) {
       stream.changed.WaitUntil(lock, Never());
     }
-    if (state.stopping || stream.queue.empty())
+    if (state.stopping || stream.queue.empty()) {
       return;
+    }
     const std::shared_ptr<Operation> operation = stream.queue.front();
-    if (!AwaitOthers(state, lock, *operation))
+    if (!AwaitOthers(state, lock, *operation)) {
       return;
+    }
     RunBody(state, lock, stream, *operation);
     operation->after.clear();
     operation->done = true;
@@ -78,19 +82,22 @@ void RunStream(State& state, Stream& stream) {
 void OrderWithLegacy(State& state, const Stream& stream, Operation& operation)
     HF_REQUIRES(state.mutex) {
   const auto add = [&operation](const std::shared_ptr<Operation>& last) {
-    if (last && !last->done)
+    if (last && !last->done) {
       operation.after.push_back(last);
+    }
   };
   if (!stream.legacy) {
     const Device& device = state.devices[static_cast<std::size_t>(stream.device)];
-    if ((stream.flags & cudaStreamNonBlocking) == 0 && device.legacy)
+    if ((stream.flags & cudaStreamNonBlocking) == 0 && device.legacy) {
       add(device.legacy->last);
+    }
     return;
   }
   for (Stream* other : AllStreams(state)) {
     const bool blocking = (other->flags & cudaStreamNonBlocking) == 0;
-    if (other->device == stream.device && !other->legacy && blocking)
+    if (other->device == stream.device && !other->legacy && blocking) {
       add(other->last);
+    }
   }
 }
 
@@ -118,8 +125,9 @@ Stream* FindStream(State& state, cudaStream_t handle, const char* function) {
     return legacy.get();
   }
   const auto found = state.streams.find(reinterpret_cast<std::uintptr_t>(handle));
-  if (found != state.streams.end())
+  if (found != state.streams.end()) {
     return found->second.get();
+  }
   AddViolation(state, std::string(function) + ": a stream that was destroyed or never made");
   return nullptr;
 }
@@ -127,13 +135,16 @@ Stream* FindStream(State& state, cudaStream_t handle, const char* function) {
 std::vector<Stream*> AllStreams(State& state) {
   std::vector<Stream*> all;
   for (const Device& device : state.devices) {
-    if (device.legacy)
+    if (device.legacy) {
       all.push_back(device.legacy.get());
+    }
   }
-  for (const auto& [handle, stream] : state.streams)
+  for (const auto& [handle, stream] : state.streams) {
     all.push_back(stream.get());
-  for (const auto& stream : state.retired)
+  }
+  for (const auto& stream : state.retired) {
     all.push_back(stream.get());
+  }
   return all;
 }
 
@@ -146,38 +157,44 @@ void Enqueue(State& state, Stream& stream, const std::shared_ptr<Operation>& ope
 }
 
 void Await(State& state, MutexLock& lock, std::shared_ptr<Operation> operation) {
-  if (!operation)
+  if (!operation) {
     return;
-  while (!operation->done)
+  }
+  while (!operation->done) {
     state.done.WaitUntil(lock, Never());
+  }
   Acquire(operation->finished);
 }
 
 void AwaitDevice(State& state, MutexLock& lock, int device) {
   std::vector<std::shared_ptr<Operation>> last;
   for (const Stream* stream : AllStreams(state)) {
-    if (stream->device == device)
+    if (stream->device == device) {
       last.push_back(stream->last);
+    }
   }
-  for (const auto& operation : last)
+  for (const auto& operation : last) {
     Await(state, lock, operation);
+  }
 }
 
-bool InUse(State& state, const Range& range) {
+std::shared_ptr<Operation> FindUser(State& state, const Range& range) {
   for (const Stream* stream : AllStreams(state)) {
     for (const auto& operation : stream->queue) {
       for (const Range& used : operation->uses) {
-        if (used.Overlaps(range))
-          return true;
+        if (used.Overlaps(range)) {
+          return operation;
+        }
       }
     }
   }
-  return false;
+  return nullptr;
 }
 
 void AwaitUsers(State& state, MutexLock& lock, const Range& range) {
-  while (InUse(state, range))
-    state.done.WaitUntil(lock, Never());
+  while (const std::shared_ptr<Operation> user = FindUser(state, range)) {
+    Await(state, lock, user);
+  }
 }
 
 }  // namespace holdfast::cuda_sim

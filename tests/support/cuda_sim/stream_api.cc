@@ -12,14 +12,15 @@ constexpr int kGreatestPriority = -5;
 cudaError_t CreateStream(const char* function, cudaStream_t* out, unsigned flags, int priority) {
   State& state = TheState();
   Call call(state, function);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   if (out == nullptr || (flags & ~unsigned{cudaStreamNonBlocking}) != 0) {
     return call.Return(cudaErrorInvalidValue);
   }
   std::unique_ptr<Stream> stream = NewStream(state, call.thread().device, flags);
   stream->priority = std::clamp(priority, kGreatestPriority, 0);
-  *out = reinterpret_cast<cudaStream_t>(stream->handle);
+  *out = PointerOf<cudaStream_t>(stream->handle);
   state.streams[stream->handle] = std::move(stream);
   return call.Return(cudaSuccess);
 }
@@ -27,22 +28,25 @@ cudaError_t CreateStream(const char* function, cudaStream_t* out, unsigned flags
 cudaError_t CreateEvent(const char* function, cudaEvent_t* out, unsigned flags) {
   State& state = TheState();
   Call call(state, function);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   constexpr unsigned kKnown =
       cudaEventBlockingSync | cudaEventDisableTiming | cudaEventInterprocess;
-  if (out == nullptr || (flags & ~kKnown) != 0)
+  if (out == nullptr || (flags & ~kKnown) != 0) {
     return call.Return(cudaErrorInvalidValue);
+  }
   const std::uintptr_t handle = std::exchange(state.next_handle, state.next_handle + 16);
   state.events[handle].device = call.thread().device;
-  *out = reinterpret_cast<cudaEvent_t>(handle);
+  *out = PointerOf<cudaEvent_t>(handle);
   return call.Return(cudaSuccess);
 }
 
 Event* FindEvent(State& state, cudaEvent_t handle, const char* function) HF_REQUIRES(state.mutex) {
   const auto found = state.events.find(reinterpret_cast<std::uintptr_t>(handle));
-  if (found != state.events.end())
+  if (found != state.events.end()) {
     return &found->second;
+  }
   AddViolation(state, std::string(function) + ": an event that was destroyed or never made");
   return nullptr;
 }
@@ -54,27 +58,31 @@ cudaError_t StickyOf(State& state, int device) HF_REQUIRES(state.mutex) {
 // A body without copies: a kernel, a host function, a fault.
 cudaError_t EnqueueBody(const char* function,
                         cudaStream_t handle,
-                        std::shared_ptr<Operation> operation,
+                        const std::shared_ptr<Operation>& operation,
                         bool wanted) {
   State& state = TheState();
   Call call(state, function);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   Stream* stream = FindStream(state, handle, function);
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   bool captured = false;
   const cudaError_t error = CheckCapture(state, *stream, function, wanted, &captured);
-  if (error == cudaSuccess && !captured)
-    Enqueue(state, *stream, std::move(operation));
+  if (error == cudaSuccess && !captured) {
+    Enqueue(state, *stream, operation);
+  }
   return call.Return(error);
 }
 
 // An event that a capture recorded cannot be asked for; asking spoils the capture.
 cudaError_t CapturedEvent(State& state, const char* function) HF_REQUIRES(state.mutex) {
   AddViolation(state, std::string(function) + ": an event that was captured into a graph");
-  for (Stream* stream : AllStreams(state))
+  for (Stream* stream : AllStreams(state)) {
     Invalidate(*stream);
+  }
   return cudaErrorCapturedEvent;
 }
 
@@ -83,20 +91,23 @@ cudaError_t RecordEvent(const char* function,
                         cudaStream_t stream_handle) {
   State& state = TheState();
   Call call(state, function);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   Event* event = FindEvent(state, event_handle, function);
   Stream* stream = FindStream(state, stream_handle, function);
-  if (event == nullptr || stream == nullptr)
+  if (event == nullptr || stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   if (event->device != stream->device) {
     AddViolation(state, std::string(function) + ": event and stream of different devices");
     return call.Return(cudaErrorInvalidResourceHandle);
   }
   bool captured = false;
   const cudaError_t error = CheckCapture(state, *stream, function, false, &captured);
-  if (error != cudaSuccess)
+  if (error != cudaSuccess) {
     return call.Return(error);
+  }
   event->captured = captured;
   if (!captured) {
     event->recorded = std::make_shared<Operation>();
@@ -118,8 +129,9 @@ cudaError_t JoinCapture(State& state, Stream& stream, const char* function)
 
 cudaError_t WaitForEvent(State& state, Stream& stream, const Event& event, const char* function)
     HF_REQUIRES(state.mutex) {
-  if (event.captured)
+  if (event.captured) {
     return JoinCapture(state, stream, function);
+  }
   if (stream.capture == cudaStreamCaptureStatusActive) {
     AddViolation(state, std::string(function) + ": a capture waits for an event outside of it");
     Invalidate(stream);
@@ -127,8 +139,9 @@ cudaError_t WaitForEvent(State& state, Stream& stream, const Event& event, const
   }
   bool captured = false;
   const cudaError_t error = CheckCapture(state, stream, function, false, &captured);
-  if (error != cudaSuccess || !event.recorded)
+  if (error != cudaSuccess || !event.recorded) {
     return error;
+  }
   auto wait = std::make_shared<Operation>();
   wait->after.push_back(event.recorded);
   Enqueue(state, stream, wait);
@@ -140,13 +153,13 @@ cudaError_t WaitForEvent(State& state, Stream& stream, const Event& event, const
 cudaError_t Launch(cudaStream_t stream, std::function<void()> kernel) {
   auto operation = std::make_shared<Operation>();
   operation->body = [kernel = std::move(kernel)](Random&) { kernel(); };
-  return EnqueueBody("Launch", stream, std::move(operation), true);
+  return EnqueueBody("Launch", stream, operation, true);
 }
 
 cudaError_t FaultInStream(cudaStream_t stream, cudaError_t error) {
   auto operation = std::make_shared<Operation>();
   operation->fault = error;
-  return EnqueueBody("FaultInStream", stream, std::move(operation), true);
+  return EnqueueBody("FaultInStream", stream, operation, true);
 }
 
 }  // namespace holdfast::cuda_sim
@@ -170,12 +183,15 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   State& state = TheState();
   Call call(state, "cudaDeviceGetStreamPriorityRange", kIgnoresSticky);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if (least != nullptr)
+  }
+  if (least != nullptr) {
     *least = 0;
-  if (greatest != nullptr)
+  }
+  if (greatest != nullptr) {
     *greatest = kGreatestPriority;
+  }
   return call.Return(cudaSuccess);
 }
 
@@ -183,8 +199,9 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   State& state = TheState();
   Call call(state, "cudaStreamDestroy", kGivesBack);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const auto found = state.streams.find(reinterpret_cast<std::uintptr_t>(handle));
   if (found == state.streams.end()) {
     AddViolation(state, "cudaStreamDestroy: a stream that was destroyed or never made");
@@ -200,11 +217,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
 cudaError_t cudaStreamGetDevice(cudaStream_t handle, int* device) {
   State& state = TheState();
   Call call(state, "cudaStreamGetDevice");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   *device = stream->device;
   return call.Return(cudaSuccess);
 }
@@ -214,30 +233,37 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle,
                                 unsigned flags) {
   State& state = TheState();
   Call call(state, "cudaStreamWaitEvent");
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
-  if ((flags & ~unsigned{cudaEventWaitExternal}) != 0)
+  }
+  if ((flags & ~unsigned{cudaEventWaitExternal}) != 0) {
     return call.Return(cudaErrorInvalidValue);
+  }
   const Event* event = FindEvent(state, event_handle, call.function());
   Stream* stream = FindStream(state, stream_handle, call.function());
-  if (event == nullptr || stream == nullptr)
+  if (event == nullptr || stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   return call.Return(WaitForEvent(state, *stream, *event, call.function()));
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   State& state = TheState();
   Call call(state, "cudaStreamQuery", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   const cudaError_t sticky = StickyOf(state, stream->device);
-  if (sticky != cudaSuccess)
+  if (sticky != cudaSuccess) {
     return call.Return(sticky);
-  if (stream->last && !stream->last->done)
+  }
+  if (stream->last && !stream->last->done) {
     return call.Return(cudaErrorNotReady);
+  }
   Await(state, call.lock(), stream->last);
   return call.Return(cudaSuccess);
 }
@@ -245,11 +271,13 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
 cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   State& state = TheState();
   Call call(state, "cudaStreamSynchronize", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const Stream* stream = FindStream(state, handle, call.function());
-  if (stream == nullptr)
+  if (stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
+  }
   const int device = stream->device;
   Await(state, call.lock(), stream->last);
   return call.Return(StickyOf(state, device));
@@ -266,8 +294,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
 cudaError_t cudaEventDestroy(cudaEvent_t handle) {
   State& state = TheState();
   Call call(state, "cudaEventDestroy", kGivesBack);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   if (FindEvent(state, handle, call.function()) == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
   }
@@ -286,18 +315,23 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 cudaError_t cudaEventQuery(cudaEvent_t handle) {
   State& state = TheState();
   Call call(state, "cudaEventQuery", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const Event* event = FindEvent(state, handle, call.function());
-  if (event == nullptr)
+  if (event == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
-  if (event->captured)
+  }
+  if (event->captured) {
     return call.Return(CapturedEvent(state, call.function()));
+  }
   const cudaError_t sticky = StickyOf(state, event->device);
-  if (sticky != cudaSuccess)
+  if (sticky != cudaSuccess) {
     return call.Return(sticky);
-  if (event->recorded && !event->recorded->done)
+  }
+  if (event->recorded && !event->recorded->done) {
     return call.Return(cudaErrorNotReady);
+  }
   Await(state, call.lock(), event->recorded);
   return call.Return(cudaSuccess);
 }
@@ -305,13 +339,16 @@ cudaError_t cudaEventQuery(cudaEvent_t handle) {
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   State& state = TheState();
   Call call(state, "cudaEventSynchronize", kUnsafeInCapture);
-  if (!call.ok())
+  if (!call.ok()) {
     return call.error();
+  }
   const Event* event = FindEvent(state, handle, call.function());
-  if (event == nullptr)
+  if (event == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
-  if (event->captured)
+  }
+  if (event->captured) {
     return call.Return(CapturedEvent(state, call.function()));
+  }
   const int device = event->device;
   Await(state, call.lock(), event->recorded);
   return call.Return(StickyOf(state, device));
@@ -320,7 +357,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   auto operation = std::make_shared<Operation>();
   operation->body = [function, data](Random&) { function(data); };
-  return EnqueueBody("cudaLaunchHostFunc", stream, std::move(operation), false);
+  return EnqueueBody("cudaLaunchHostFunc", stream, operation, false);
 }
 
 }  // extern "C"

@@ -17,8 +17,9 @@ TEST_F(CudaSimStream, RunsItsWorkInOrder) {
   }
   ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
   ASSERT_EQ(order.size(), 50U);
-  for (int i = 0; i < 50; ++i)
+  for (int i = 0; i < 50; ++i) {
     EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+  }
   EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
