@@ -101,6 +101,16 @@ TEST_F(CudaSimCapture, LivesWithCallsOfARelaxedThread) {
   DestroyAll();
 }
 
+TEST_F(CudaSimCapture, LivesWithCallsOfItsOwnThreadWhileThatIsRelaxed) {
+  BeginCapture(captured_, cudaStreamCaptureModeGlobal);
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  EXPECT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+  EXPECT_EQ(cudaEventQuery(event_), cudaSuccess);
+  EXPECT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+  EXPECT_EQ(EndCapture(captured_), cudaSuccess);
+  DestroyAll();
+}
+
 TEST_F(CudaSimCapture, OfAThreadLivesWithCallsOfOthers) {
   BeginCapture(captured_, cudaStreamCaptureModeThreadLocal);
   std::thread([&] {

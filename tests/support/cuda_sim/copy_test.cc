@@ -93,8 +93,9 @@ TEST_F(CudaSimCopy, LandsInPiecesInAnyOrder) {
               cudaSuccess);
     const volatile char* const landed = pinned_;
     while (cudaStreamQuery(stream_) == cudaErrorNotReady) {
-      const bool first = landed[0] != 0;
+      // In this order a late look never makes the last byte seem the earlier one.
       const bool last = landed[kBytes - 1] != 0;
+      const bool first = landed[0] != 0;
       if (first != last) {
         first_before_last.insert(first);
       }
@@ -184,6 +185,8 @@ TEST_F(CudaSimCopy, InABatchNeedsItsAttributes) {
   EXPECT_EQ(cudaMemcpyBatchAsync(&to, &from, &size, 1, &attributes, &first, 1, nullptr),
             cudaErrorInvalidValue)
       << "not on the legacy stream";
+  EXPECT_EQ(cudaMemcpyBatchAsync(&to, &from, &size, 1, &attributes, &first, 0, stream_),
+            cudaErrorInvalidValue);
   first = 1;
   EXPECT_EQ(cudaMemcpyBatchAsync(&to, &from, &size, 1, &attributes, &first, 1, stream_),
             cudaErrorInvalidValue);

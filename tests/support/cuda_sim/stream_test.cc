@@ -66,6 +66,24 @@ TEST_F(CudaSimStream, OfLegacyWaitsForBlockingOnesOnly) {
   EXPECT_EQ(cudaStreamDestroy(free), cudaSuccess);
 }
 
+TEST_F(CudaSimStream, ThatIsBlockingWaitsForLegacy) {
+  const cudaStream_t blocking = NewStream(cudaStreamDefault);
+  const cudaStream_t free = NewStream(cudaStreamNonBlocking);
+  Gate gate;
+  gate.Hold(nullptr);
+  std::atomic<bool> ran{false};
+  Launch(blocking, [&] { ran = true; });
+  Launch(free, [] {});
+  EXPECT_EQ(cudaStreamSynchronize(free), cudaSuccess);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_FALSE(ran);
+  gate.Open();
+  EXPECT_EQ(cudaStreamSynchronize(blocking), cudaSuccess);
+  EXPECT_TRUE(ran);
+  EXPECT_EQ(cudaStreamDestroy(blocking), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(free), cudaSuccess);
+}
+
 TEST_F(CudaSimStream, DestroyedWithWorkQueuedStillDoesIt) {
   const cudaStream_t stream = NewStream();
   const cudaEvent_t end = NewEvent();
