@@ -7,6 +7,9 @@
 
 namespace holdfast::client {
 
+// The copy engines that this build's libholdfast has: "host", "host, cuda 13.0".
+[[nodiscard]] std::string CopyEngines();
+
 // The version, then a line "name: value" for each part in which builds or machines differ.
 [[nodiscard]] std::string DescribeBuild();
 

@@ -283,7 +283,7 @@ def test_the_command_of_an_installed_wheel_is_the_program_itself(
         installed.hidden = [p for p in installed.hidden if not p.name.startswith("libz.so")]
     version = archive.version(installed.package)
     told = installed.run("holdfast", "--version")
-    assert told.stdout == f"holdfast {version}\ncopy engines: host\n", told.stderr
+    assert told.stdout.startswith(f"holdfast {version}\ncopy engines: host"), told.stderr
     assert installed.run("holdfastd", "--version").stdout == f"holdfastd {version}\n"
     assert installed.run("holdfast", "no-such-command").returncode == 2
     assert installed.run("holdfast", "status").returncode == 4

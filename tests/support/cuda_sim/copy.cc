@@ -265,6 +265,11 @@ cudaError_t cudaMemcpyAsync(
   return call.Return(error);
 }
 
+cudaError_t cudaMemcpy(void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind) {
+  const cudaError_t error = cudaMemcpyAsync(target, source, bytes, kind, nullptr);
+  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+}
+
 cudaError_t cudaMemcpyBatchAsync(void* const* targets,
                                  const void* const* sources,
                                  const std::size_t* sizes,

@@ -6,6 +6,7 @@
 //            recorded as them.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -67,6 +68,7 @@ struct Operation {
   std::vector<Range> uses;          // as the caller named them
   cudaError_t fault = cudaSuccess;  // the device has it when the turn has come
   bool done = false;
+  std::chrono::steady_clock::time_point done_at;
   Token queued;
   Token finished;
 };
@@ -91,6 +93,7 @@ struct Stream {
 
 struct Event {
   int device = 0;
+  bool timing = false;
   bool captured = false;
   std::shared_ptr<Operation> recorded;  // null: never
 };

@@ -73,6 +73,7 @@ void RunStream(State& state, Stream& stream) {
     RunBody(state, lock, stream, *operation);
     operation->after.clear();
     operation->done = true;
+    operation->done_at = std::chrono::steady_clock::now();
     stream.queue.pop_front();
     state.done.NotifyAll();
   }

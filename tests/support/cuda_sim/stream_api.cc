@@ -38,6 +38,7 @@ cudaError_t CreateEvent(const char* function, cudaEvent_t* out, unsigned flags) 
   }
   const std::uintptr_t handle = std::exchange(state.next_handle, state.next_handle + 16);
   state.events[handle].device = call.thread().device;
+  state.events[handle].timing = (flags & cudaEventDisableTiming) == 0;
   *out = PointerOf<cudaEvent_t>(handle);
   return call.Return(cudaSuccess);
 }
@@ -333,6 +334,27 @@ cudaError_t cudaEventQuery(cudaEvent_t handle) {
     return call.Return(cudaErrorNotReady);
   }
   Await(state, call.lock(), event->recorded);
+  return call.Return(cudaSuccess);
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  State& state = TheState();
+  Call call(state, "cudaEventElapsedTime");
+  if (!call.ok()) {
+    return call.error();
+  }
+  const Event* first = FindEvent(state, from, call.function());
+  const Event* second = FindEvent(state, to, call.function());
+  if (first == nullptr || second == nullptr || !first->timing || !second->timing ||
+      first->recorded == nullptr || second->recorded == nullptr) {
+    return call.Return(cudaErrorInvalidResourceHandle);
+  }
+  if (!first->recorded->done || !second->recorded->done) {
+    return call.Return(cudaErrorNotReady);
+  }
+  const std::chrono::duration<float, std::milli> between =
+      second->recorded->done_at - first->recorded->done_at;
+  *milliseconds = between.count();
   return call.Return(cudaSuccess);
 }
 
