@@ -127,6 +127,15 @@ HostCopyEngine::~HostCopyEngine() {
   Stop();
 }
 
+Status HostCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
+  if (!plan->Devices().empty()) {
+    return Error(Errc::kInvalidArgument,
+                 "a tensor is on device " + std::to_string(plan->Devices().front()) +
+                     ", and this library copies from host memory only");
+  }
+  return Ok();
+}
+
 Status HostCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) {
   MutexLock lock(mutex_);
   if (stopping_ || preparations_.size() >= kMaxPreparations) {
@@ -138,8 +147,8 @@ Status HostCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady read
 }
 
 Status HostCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
-  if (Busy()) {
-    return Error(Errc::kUnavailable, "the copy of the snapshot before is still under way");
+  if (std::string busy = Busy(); !busy.empty()) {
+    return Error(Errc::kUnavailable, std::move(busy));
   }
   HOLDFAST_CHECK(job->sources.size() == job->plan->Tensors().size());
   HOLDFAST_CHECK(job->slot->Size() >= job->plan->ImageBytes());
@@ -156,16 +165,19 @@ Status HostCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
   return Ok();
 }
 
-bool HostCopyEngine::Busy() const {
+std::string HostCopyEngine::Busy() const {
   MutexLock lock(mutex_);
-  return running_ != nullptr;
+  return running_ == nullptr
+             ? ""
+             : "the copy of the snapshot before is still under way: call the fence first";
 }
 
-void HostCopyEngine::WaitFence() {
+bool HostCopyEngine::WaitFence(std::span<const DeviceStream> /*streams*/) {
   MutexLock lock(mutex_);
   while (running_ != nullptr) {
     idle_.WaitUntil(lock, SystemClock().Now() + kRecheck);
   }
+  return true;
 }
 
 void HostCopyEngine::Stop() {

@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define HF_ABI_VERSION 1u
+#define HF_ABI_VERSION 2u
 #define HF_EXPORT __attribute__((visibility("default")))
 
 /* The values of holdfast::Errc, and two that only a client can meet. */
@@ -92,7 +92,7 @@ typedef struct hf_client hf_client;
 typedef struct hf_restore hf_restore;
 
 HF_EXPORT uint32_t hf_abi_version(void);
-/* "0.1.0", and which copy engines this library has: "0.1.0 (host)". */
+/* "0.1.0", and which copy engines this library has: "0.1.0 (host)", "0.1.0 (host, cuda 13.0)". */
 HF_EXPORT const char* hf_version(void);
 /* Text of this thread's last failure; valid until its next call into the library.  Never NULL. */
 HF_EXPORT const char* hf_last_error(void);
@@ -178,7 +178,12 @@ typedef struct hf_tensor {
   uint64_t flat_offset; /* elements of the concatenated boxes */
   uint64_t flat_length;
   const char* alias_of; /* a tensor listed before whose storage this is entirely; or NULL */
+  int32_t device;       /* HF_HOST, or the CUDA device whose memory holds it */
+  uint32_t reserved;    /* 0 */
 } hf_tensor;
+
+/* The device number of host memory. */
+#define HF_HOST (-1)
 
 /* Registers a layout with the daemon (again whenever names, shapes or types change; snapshots of
  * the old layout stay).  HF_NO_SPACE says how much memory is needed and how much is free.  Slots
@@ -204,6 +209,14 @@ typedef struct hf_strides {
   const int64_t* strides; /* [ndim] elements, not negative */
 } hf_strides;
 
+/* A stream on which the trainer works: a cudaStream_t of the runtime or driver API, NULL for the
+ * default stream.  It must live until the fence has returned. */
+typedef struct hf_stream {
+  int32_t device;
+  uint32_t reserved; /* 0 */
+  void* stream;
+} hf_stream;
+
 typedef struct hf_begin {
   uint32_t started; /* 1: copies are under way; 0: skipped, counted, reported as missed */
   char reason[256]; /* why it was skipped */
@@ -212,22 +225,30 @@ typedef struct hf_begin {
 /* Takes snapshot "step" (0 or more, higher than the last).  "pointers"[i] is where tensor i of the
  * layout starts now (NULL for aliases and empty tensors); tensors not named in "strides" are
  * contiguous.  STAGED and small tensors are copied before this returns; the memory of the others
- * must stay valid and unwritten until hf_fence has returned.  Returns HF_OK also where it was
- * skipped; HF_FENCED when a newer incarnation exists. */
+ * must stay valid and unwritten until hf_fence has returned.  "streams" has one stream for each
+ * device that holds tensors: what was given to it before counts as written, and tensors on that
+ * device must be contiguous.  The caller's thread never waits for a device; a stream that is being
+ * captured into a CUDA graph is an error.  Returns HF_OK also where it was skipped; HF_FENCED when
+ * a newer incarnation exists. */
 HF_EXPORT int hf_snapshot(hf_client* client,
                           int64_t step,
                           const void* const* pointers,
                           size_t count,
                           const hf_strides* strides,
                           size_t strides_count,
+                          const hf_stream* streams,
+                          size_t stream_count,
                           const hf_state_item* state,
                           size_t state_count,
                           hf_begin* out);
 
 /* Waits until the snapshot under way is copied and its sample checked; at once where there is none.
  * Never needs the daemon.  HF_TORN: the sources were written meanwhile (hf_last_error names the
- * tensor); that snapshot is given up, training may go on. */
-HF_EXPORT int hf_fence(hf_client* client);
+ * tensor); that snapshot is given up, training may go on.
+ * For tensors on devices it waits on the host only until every copy is issued; the streams of
+ * hf_snapshot, and "streams" beside them, then wait on the device.  How such a snapshot ended is
+ * told by a later hf_fence. */
+HF_EXPORT int hf_fence(hf_client* client, const hf_stream* streams, size_t stream_count);
 
 /* Waits until no sealing is under way any more for steps up to "step".  HF_ABANDONED if that step
  * was given up, HF_TIMEOUT. */

@@ -1,0 +1,49 @@
+// Device memory into which the rest of a snapshot is copied when the optimizer wants to write before
+// the copies to the host are done.
+//
+// A copy within the device is about forty times as fast as one to the host, so the update waits a
+// few milliseconds instead of the rest; the bytes then leave at leisure.  It is taken only while
+// memory is plentiful: training must never run out of memory because of a snapshot.
+//
+// Threads:   the engine's copy thread only.
+// Ownership: owns memory and stream.  One snapshot at a time.
+// Errors:    none: what cannot be had is not used.
+#pragma once
+
+#include <cstddef>
+
+#include "client/copy_cuda/runtime.h"
+#include "common/units.h"
+
+namespace holdfast::client {
+
+class Staging {
+ public:
+  // "share" of the device's free memory may be taken; 0: never.
+  explicit Staging(double share) : share_(share) {}
+
+  // Remembers that "bytes" would have been of use.
+  void Want(ByteCount bytes);
+
+  // Takes memory for what was wanted, on the current device.  Slow (cudaMalloc): between snapshots.
+  void Grow();
+
+  // How many bytes a snapshot may put here now.
+  [[nodiscard]] ByteCount Free() const { return in_use_ ? 0 : bytes_; }
+
+  void Take() { in_use_ = true; }
+
+  void GiveBack() { in_use_ = false; }
+
+  [[nodiscard]] std::byte* Memory() const { return memory_.get(); }
+
+ private:
+  const double share_;
+  DeviceMemory memory_;
+  ByteCount bytes_ = 0;
+  ByteCount wanted_ = 0;
+  bool refused_ = false;
+  bool in_use_ = false;
+};
+
+}  // namespace holdfast::client
