@@ -57,7 +57,7 @@ check_tidy() {
     mapfile -t wanted < <(comm -12 <(printf '%s\n' "${wanted[@]}") <(printf '%s\n' "${files[@]}" | sort))
   fi
   tools/run_tidy.py --budget="$budget" --bazel-bin="$($bazel info bazel-bin 2> /dev/null)" \
-    "${wanted[@]}"
+    --cuda-include="$($bazel info output_base 2> /dev/null)/external/cuda/include" "${wanted[@]}"
 }
 
 check clang-format check_format
