@@ -52,6 +52,8 @@ struct CopyOutcome {
   std::string reason;
   std::vector<std::uint32_t> chunk_crc32c;  // of the whole image, for kCopied
   std::chrono::nanoseconds duration{0};     // from Start to the last byte
+  // How long the update stood still on its device for the copies, as far as that is known.
+  std::chrono::nanoseconds device_wait{0};
 };
 
 // One snapshot's copy.  The inputs do not change after Start; the outcome is written by the engine
@@ -65,6 +67,12 @@ struct CopyJob {
   double sample_fraction = kDefaultSampleFraction;
 
   CopyOutcome outcome;
+};
+
+// What is wrong with an engine that works nevertheless.
+struct EngineState {
+  std::uint64_t pinned_slots = 0, unpinned_slots = 0;
+  std::string note;  // "slots cannot be pinned (...): copies run at about a third of the speed"
 };
 
 class CopyEngine {
@@ -92,6 +100,8 @@ class CopyEngine {
   // further streams to hold back, beside those of the job.  Whether the job has ended and its
   // outcome is known; false: "done" will tell.
   virtual bool WaitFence(std::span<const DeviceStream> streams) = 0;
+
+  [[nodiscard]] virtual EngineState State() const { return {}; }
 
   // Waits for what is under way; idempotent.
   virtual void Stop() = 0;

@@ -34,6 +34,7 @@ struct RestoreWish {
 struct LoadTarget {
   std::uint32_t tensor = 0;  // index in the sidecar's layout
   void* destination = nullptr;
+  std::int32_t device = kHostDevice;
   ByteCount bytes = 0;  // must be the tensor's
 };
 
@@ -56,7 +57,9 @@ class Restore {
   [[nodiscard]] Result<const std::string*> SidecarJson();
 
   // kCorruption: destinations hold rubbish, and Finish will name the source as bad.
-  [[nodiscard]] Status Load(std::span<const LoadTarget> targets, std::uint32_t threads);
+  [[nodiscard]] Status Load(std::span<const LoadTarget> targets,
+                            std::uint32_t threads,
+                            LoadSink* sink = nullptr);
 
   // "failure" empty: this rank has loaded.  Whether the restore is committed; else begin again with
   // this attempt.

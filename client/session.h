@@ -78,6 +78,8 @@ struct SessionStats {
   std::uint64_t copied_bytes = 0;
   std::chrono::nanoseconds copy{0}, fence_wait{0}, snapshot{0};  // sums
   std::chrono::nanoseconds last_copy{0}, last_fence_wait{0}, last_snapshot{0};
+  std::chrono::nanoseconds device_wait{0}, last_device_wait{0};
+  EngineState engine;
   std::uint64_t reconnects = 0;
   std::int64_t last_begun_step = -1, last_sealed_step = -1;
   std::int64_t last_complete_step = -1, last_durable_step = -1;
@@ -218,10 +220,10 @@ class Session final : private ConnectionHandler {
   SlotTable slots_ HF_GUARDED_BY(mutex_);
   StepLedger ledger_ HF_GUARDED_BY(mutex_);
   SessionStats stats_ HF_GUARDED_BY(mutex_);
-  std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;       // begun or missed
-  std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);     // until the fence
+  std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;        // begun or missed
+  std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);      // until the fence
   std::optional<FenceResult> untold_ HF_GUARDED_BY(mutex_);  // a bad end behind its fence
-  std::deque<std::uint64_t> missed_ HF_GUARDED_BY(mutex_);  // tickets, bounded
+  std::deque<std::uint64_t> missed_ HF_GUARDED_BY(mutex_);   // tickets, bounded
 };
 
 }  // namespace holdfast::client

@@ -172,6 +172,8 @@ void Session::Account(const std::shared_ptr<Shot>& shot) {
   const CopyOutcome& outcome = shot->job->outcome;
   stats_.copy += outcome.duration;
   stats_.last_copy = outcome.duration;
+  stats_.device_wait += outcome.device_wait;
+  stats_.last_device_wait = outcome.device_wait;
   switch (outcome.kind) {
     case CopyOutcome::Kind::kCopied:
       stats_.copied_bytes += shot->job->plan->ImageBytes();

@@ -13,7 +13,9 @@ __device__ std::uint32_t Weight(std::uint32_t word) {
 }
 
 // Word "index" of a range that may start at any byte; bytes behind the end count as 0.
-__device__ std::uint32_t WordAt(const unsigned char* from, std::uint64_t bytes, std::uint64_t index) {
+__device__ std::uint32_t WordAt(const unsigned char* from,
+                                std::uint64_t bytes,
+                                std::uint64_t index) {
   std::uint32_t word = 0;
   for (unsigned i = 0; i < 4; ++i) {
     const std::uint64_t at = 4 * index + i;
@@ -109,8 +111,12 @@ cudaError_t LaunchGather(const GatherItem* items, std::uint32_t count, cudaStrea
     return cudaSuccess;
   }
   void* arguments[] = {&items, &count};
-  return cudaLaunchKernel(
-      reinterpret_cast<const void*>(&Gather), dim3(Blocks(count)), dim3(kThreads), arguments, 0, stream);
+  return cudaLaunchKernel(reinterpret_cast<const void*>(&Gather),
+                          dim3(Blocks(count)),
+                          dim3(kThreads),
+                          arguments,
+                          0,
+                          stream);
 }
 
 cudaError_t LaunchSums(const SumItem* items,
@@ -121,8 +127,12 @@ cudaError_t LaunchSums(const SumItem* items,
     return cudaSuccess;
   }
   void* arguments[] = {&items, &sums, &count};
-  return cudaLaunchKernel(
-      reinterpret_cast<const void*>(&Sums), dim3(Blocks(count)), dim3(kThreads), arguments, 0, stream);
+  return cudaLaunchKernel(reinterpret_cast<const void*>(&Sums),
+                          dim3(Blocks(count)),
+                          dim3(kThreads),
+                          arguments,
+                          0,
+                          stream);
 }
 
 }  // namespace holdfast::client

@@ -1,16 +1,17 @@
 // The two kernels of the copy engine: gathering many small ranges, and digesting many ranges.
 //
-// They exist in three forms behind these functions: device_code.cu for the GPU, device_code_absent.cc
-// for a library that was built without nvcc, and one for the simulated runtime of the tests.
+// They exist in three forms behind these functions: device_code.cu for the GPU,
+// device_code_absent.cc for a library that was built without nvcc, and one for the simulated
+// runtime of the tests.
 //
 // Threads:   any; a launch is ordered on its stream like every other.
 // Ownership: tables and results are device memory that must stay until the launch has run.
 // Errors:    as of a kernel launch; cudaErrorNotSupported where there is no device code.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+
+#include <cuda_runtime_api.h>
 
 namespace holdfast::client {
 

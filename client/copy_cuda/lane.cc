@@ -9,13 +9,13 @@ namespace {
 // Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
 constexpr std::size_t kWindowsAhead = 3;
 
+}  // namespace
+
 Result<bool> IsCapturing(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   HF_TRYV(CudaStatus(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing"));
   return status != cudaStreamCaptureStatusNone;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device, double staging_share) {
   HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
@@ -73,35 +73,25 @@ Result<CudaEvent> Lane::TakeEvent() {
   return event;
 }
 
-Result<std::unique_ptr<Flight>> Flight::Begin(Lane* lane,
-                                              std::shared_ptr<const CopyJob> job,
-                                              const DeviceStream& stream,
-                                              bool sums) {
-  auto* const handle = static_cast<cudaStream_t>(stream.stream);
-  HF_TRYV(CudaStatus(cudaSetDevice(lane->device_), "cudaSetDevice"));
-  HF_TRY(const bool capturing, IsCapturing(handle));
-  if (capturing) {
-    return Error(Errc::kInvalidArgument,
-                 "the stream on device " + std::to_string(lane->device_) +
-                     " is being captured into a CUDA graph: take the snapshot outside the capture");
+void Lane::Tidy() {
+  if (cudaSetDevice(device_) == cudaSuccess) {
+    staging_.Grow();
   }
-  Room* const room = lane->TakeRoom();
-  if (room == nullptr) {
-    return Error(Errc::kUnavailable, "the copies of the snapshots before have not landed yet");
-  }
-  std::unique_ptr<Flight> flight(new Flight(lane, std::move(job), room));
+}
+
+Flight::Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room)
+    : lane_(lane), job_(std::move(job)), room_(room) {}
+
+void Flight::Begin(cudaStream_t stream, bool sums) {
   auto begin = [&]() -> Status {
-    HF_TRY(flight->begun_, MakeEvent());
-    HF_TRY(flight->done_, MakeEvent());
-    HF_TRYV(room->Begin(flight->job_->sources, flight->job_->step, sums, handle));
-    return CudaStatus(cudaEventRecord(flight->begun_.get(), handle), "cudaEventRecord");
+    HF_TRY(begun_, MakeEvent());
+    HF_TRY(done_, MakeEvent());
+    HF_TRYV(room_->Begin(job_->sources, job_->step, sums, stream));
+    return CudaStatus(cudaEventRecord(begun_.get(), stream), "cudaEventRecord");
   };
-  const Status begun = begin();
-  if (begun.has_error()) {
-    // The room may be written by what was launched: it goes back when that has ended.
-    flight->failure_ = begun.error();
+  if (const Status begun = begin(); begun.has_error()) {
+    failure_ = begun.error();
   }
-  return flight;
 }
 
 bool Flight::Advance(bool hurry, bool may_issue) {
@@ -212,7 +202,9 @@ Status Flight::StageRest(std::size_t* staged_windows) {
   for (std::size_t i = next_window_; i < windows.size(); ++i) {
     rest += windows[i].bytes;
   }
-  lane_->staging_.Want(rest);
+  if (!lane_->staging_.Useful(rest)) {
+    return Ok();
+  }
   std::size_t first = windows.size();
   ByteCount staged = 0;
   while (first > next_window_ && staged + windows[first - 1].bytes <= lane_->staging_.Free()) {
@@ -273,8 +265,8 @@ void Flight::Fail(Error error) {
   issued_ = true;
   for (const CudaStream* stream : {&lane_->copies_, &lane_->within_}) {
     auto event = lane_->TakeEvent();
-    const bool recorded = event.has_value() && cudaEventRecord(event.value().get(),
-                                                               stream->get()) == cudaSuccess;
+    const bool recorded =
+        event.has_value() && cudaEventRecord(event.value().get(), stream->get()) == cudaSuccess;
     const bool staged = stream == &lane_->within_ && uses_staging_;
     if (recorded) {
       in_flight_.push_back(Landing{std::move(event).value(), 0, staged});
@@ -284,40 +276,23 @@ void Flight::Fail(Error error) {
   }
 }
 
-void Flight::HoldBack(const DeviceStream& stream) {
-  if (failure_.has_value()) {
-    return;
-  }
-  auto* const handle = static_cast<cudaStream_t>(stream.stream);
-  auto before = MakeEvent(true);
-  auto after = MakeEvent(true);
-  const bool timed = before.has_value() && after.has_value() &&
-                     cudaEventRecord(before.value().get(), handle) == cudaSuccess;
-  const Status waits = CudaStatus(cudaStreamWaitEvent(handle, done_.get(), 0), "the fence");
-  if (waits.has_error()) {
-    // The stream could not be held back: what was copied is not to be trusted.
-    failure_ = waits.error();
-    return;
-  }
-  if (timed && cudaEventRecord(after.value().get(), handle) == cudaSuccess) {
-    held_back_.emplace_back(std::move(before).value(), std::move(after).value());
-  }
+Result<HeldBack> Flight::HoldBack(cudaStream_t stream) const {
+  HeldBack held;
+  HF_TRY(held.before, MakeEvent(cudaEventDefault));
+  HF_TRY(held.after, MakeEvent(cudaEventDefault));
+  HF_TRYV(CudaStatus(cudaEventRecord(held.before.get(), stream), "cudaEventRecord"));
+  HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, done_.get(), 0), "cudaStreamWaitEvent"));
+  HF_TRYV(CudaStatus(cudaEventRecord(held.after.get(), stream), "cudaEventRecord"));
+  return held;
 }
 
-std::chrono::nanoseconds Flight::HeldBack() const {
-  float longest = 0;
-  for (const auto& [before, after] : held_back_) {
-    float milliseconds = 0;
-    if (cudaEventQuery(after.get()) == cudaSuccess &&
-        cudaEventElapsedTime(&milliseconds, before.get(), after.get()) == cudaSuccess) {
-      longest = std::max(longest, milliseconds);
-    }
+std::chrono::nanoseconds HeldBack::Duration() const {
+  float milliseconds = 0;
+  if (cudaEventQuery(after.get()) != cudaSuccess ||
+      cudaEventElapsedTime(&milliseconds, before.get(), after.get()) != cudaSuccess) {
+    return std::chrono::nanoseconds(0);
   }
-  return std::chrono::nanoseconds(static_cast<std::int64_t>(longest * 1e6F));
-}
-
-void Flight::ReturnRoom() {
-  lane_->ReturnRoom(std::exchange(room_, nullptr));
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(milliseconds * 1e6F));
 }
 
 }  // namespace holdfast::client

@@ -8,7 +8,7 @@
 //   Advance      waits (on the device) for "begun"; issues windows, a few ahead of what has landed;
 //                after the last one reads the sample again and records "done"
 //   hurry        a fence waits: everything left is issued at once, or staged on the device
-//   HoldBack     the trainer's streams wait (on the device) for "done"
+//   HoldBack     a stream of the trainer waits (on the device) for "done"
 //
 // The windows are issued piece by piece because what is issued cannot be taken back: a fence that
 // comes early finds most of the snapshot still free to be staged.
@@ -38,6 +38,9 @@ namespace holdfast::client {
 
 class Flight;
 
+// Whether a stream is being captured into a graph.
+[[nodiscard]] Result<bool> IsCapturing(cudaStream_t stream);
+
 // Threads: as above; Adopt on the trainer's thread, while no flight is under way.
 class Lane {
  public:
@@ -55,16 +58,21 @@ class Lane {
 
   [[nodiscard]] const LanePlan& Plan() const { return *plan_; }
 
-  // A room that no flight has; nullptr: all are in use.
+  // A room that no flight has; nullptr: all are in use.  Both under the engine's lock.
   [[nodiscard]] Room* TakeRoom();
   void ReturnRoom(Room* room);
 
+  // Between flights, on the copy thread: whatever is slow.
+  void Tidy();
+
  private:
   friend class Flight;
+
   Lane(std::int32_t device, double staging_share) : device_(device), staging_(staging_share) {}
 
   // An event that no flight uses; the copy thread's.
   [[nodiscard]] Result<CudaEvent> TakeEvent();
+
   void ReturnEvent(CudaEvent event) { events_.push_back(std::move(event)); }
 
   const std::int32_t device_;
@@ -78,11 +86,21 @@ class Lane {
   Staging staging_;
 };
 
+// Two events around the wait of a stream, in the order of the stream.
+struct HeldBack {
+  CudaEvent before, after;
+
+  // How long the stream stood still; 0 where it has not come so far.
+  [[nodiscard]] std::chrono::nanoseconds Duration() const;
+};
+
 class Flight {
  public:
-  // kUnavailable: no room; kInvalidArgument: the stream is being captured into a graph.
-  [[nodiscard]] static Result<std::unique_ptr<Flight>> Begin(
-      Lane* lane, std::shared_ptr<const CopyJob> job, const DeviceStream& stream, bool sums);
+  // On the trainer's thread, with the lane's device current.  Where it fails in the middle the
+  // flight has a Failure and must be advanced to its end like any other.
+  Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room);
+
+  void Begin(cudaStream_t stream, bool sums);
 
   // One step.  "may_issue": the flights before this one on the lane have issued all.  Whether
   // anything happened.
@@ -99,19 +117,16 @@ class Flight {
 
   [[nodiscard]] const std::optional<Error>& Failure() const { return failure_; }
 
-  // Makes "stream" wait for the end of the copies; at once where they have failed.  Only after
-  // Issued().
-  void HoldBack(const DeviceStream& stream);
+  // Makes "stream" wait for the last read of the sources.  Only after Issued(), while the engine
+  // knows of no failure; its device is current.
+  [[nodiscard]] Result<HeldBack> HoldBack(cudaStream_t stream) const;
 
-  // How long the streams stood still for it, where that is known; only after Ended().
-  [[nodiscard]] std::chrono::nanoseconds HeldBack() const;
+  // Tells the lane how long the update stood still for this one.  After Ended().
+  void NoteWait(std::chrono::nanoseconds wait) { lane_->staging_.NoteWait(wait, uses_staging_); }
 
   [[nodiscard]] Lane* lane() const { return lane_; }
 
-  [[nodiscard]] const Room& room() const { return *room_; }
-
-  // Gives the room back; only after Ended() and when the host side is read.
-  void ReturnRoom();
+  [[nodiscard]] Room* room() const { return room_; }
 
  private:
   struct Landing {
@@ -119,9 +134,6 @@ class Flight {
     ByteCount landed = 0;  // what Landed() becomes
     bool staged = false;   // the last one that reads the staging memory
   };
-
-  Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room)
-      : lane_(lane), job_(std::move(job)), room_(room) {}
 
   bool PollLandings();
   [[nodiscard]] Status IssueSome(bool hurry);
@@ -135,10 +147,9 @@ class Flight {
 
   Lane* const lane_;
   const std::shared_ptr<const CopyJob> job_;
-  Room* room_;
+  Room* const room_;
   CudaEvent begun_;
   CudaEvent done_;
-  std::vector<std::pair<CudaEvent, CudaEvent>> held_back_;  // before and after the wait
 
   bool started_ = false;
   bool issued_ = false;

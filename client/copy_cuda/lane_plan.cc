@@ -68,8 +68,8 @@ void LanePlan::AddSegmentsAndPlaces(std::size_t index, const PlannedTensor& tens
       // An element at least, and a piece of a block where a block would be more than a hundredth.
       const ByteCount element = std::max<ByteCount>(tensor.element_bytes, 1);
       const ByteCount most = std::min(kBlockBytes, bytes);
-      const ByteCount block =
-          std::min(bytes, std::clamp(bytes / 100 / element * element, element, std::max(most, element)));
+      const ByteCount block = std::min(
+          bytes, std::clamp(bytes / 100 / element * element, element, std::max(most, element)));
       places_.push_back(SamplePlace{segments_.back(), block, sample_bytes_});
       sample_bytes_ += (block + 15) / 16 * 16;
     }

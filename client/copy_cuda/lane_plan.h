@@ -3,8 +3,9 @@
 //
 //   device memory            one room for each snapshot on its way          slot (host, pinned)
 //   small tensors ──gather─▶ [small | before | sums | after] ──one copy──▶ (landing) ──▶ scattered
-//   large tensors ──places─▶          before           after                             by digesting
-//   large tensors ──────────────────── windows of whole copies ───────────────────────▶ in place
+//   large tensors ──places─▶          before           after                             by
+//   digesting large tensors ──────────────────── windows of whole copies ───────────────────────▶
+//   in place
 //
 // Windows follow the order of the image, so that digesting can follow the copies from its start.
 //
@@ -81,6 +82,7 @@ class LanePlan {
   // Of tensor "index": its place in the room's small area; kNotSmall for one that is copied by
   // windows.
   static constexpr ByteCount kNotSmall = ~ByteCount{0};
+
   [[nodiscard]] ByteCount SmallAt(std::size_t index) const { return small_at_[index]; }
 
   // Of tensor "index": the first of its segments.

@@ -80,23 +80,20 @@ Status Room::Begin(std::span<const SourceView> sources,
   if (table_bytes_ == 0) {
     return Ok();
   }
-  HF_TRYV(CudaStatus(cudaMemcpyAsync(device_tables_.get(),
-                                     host_tables_.get(),
-                                     table_bytes_,
-                                     cudaMemcpyHostToDevice,
-                                     stream),
-                     "cudaMemcpyAsync of the gather tables"));
-  HF_TRYV(CudaStatus(LaunchGather(OnDevice(BeforeItems()),
-                                  static_cast<std::uint32_t>(BeforeItems().size()),
-                                  stream),
-                     "launch of the gather kernel"));
+  HF_TRYV(CudaStatus(
+      cudaMemcpyAsync(
+          device_tables_.get(), host_tables_.get(), table_bytes_, cudaMemcpyHostToDevice, stream),
+      "cudaMemcpyAsync of the gather tables"));
+  HF_TRYV(CudaStatus(
+      LaunchGather(
+          OnDevice(BeforeItems()), static_cast<std::uint32_t>(BeforeItems().size()), stream),
+      "launch of the gather kernel"));
   if (sums_) {
     auto* results = reinterpret_cast<std::uint64_t*>(device_.get() + plan_.Room().sums);
-    HF_TRYV(CudaStatus(LaunchSums(OnDevice(SumItems()),
-                                  results,
-                                  static_cast<std::uint32_t>(SumItems().size()),
-                                  stream),
-                       "launch of the digest kernel"));
+    HF_TRYV(CudaStatus(
+        LaunchSums(
+            OnDevice(SumItems()), results, static_cast<std::uint32_t>(SumItems().size()), stream),
+        "launch of the digest kernel"));
   }
   return Ok();
 }
@@ -124,12 +121,10 @@ Status Room::CopyToHost(ByteCount from, ByteCount to, cudaStream_t stream) {
   if (from == to) {
     return Ok();
   }
-  return CudaStatus(cudaMemcpyAsync(host_.get() + from,
-                                    device_.get() + from,
-                                    to - from,
-                                    cudaMemcpyDeviceToHost,
-                                    stream),
-                    "cudaMemcpyAsync of small tensors and samples");
+  return CudaStatus(
+      cudaMemcpyAsync(
+          host_.get() + from, device_.get() + from, to - from, cudaMemcpyDeviceToHost, stream),
+      "cudaMemcpyAsync of small tensors and samples");
 }
 
 Status Room::ReadBack(cudaStream_t stream) {
@@ -140,10 +135,9 @@ Status Room::SampleAgain(cudaStream_t stream) {
   if (!device_code_) {
     return GatherByCopies(AfterItems(), stream);
   }
-  return CudaStatus(LaunchGather(OnDevice(AfterItems()),
-                                 static_cast<std::uint32_t>(AfterItems().size()),
-                                 stream),
-                    "launch of the gather kernel");
+  return CudaStatus(
+      LaunchGather(OnDevice(AfterItems()), static_cast<std::uint32_t>(AfterItems().size()), stream),
+      "launch of the gather kernel");
 }
 
 Status Room::ReadBackSample(cudaStream_t stream) {

@@ -82,11 +82,9 @@ Result<CudaStream> MakeStream() {
   return CudaStream(stream);
 }
 
-Result<CudaEvent> MakeEvent(bool timing) {
+Result<CudaEvent> MakeEvent(unsigned flags) {
   cudaEvent_t event = nullptr;
-  HF_TRYV(CudaStatus(
-      cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming),
-      "cudaEventCreateWithFlags"));
+  HF_TRYV(CudaStatus(cudaEventCreateWithFlags(&event, flags), "cudaEventCreateWithFlags"));
   return CudaEvent(event);
 }
 
@@ -145,9 +143,8 @@ Status BatchCopier::Issue(const CudaCopies& copies,
     batch_works_ = false;  // a driver before 12.8
   }
   for (std::size_t i = 0; i < copies.Count(); ++i) {
-    HF_TRYV(CudaStatus(
-        cudaMemcpyAsync(copies.to[i], copies.from[i], copies.bytes[i], kind, stream),
-        "cudaMemcpyAsync"));
+    HF_TRYV(CudaStatus(cudaMemcpyAsync(copies.to[i], copies.from[i], copies.bytes[i], kind, stream),
+                       "cudaMemcpyAsync"));
   }
   return Ok();
 }

@@ -8,14 +8,14 @@
 //            call's name.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <type_traits>
 #include <vector>
+
+#include <cuda_runtime_api.h>
 
 #include "common/result.h"
 #include "common/units.h"
@@ -54,15 +54,16 @@ struct CudaDelete {
   }
 };
 
-using CudaStream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, CudaDelete<&cudaStreamDestroy>>;
-using CudaEvent = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, CudaDelete<&cudaEventDestroy>>;
+using CudaStream =
+    std::unique_ptr<std::remove_pointer_t<cudaStream_t>, CudaDelete<&cudaStreamDestroy>>;
+using CudaEvent =
+    std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, CudaDelete<&cudaEventDestroy>>;
 using DeviceMemory = std::unique_ptr<std::byte, CudaDelete<&cudaFree>>;
 using PinnedMemory = std::unique_ptr<std::byte, CudaDelete<&cudaFreeHost>>;
 
 // Does not wait for the legacy default stream, and that not for it.
 [[nodiscard]] Result<CudaStream> MakeStream();
-// "timing": for cudaEventElapsedTime.
-[[nodiscard]] Result<CudaEvent> MakeEvent(bool timing = false);
+[[nodiscard]] Result<CudaEvent> MakeEvent(unsigned flags = cudaEventDisableTiming);
 // nullptr for 0 bytes.
 [[nodiscard]] Result<DeviceMemory> MakeDeviceMemory(ByteCount bytes);
 [[nodiscard]] Result<PinnedMemory> MakePinnedMemory(ByteCount bytes);

@@ -1,8 +1,8 @@
 #include "client/copy_cuda/word_sum.h"
 
-#include <immintrin.h>
-
 #include <cstring>
+
+#include <immintrin.h>
 
 namespace holdfast::client {
 namespace {
@@ -31,8 +31,7 @@ __attribute__((target("avx2"))) std::uint64_t SumVectors(ByteView bytes, std::si
   __m256i odd = _mm256_setzero_si256();
   const std::size_t end = bytes.size() / sizeof(__m256i) * sizeof(__m256i);
   for (std::size_t at = 0; at < end; at += sizeof(__m256i)) {
-    const __m256i words =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes.data() + at));
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes.data() + at));
     const __m256i weights = _mm256_or_si256(product, one);
     even = _mm256_add_epi64(even, _mm256_mul_epu32(words, weights));
     odd = _mm256_add_epi64(

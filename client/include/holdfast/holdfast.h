@@ -104,15 +104,21 @@ HF_EXPORT int hf_arm_failpoints(const char* specification);
 
 typedef struct hf_options {
   uint32_t struct_size;  /* sizeof(hf_options): guards against another header */
-  uint32_t copy_threads; /* threads that copy and digest, at least 1; 0: 1 */
+  uint32_t copy_threads; /* threads that copy and digest; 0: 1, for GPUs as many as keep up */
   uint32_t slots_wanted; /* slots of the arena for this rank, 2 or more; 0: daemon's default */
   uint32_t small_tensor_bytes; /* STABLE tensors up to this size are copied inside hf_snapshot */
   uint32_t begin_wait_ms;      /* how long hf_snapshot may wait for a free slot; 0: not at all */
   uint32_t request_timeout_ms; /* for requests that the daemon answers at once; 0: 10,000 */
   double sample_fraction;      /* share of each STABLE tensor's bytes that is read again; 0: 0.01 */
+  /* For state on GPUs. */
+  uint32_t verify_every; /* digest the state on the device at every so many snapshots; 0: never */
+  uint32_t staging_percent; /* of free device memory, for updates that come before the copies end */
+  uint64_t gather_bytes;    /* most that is copied at once on a device; 0: 64 MiB */
 } hf_options;
 
-/* Fills in the defaults (struct_size, 1 thread, 16 KiB, no wait, 10 s, 0.01). */
+/* Fills in the defaults (struct_size, 16 KiB, no wait, 10 s, 0.01, no device digests, 50 %, 64
+ * MiB).
+ */
 HF_EXPORT void hf_options_init(hf_options* options);
 
 /* Connects to the daemon at "socket_path" (NULL "options": the defaults).  HF_UNAVAILABLE where no
@@ -262,9 +268,12 @@ typedef struct hf_stats {
   uint64_t reconnects;
   int64_t last_begun_step, last_sealed_step; /* -1: none */
   int64_t last_complete_step,
-      last_durable_step; /* of this incarnation, as far as heard; -1: none */
-  uint32_t connected;    /* 1: a daemon answers now */
-  uint32_t fenced;       /* 1: a newer incarnation exists */
+      last_durable_step;                        /* of this incarnation, as far as heard; -1: none */
+  uint64_t device_wait_ns, last_device_wait_ns; /* updates stood still on the GPU for copies */
+  uint64_t pinned_slots,
+      unpinned_slots; /* unpinned: copies from GPUs take a multiple of the time */
+  uint32_t connected; /* 1: a daemon answers now */
+  uint32_t fenced;    /* 1: a newer incarnation exists */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);
@@ -298,13 +307,16 @@ HF_EXPORT int hf_restore_begin(hf_client* client,
 HF_EXPORT int hf_restore_sidecar(hf_restore* restore, const char** json, size_t* json_bytes);
 
 /* Copies tensors out of the image: tensor "indices"[i] of the sidecar's layout to
- * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's).  Every chunk read is
+ * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's), in the memory of
+ * "devices"[i] (NULL: all in host memory).  Copies to devices have ended when it returns, and no
+ * byte reaches a device before its chunk was checked.  Every chunk read is
  * checked against its digest; on HF_CORRUPTION the destinations hold rubbish and the attempt must
  * be finished as bad. */
 HF_EXPORT int hf_restore_load(hf_restore* restore,
                               const uint32_t* indices,
                               void* const* destinations,
                               const uint64_t* lengths,
+                              const int32_t* devices,
                               size_t count,
                               uint32_t threads);
 
