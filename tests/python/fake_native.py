@@ -14,8 +14,8 @@ import json
 import math
 from typing import Any
 
-from holdfast._client import HOST, Capture, Choice, Drained, Incarnation, StateItem, Stats
-from holdfast._client import HOST, TensorSpec, Tier
+from holdfast._client import HOST, Capture, Choice, Drained, Incarnation, StateItem, Stats, Streams
+from holdfast._client import TensorSpec, Tier
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
 from holdfast.errors import CorruptionError, TornError, error_of
 
