@@ -6,7 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
-#include "client/version.h"
+#include "client/build_info.h"
 
 namespace holdfast::cli {
 namespace {
@@ -145,7 +145,7 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   app.footer(kFooter);
   app.require_subcommand(1);
   app.fallthrough();
-  app.set_version_flag("--version", std::string("holdfast ") + client::kVersion);
+  app.set_version_flag("--version", "holdfast " + client::DescribeBuild());
   app.add_flag("--json", context.console.json, "print one JSON document");
   app.add_option("--socket", context.socket, "the daemon's socket, before $HOLDFAST_SOCKET");
   Options options;

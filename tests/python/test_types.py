@@ -1,4 +1,4 @@
-"""The package, the example and the demo's driver hold up to strict typing."""
+"""The package, the example, the demo's driver and the wheel's builder hold up to strict typing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     "folder, what",
-    [("client/python", "holdfast"), ("examples", "train_gpt.py"), ("tools/demo", ".")],
+    [
+        ("client/python", "holdfast"),
+        ("examples", "train_gpt.py"),
+        ("tools/demo", "."),
+        ("tools/wheel", "."),
+    ],
 )
 def test_mypy_strict_is_clean(folder: str, what: str, tmp_path: pathlib.Path) -> None:
     result = subprocess.run(

@@ -1,7 +1,8 @@
 """ctypes declarations of client/include/holdfast/holdfast.h, and where the native files are found.
 
-The library and the programs holdfastd and holdfast lie in holdfast/_native/ of an installed
-package; in a checkout HOLDFAST_LIBRARY names the library and HOLDFAST_BIN the folder of the programs.
+An installed wheel has the library in holdfast/_lib and the programs holdfastd and holdfast in
+holdfast/_bin; in a checkout HOLDFAST_LIBRARY names the library and HOLDFAST_BIN the folder of the
+programs.
 Nothing here is compiled; what guards against another header is hf_abi_version() and the size of
 hf_options that the library itself fills in.
 """
@@ -18,7 +19,7 @@ from ctypes import c_uint8, c_uint32, c_uint64, c_void_p
 from holdfast._version import ABI_VERSION
 from holdfast.errors import LibraryNotFoundError, VersionMismatchError
 
-_PACKAGED = pathlib.Path(__file__).resolve().parent / "_native"
+_PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
 class Options(ctypes.Structure):
@@ -190,7 +191,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
 def library_path() -> pathlib.Path:
     """Where libholdfast.so is: HOLDFAST_LIBRARY, which must exist if it is set, or the package."""
     named = os.environ.get("HOLDFAST_LIBRARY")
-    path = pathlib.Path(named) if named else _PACKAGED / "libholdfast.so"
+    path = pathlib.Path(named) if named else _PACKAGE / "_lib" / "libholdfast.so"
     if not path.is_file():
         source = "HOLDFAST_LIBRARY names" if named else "this package should hold"
         raise LibraryNotFoundError(
@@ -203,7 +204,7 @@ def library_path() -> pathlib.Path:
 def program_path(name: str) -> pathlib.Path:
     """Where the program "holdfastd" or "holdfast" is: in HOLDFAST_BIN or the package."""
     named = os.environ.get("HOLDFAST_BIN")
-    path = (pathlib.Path(named) if named else _PACKAGED) / name
+    path = (pathlib.Path(named) if named else _PACKAGE / "_bin") / name
     if not (path.is_file() and os.access(path, os.X_OK)):
         source = "in the folder that HOLDFAST_BIN names" if named else "in this package"
         raise LibraryNotFoundError(

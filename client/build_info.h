@@ -1,0 +1,13 @@
+// What this build is, as `holdfast --version` says it.
+//
+// Threads: any thread; pure functions.
+#pragma once
+
+#include <string>
+
+namespace holdfast::client {
+
+// The version, then a line "name: value" for each part in which builds or machines differ.
+[[nodiscard]] std::string DescribeBuild();
+
+}  // namespace holdfast::client
