@@ -145,17 +145,26 @@ class Flushing(Ours):
             time.sleep(0.02)
 
 
-def run_block(training: Training, way: Way, iterations: int, warm_up: int) -> Block:
+def run_block(
+    training: Training,
+    way: Way,
+    iterations: int,
+    warm_up: int,
+    before_end: Callable[[], None] = lambda: None,
+) -> Block:
     device = training.device
     way.begin()
     marks = []
     for i in range(warm_up + iterations):
+        if i == warm_up:
+            marks.append(device.mark())
         training.iterate(way.before_update)
         way.after_update()
-        if i >= warm_up - 1:
+        if i >= warm_up:
             marks.append(device.mark())
     device.sync()
     times = [device.between(a, b) for a, b in zip(marks, marks[1:])]
+    before_end()
     way.end()
     return Block(
         times, way.snapshot_us[-iterations:], way.fence_us[-iterations:], way.skipped,

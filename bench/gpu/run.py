@@ -34,6 +34,9 @@ from node import Daemon, DaemonError  # noqa: E402
 from settings import GB, MIB, Settings, failed, skipped  # noqa: E402
 
 
+TINY_ARENA = 512 * MIB
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A stage: a program with its works, its longest time, and the memory that it needs."""
@@ -51,9 +54,13 @@ PROGRAMS = [
     Program("gpt.py",
             ("iteration", "flush", "fast", "copy", "restore", "verify", "trace"), 330,
             arena=53 * GB, memory=22 * GB),
+    Program("peers.py", ("peers",), 170, memory=45 * GB),
+    Program("torn.py", ("torn", "calm"), 90, arena=12 * GB),
+    Program("kill.py", ("kill",), 110, arena=16 * GB),
+    Program("gpus.py", ("gpus",), 240, arena=63 * GB, gpus=2),
+    Program("sanitize.py", ("sanitize",), 150, arena=TINY_ARENA),
 ]  # fmt: skip
 WORKS = [work for program in PROGRAMS for work in program.works]
-TINY_ARENA = 512 * MIB
 LEAST_SECONDS = 15.0  # for a stage to be worth starting
 
 
@@ -135,10 +142,12 @@ class Run:
         memory.mkdir()
         daemon: Daemon | None = None
         try:
-            if program.arena:
-                arena = TINY_ARENA if self.options.tiny else program.arena
-                wanted = arena + (TINY_ARENA if self.options.tiny else program.memory)
-                self.say(machine.make_room(wanted + GB // 10))
+            arena, room = program.arena, program.memory
+            if self.options.tiny:
+                arena, room = min(TINY_ARENA, arena), min(TINY_ARENA, room)
+            if arena or room:
+                self.say(machine.make_room(arena + room + GB // 10))
+            if arena:
                 daemon = Daemon(self.package, folder / "node", memory / "arena", arena)
             seconds = min(program.seconds, self.left())
             settings = self._settings(names, folder, memory, seconds, daemon)
@@ -170,6 +179,8 @@ class Run:
         environment = {**os.environ, **self.package.environment, "PYTHONUNBUFFERED": "1"}
         if settings.socket:
             environment["HOLDFAST_SOCKET"] = settings.socket
+        if settings.device == "cpu":
+            environment["OMP_NUM_THREADS"] = "1"
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / program.file), str(path)],
             env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
