@@ -6,6 +6,7 @@ snapshot before are under way, as they are in a training.  Nothing waits for the
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import pathlib
@@ -13,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from holdfast import Checkpointer
+from holdfast import AbandonedError, Checkpointer
 
 from model import Training
 
@@ -119,7 +120,8 @@ class Ours(Way):
         self.checkpointer.fence()
         newest = self.checkpointer.stats.last_begun_step
         if newest >= 0:
-            self.checkpointer.wait(newest)
+            with contextlib.suppress(AbandonedError):  # counted as torn or failed
+                self.checkpointer.wait(newest)
 
     def device_wait_ms(self) -> float:
         return (self.checkpointer.stats.device_wait_ns - self._waited) / 1e6

@@ -49,10 +49,7 @@ def copies(stage: Stage) -> None:
 
 def main() -> None:
     stage = Stage.of_arguments()
-    text = lines(stage)
-    for line in text:
-        stage.say(line)
-    stage.keep_facts(environment=text)
+    stage.add(*(Row("machine", "", note=line) for line in lines(stage)))
     stage.run({"environment": lambda: copies(stage)})
 
 

@@ -6,7 +6,9 @@ the host.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -159,12 +161,19 @@ def launch(arguments: Sequence[str]) -> int:
     return subprocess.run(command, env=environment).returncode
 
 
+def end_with_torchrun() -> None:
+    """torchrun gives ranks a session of their own: a signal to this stage does not reach them."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
 def main() -> int:
     if "RANK" not in os.environ:
         stage = Stage.of_arguments()
         stage.say("gpus ...")
         stage.add(skipped("FSDP2 on two GPUs", "this version refuses sharded state"))
         return launch(sys.argv[1:])
+    end_with_torchrun()
     stage = Stage.of_arguments()
     if stage.settings.cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

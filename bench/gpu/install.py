@@ -30,7 +30,7 @@ class Package:
             [str(self.programs["holdfast"]), "--version"],
             env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30,
         )  # fmt: skip
-        return ", ".join(result.stdout.split("\n")[:2]) or result.stderr.strip()[:300]
+        return ", ".join(result.stdout.split("\n")[:2]).strip(", ") or result.stderr.strip()[:300]
 
 
 def of_wheel(wheel: pathlib.Path, folder: pathlib.Path) -> Package:

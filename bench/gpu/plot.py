@@ -35,6 +35,13 @@ def text(x: float, y: float, what: str, anchor: str = "start", colour: str = "#1
             f"{what}</text>")  # fmt: skip
 
 
+def document(lines: Sequence[str], height: int) -> str:
+    body = "\n".join(lines)
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+            f'font-family="sans-serif" font-size="13">\n<rect width="100%" height="100%" '
+            f'fill="white"/>\n{body}\n</svg>\n')  # fmt: skip
+
+
 def axes(frame: Frame, title: str) -> list[str]:
     lines = [text(LEFT, 24, title)]
     for i in range(5):
@@ -67,10 +74,7 @@ def chart(title: str, points: Sequence[tuple[str, float]]) -> str:
                 y = frame.y(min(ms, frame.high))
                 lines.append(f'<circle cx="{frame.x(i):.1f}" cy="{y:.1f}" r="2.5" '
                              f'fill="{colour}"/>')  # fmt: skip
-    body = "\n".join(lines)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-            f'font-family="sans-serif" font-size="13">\n<rect width="100%" height="100%" '
-            f'fill="white"/>\n{body}\n</svg>\n')  # fmt: skip
+    return document(lines, HEIGHT)
 
 
 def draw(folder: pathlib.Path) -> list[pathlib.Path]:

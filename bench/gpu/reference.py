@@ -49,14 +49,14 @@ class Reference:
         return self._buffer[at : at + size]
 
     def differences(self, state: Mapping[str, torch.Tensor]) -> list[str]:
-        """Names of tensors that are missing or differ, compared where they are."""
+        """Names of tensors that are missing or differ."""
         found = []
         for name in self._places:
             if name not in state:
                 found.append(f"{name} is missing")
                 continue
-            data = raw(state[name])
-            if not torch.equal(data, self.bytes_of(name).to(data.device)):
+            data = raw(state[name]).to(self._device.torch)
+            if not torch.equal(data, self.bytes_of(name).to(self._device.torch)):
                 found.append(name)
         return found
 

@@ -55,7 +55,7 @@ PROGRAMS = [
             ("iteration", "flush", "fast", "copy", "restore", "verify", "trace"), 330,
             arena=53 * GB, memory=22 * GB),
     Program("peers.py", ("peers",), 170, memory=45 * GB),
-    Program("torn.py", ("torn", "calm"), 90, arena=12 * GB),
+    Program("torn.py", ("torn", "calm"), 110, arena=12 * GB),
     Program("kill.py", ("kill",), 110, arena=16 * GB),
     Program("gpus.py", ("gpus",), 240, arena=63 * GB, gpus=2),
     Program("sanitize.py", ("sanitize",), 150, arena=TINY_ARENA),
@@ -97,6 +97,8 @@ class Run:
         self.gpus = len(machine.nvidia_smi("name"))
         self._process: subprocess.Popen[bytes] | None = None
         self.out.mkdir(parents=True, exist_ok=True)
+        for name in ("iterations.csv", "holdfastd.log"):  # these are appended to
+            (self.out / name).unlink(missing_ok=True)
         if options.wheel is not None:
             self.package = install.of_wheel(options.wheel, scratch / "package")
         elif options.native is not None:
@@ -143,7 +145,7 @@ class Run:
         daemon: Daemon | None = None
         try:
             arena, room = program.arena, program.memory
-            if self.options.tiny:
+            if self.options.device == "cpu":
                 arena, room = min(TINY_ARENA, arena), min(TINY_ARENA, room)
             if arena or room:
                 self.say(machine.make_room(arena + room + GB // 10))

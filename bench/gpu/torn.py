@@ -190,7 +190,10 @@ def calm(stage: Stage) -> None:
     model = nn.Sequential(nn.Linear(64, 512), nn.GELU(), nn.Linear(512, 512), nn.Linear(512, 8))
     model.to(device.torch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, fused=True)
-    checkpointer = holdfast.Checkpointer("calm", model=model, optimizer=optimizer, verify_every=1)
+    # Many slots, so that few of so quick steps are skipped.
+    checkpointer = holdfast.Checkpointer(
+        "calm", model=model, optimizer=optimizer, verify_every=1, slots=8
+    )
     checkpointer.restore()
     x = torch.randn(32, 64, device=device.torch)
 
