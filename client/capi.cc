@@ -4,8 +4,8 @@
 #include <cstring>
 #include <utility>
 
-#include "client/capi_internal.h"
 #include "client/build_info.h"
+#include "client/capi_internal.h"
 #include "client/engine_choice.h"
 #include "client/version.h"
 #include "common/failpoint.h"

@@ -85,8 +85,9 @@ int hf_restore_load(hf_restore* restore,
     if (!to_device) {
       return restore->restore->Load(targets, threads);
     }
-    HF_TRY(const auto sink, MakeDeviceSink(threads));
-    return restore->restore->Load(targets, threads, sink.get());
+    const std::uint32_t all = threads == 0 ? DeviceLoadThreads() : threads;
+    HF_TRY(const auto sink, MakeDeviceSink(all));
+    return restore->restore->Load(targets, all, sink.get());
   });
 }
 

@@ -25,6 +25,9 @@ struct EngineOptions {
 
 [[nodiscard]] std::unique_ptr<CopyEngine> MakeCopyEngine(const EngineOptions& options);
 
+// Threads for a restore to devices, during which nothing else runs.
+[[nodiscard]] std::uint32_t DeviceLoadThreads();
+
 // For a restore to devices by "threads" threads.
 [[nodiscard]] Result<std::unique_ptr<LoadSink>> MakeDeviceSink(std::uint32_t threads);
 

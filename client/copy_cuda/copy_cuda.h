@@ -71,6 +71,7 @@ class CudaCopyEngine final : public CopyEngine {
   struct Task {
     std::function<void()> run;
     std::function<void()> record;
+    bool wakes = true;  // others may have waited for it
   };
 
   [[nodiscard]] Result<std::shared_ptr<Running>> Begin(std::shared_ptr<CopyJob> job, JobDone done);

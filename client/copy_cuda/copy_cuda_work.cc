@@ -125,8 +125,10 @@ void CudaCopyEngine::Work() {
       task.run();
       lock.Lock();
       task.record();
-      changed_.NotifyAll();
-      work_.NotifyAll();
+      if (task.wakes) {
+        changed_.NotifyAll();
+        work_.NotifyAll();
+      }
       continue;
     }
     if (stopping_ && running_.empty()) {
@@ -145,10 +147,12 @@ CudaCopyEngine::Task CudaCopyEngine::NextTask() {
     Task task = NextTaskOf(running);
     if (task.run != nullptr) {
       ++running->working;
-      return Task{std::move(task.run), [running, record = std::move(task.record)] {
+      return Task{std::move(task.run),
+                  [running, record = std::move(task.record)] {
                     record();
                     --running->working;
-                  }};
+                  },
+                  task.wakes};
     }
   }
   if (preparations_.empty()) {
@@ -177,7 +181,8 @@ CudaCopyEngine::Task CudaCopyEngine::NextTaskOf(const std::shared_ptr<Running>& 
   }
   if (running->RangeReady()) {
     const std::uint64_t range = running->next_range++;
-    return Task{[this, running, range] { DigestRange(running.get(), range); }, [] {}};
+    // Nobody waits for a range: whoever ends the last one finds the end itself.
+    return Task{[this, running, range] { DigestRange(running.get(), range); }, [] {}, false};
   }
   return {};
 }

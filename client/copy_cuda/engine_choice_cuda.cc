@@ -26,6 +26,10 @@ std::unique_ptr<CopyEngine> MakeCopyEngine(const EngineOptions& options) {
   return std::make_unique<AutoCopyEngine>(std::max(options.threads, 1U), cuda);
 }
 
+std::uint32_t DeviceLoadThreads() {
+  return std::clamp(std::thread::hardware_concurrency(), 1U, 32U);
+}
+
 Result<std::unique_ptr<LoadSink>> MakeDeviceSink(std::uint32_t threads) {
   HF_TRYV(CudaUsable());
   return DeviceSink::Make(threads);

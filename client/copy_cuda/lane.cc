@@ -167,7 +167,8 @@ Status Flight::IssueSome(bool hurry) {
     HF_TRYV(StageRest(&staged_windows));
   }
   const std::size_t end = windows.size() - staged_windows;
-  while (next_window_ < end && (hurry || in_flight_.size() < kWindowsAhead)) {
+  const bool all = hurry || !lane_->staging_.Helps();
+  while (next_window_ < end && (all || in_flight_.size() < kWindowsAhead)) {
     HF_TRYV(IssueWindow(windows[next_window_], nullptr));
     ++next_window_;
     HF_TRYV(AddLanding(LandedAfter(next_window_), false));

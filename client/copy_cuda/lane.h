@@ -5,13 +5,14 @@
 // but for copies to memory that could not be pinned.
 //
 //   Begin        the trainer's stream: gather, sample, digests, event "begun"
-//   Advance      waits (on the device) for "begun"; issues windows, a few ahead of what has landed;
-//                after the last one reads the sample again and records "done"
+//   Advance      waits (on the device) for "begun"; issues windows; after the last one reads the
+//                sample again and records "done"
 //   hurry        a fence waits: everything left is issued at once, or staged on the device
 //   HoldBack     a stream of the trainer waits (on the device) for "done"
 //
-// The windows are issued piece by piece because what is issued cannot be taken back: a fence that
-// comes early finds most of the snapshot still free to be staged.
+// Where staging helps (staging.h), windows are issued a few at a time, because what is issued
+// cannot be taken back: a fence that comes early finds most of the snapshot still free to be
+// staged. Elsewhere all are issued at once.
 //
 // Threads:   Begin and HoldBack on the trainer's thread, Advance on the copy thread; the engine
 //            hands a flight from one to the other under its lock.

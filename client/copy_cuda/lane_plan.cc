@@ -11,6 +11,8 @@ namespace {
 // Every area and every small tensor starts where a GPU reads 16 bytes at a time.
 constexpr ByteCount kAlignment = 256;
 constexpr ByteCount kBlockBytes = 64;
+// One place stands for so much: a writer that missed the fence changes a tensor all over.
+constexpr ByteCount kPlaceBytes = 4 * kMiB;
 
 ByteCount Aligned(ByteCount bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -64,16 +66,16 @@ void LanePlan::AddSegmentsAndPlaces(std::size_t index, const PlannedTensor& tens
     const ByteCount chunk_end = ((tensor.offset + done) / kChunkBytes + 1) * kChunkBytes;
     const ByteCount bytes = std::min(chunk_end - (tensor.offset + done), tensor.length - done);
     segments_.push_back(TensorPiece{index, done, bytes});
-    if (tensor.checked) {
-      // An element at least, and a piece of a block where a block would be more than a hundredth.
-      const ByteCount element = std::max<ByteCount>(tensor.element_bytes, 1);
-      const ByteCount most = std::min(kBlockBytes, bytes);
-      const ByteCount block = std::min(
-          bytes, std::clamp(bytes / 100 / element * element, element, std::max(most, element)));
-      places_.push_back(SamplePlace{segments_.back(), block, sample_bytes_});
-      sample_bytes_ += (block + 15) / 16 * 16;
-    }
     done += bytes;
+  }
+  const ByteCount element = std::max<ByteCount>(tensor.element_bytes, 1);
+  for (ByteCount done = 0; tensor.checked && done < tensor.length; done += kPlaceBytes) {
+    const ByteCount bytes = std::min(kPlaceBytes, tensor.length - done);
+    // A block, less where that would be more than a hundredth, but an element in any case.
+    const ByteCount block =
+        std::min(bytes, std::clamp(bytes / 100 / element * element, element, kBlockBytes));
+    places_.push_back(SamplePlace{TensorPiece{index, done, bytes}, block, sample_bytes_});
+    sample_bytes_ += (block + 15) / 16 * 16;
   }
 }
 
@@ -81,9 +83,9 @@ ByteCount LanePlan::PlaceOffset(std::size_t place, std::int64_t step) const {
   const SamplePlace& entry = places_[place];
   const ByteCount element =
       std::max<ByteCount>(plan_->Tensors()[entry.piece.tensor].element_bytes, 1);
-  const ByteCount room = (entry.piece.bytes - entry.block) / element;
-  const std::uint64_t mixed = Mix64(static_cast<std::uint64_t>(step) ^ Mix64(place));
-  return entry.piece.offset + mixed % (room + 1) * element;
+  const ByteCount places = (entry.piece.bytes - entry.block) / element + 1;  // below 2^32
+  const std::uint64_t mixed = Mix64((static_cast<std::uint64_t>(step) << 32) + place);
+  return entry.piece.offset + ((mixed >> 32) * places >> 32) * element;
 }
 
 }  // namespace holdfast::client

@@ -34,6 +34,13 @@ std::span<SumItem> Room::SumItems() const {
   return {behind, plan_.Segments().size()};
 }
 
+Status Room::UploadTable(const void* first, std::size_t bytes, cudaStream_t stream) {
+  const auto offset = static_cast<const std::byte*>(first) - host_tables_.get();
+  return CudaStatus(
+      cudaMemcpyAsync(device_tables_.get() + offset, first, bytes, cudaMemcpyHostToDevice, stream),
+      "cudaMemcpyAsync of a table");
+}
+
 template <class Item>
 const Item* Room::OnDevice(std::span<Item> items) const {
   const auto offset = reinterpret_cast<const std::byte*>(items.data()) - host_tables_.get();
@@ -47,12 +54,10 @@ void Room::FillTables(std::span<const SourceView> sources) {
     const SourceView& source = sources[small.tensor];
     *item++ = GatherItem{source.Base(), device_.get() + areas.small + small.at, source.Size()};
   }
-  GatherItem* again = AfterItems().data();
   for (std::size_t i = 0; i < plan_.Places().size(); ++i) {
     const SamplePlace& place = plan_.Places()[i];
     const std::byte* from = sources[place.piece.tensor].Base() + plan_.PlaceOffset(i, step_);
     *item++ = GatherItem{from, device_.get() + areas.before + place.at, place.block};
-    *again++ = GatherItem{from, device_.get() + areas.after + place.at, place.block};
   }
   if (!sums_) {
     return;
@@ -77,18 +82,16 @@ Status Room::Begin(std::span<const SourceView> sources,
   if (!device_code_) {
     return GatherByCopies(BeforeItems(), stream);
   }
-  if (table_bytes_ == 0) {
+  if (BeforeItems().empty()) {
     return Ok();
   }
-  HF_TRYV(CudaStatus(
-      cudaMemcpyAsync(
-          device_tables_.get(), host_tables_.get(), table_bytes_, cudaMemcpyHostToDevice, stream),
-      "cudaMemcpyAsync of the gather tables"));
+  HF_TRYV(UploadTable(BeforeItems().data(), BeforeItems().size_bytes(), stream));
   HF_TRYV(CudaStatus(
       LaunchGather(
           OnDevice(BeforeItems()), static_cast<std::uint32_t>(BeforeItems().size()), stream),
       "launch of the gather kernel"));
   if (sums_) {
+    HF_TRYV(UploadTable(SumItems().data(), SumItems().size_bytes(), stream));
     auto* results = reinterpret_cast<std::uint64_t*>(device_.get() + plan_.Room().sums);
     HF_TRYV(CudaStatus(
         LaunchSums(
@@ -132,9 +135,18 @@ Status Room::ReadBack(cudaStream_t stream) {
 }
 
 Status Room::SampleAgain(cudaStream_t stream) {
+  const GatherItem* before = BeforeItems().data() + plan_.Smalls().size();
+  for (GatherItem& item : AfterItems()) {
+    item = *before++;
+    item.to = static_cast<std::byte*>(item.to) + (plan_.Room().after - plan_.Room().before);
+  }
   if (!device_code_) {
     return GatherByCopies(AfterItems(), stream);
   }
+  if (AfterItems().empty()) {
+    return Ok();
+  }
+  HF_TRYV(UploadTable(AfterItems().data(), AfterItems().size_bytes(), stream));
   return CudaStatus(
       LaunchGather(OnDevice(AfterItems()), static_cast<std::uint32_t>(AfterItems().size()), stream),
       "launch of the gather kernel");

@@ -58,10 +58,11 @@ class Room {
   [[nodiscard]] Status Allocate();
   void FillTables(std::span<const SourceView> sources);
   [[nodiscard]] Status GatherByCopies(std::span<const GatherItem> items, cudaStream_t stream);
+  [[nodiscard]] Status UploadTable(const void* first, std::size_t bytes, cudaStream_t stream);
   [[nodiscard]] Status CopyToHost(ByteCount from, ByteCount to, cudaStream_t stream);
   [[nodiscard]] bool Sampled(std::size_t place) const;
 
-  // Tables lie one behind the other: gather before, gather after, sums.
+  // Tables lie one behind the other: gather before, gather after (the copy thread's), sums.
   [[nodiscard]] std::span<GatherItem> BeforeItems() const;
   [[nodiscard]] std::span<GatherItem> AfterItems() const;
   [[nodiscard]] std::span<SumItem> SumItems() const;

@@ -30,6 +30,9 @@ class Staging {
   // How long the update stood still for a snapshot; any thread.
   void NoteWait(std::chrono::nanoseconds wait, bool was_staged);
 
+  // Whether the update stood still for the last snapshot that was measured.
+  [[nodiscard]] bool Helps() const { return share_ > 0 && helps_.load(std::memory_order_relaxed); }
+
   // Whether the snapshot at hand, of which "rest" is not copied, should be staged.
   [[nodiscard]] bool Useful(ByteCount rest);
 

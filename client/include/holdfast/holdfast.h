@@ -309,7 +309,8 @@ HF_EXPORT int hf_restore_sidecar(hf_restore* restore, const char** json, size_t*
 /* Copies tensors out of the image: tensor "indices"[i] of the sidecar's layout to
  * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's), in the memory of
  * "devices"[i] (NULL: all in host memory).  Copies to devices have ended when it returns, and no
- * byte reaches a device before its chunk was checked.  Every chunk read is
+ * byte reaches a device before its chunk was checked.  "threads" 0: one, to devices as many as the
+ * machine has.  Every chunk read is
  * checked against its digest; on HF_CORRUPTION the destinations hold rubbish and the attempt must
  * be finished as bad. */
 HF_EXPORT int hf_restore_load(hf_restore* restore,
