@@ -58,7 +58,8 @@ class Gpt:
         self._ready()
 
     def _ready(self) -> None:
-        """Waits until all slots are there and pinned, which the first snapshots would not."""
+        """Takes snapshots until all slots are there and pinned: the daemon makes a slot when the one
+        before is taken, and the first snapshots would be skipped or share the machine with that."""
         began = newest = time.monotonic()
         self.checkpointer.prepare(180)
         ready = -1
@@ -68,7 +69,9 @@ class Gpt:
                 ready, newest = stats.pinned_slots + stats.unpinned_slots, time.monotonic()
             elif time.monotonic() > newest + 20:
                 break  # the daemon grants no more
-            time.sleep(0.05)
+            self.checkpointer.snapshot(self.steps.next())
+            self.checkpointer.fence()
+            time.sleep(0.1)
         stats = self.checkpointer.stats
         self.stage.say(
             f"  slots ready after {time.monotonic() - began:.1f} s: {stats.pinned_slots} pinned, "

@@ -151,6 +151,7 @@ class Run:
                 self.say(machine.make_room(arena + room + GB // 10))
             if arena:
                 daemon = Daemon(self.package, folder / "node", memory / "arena", arena)
+                self.say(daemon.note)
             seconds = min(program.seconds, self.left())
             settings = self._settings(names, folder, memory, seconds, daemon)
             return self._watch(program, settings, seconds)
