@@ -55,6 +55,7 @@ class Coordinator {
  private:
   struct TierListing {
     bool answered = false;
+    std::optional<std::string> error;
     std::vector<TierSnapshot> snapshots;
   };
 
@@ -66,6 +67,11 @@ class Coordinator {
   void DecideCollect();
   Inventory TakeInventory() const;
   void AddTiers(Inventory* inventory) const;
+  void AddListing(const proto::TierPolicy& tier,
+                  const TierListing& listing,
+                  Inventory* inventory) const;
+  void AddUnanswered(const std::string& root, const std::string& why, Inventory* inventory) const;
+  void TakeListing(const std::string& root, const std::vector<TierSnapshot>& snapshots);
   void Choose(const RestoreWish& wish);
   void StartWithoutRestore();
   void DecideLoading();

@@ -57,6 +57,24 @@ std::vector<std::string> Job::DurableOn(const SnapshotKey& key) const {
   return roots;
 }
 
+bool Job::IsExpectedOn(const std::string& root) const {
+  const auto tier = durables.find(root);
+  return tier != durables.end() &&
+         std::any_of(tier->second.begin(), tier->second.end(), [](const auto& entry) {
+           return entry.second.published();
+         });
+}
+
+std::set<std::string> Job::ExpectedRoots() const {
+  std::set<std::string> roots;
+  for (const auto& [root, ids] : durables) {
+    if (IsExpectedOn(root)) {
+      roots.insert(root);
+    }
+  }
+  return roots;
+}
+
 bool Job::IsBaseOrFallback(const SnapshotKey& key) const {
   const auto present = incarnations.find(record.epoch_number());
   if (present == incarnations.end()) {
@@ -178,6 +196,17 @@ void Job::EraseDurable(CoreContext* context, const std::string& root, const Snap
   const auto tier = durables.find(root);
   if (tier != durables.end() && tier->second.erase(key) > 0) {
     context->batch()->DeleteDurable(Id(key), root);
+  }
+}
+
+void Job::ForgetPublished(CoreContext* context) {
+  for (auto& [root, ids] : durables) {
+    std::erase_if(ids, [&, &root = root](const auto& entry) {
+      if (entry.second.published()) {
+        context->batch()->DeleteDurable(Id(entry.first), root);
+      }
+      return entry.second.published();
+    });
   }
 }
 

@@ -51,6 +51,9 @@ struct Job {
   bool IsDiscarded(const SnapshotKey& key) const;
   bool IsDurable(const SnapshotKey& key, const std::string& root) const;
   std::vector<std::string> DurableOn(const SnapshotKey& key) const;
+  // Snapshots were published on the root, so the job must be found there.
+  bool IsExpectedOn(const std::string& root) const;
+  std::set<std::string> ExpectedRoots() const;
   // What the present incarnation restored, or keeps until that is as safe.
   bool IsBaseOrFallback(const SnapshotKey& key) const;
   // No shard of it that is held here was found bad.
@@ -76,6 +79,8 @@ struct Job {
   proto::DurableRecord* Durable(const std::string& root, const SnapshotKey& key);
   void SaveDurable(CoreContext* context, const std::string& root, const SnapshotKey& key) const;
   void EraseDurable(CoreContext* context, const std::string& root, const SnapshotKey& key);
+
+  void ForgetPublished(CoreContext* context);
 
   // Outcomes of ids that nothing holds any more, but for the newest few: they would grow for ever.
   void PruneOutcomes(CoreContext* context);

@@ -58,6 +58,7 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
       action.tier = tier;
     }
   }
+  action.expected = job_->IsExpectedOn(target.root);
   action.id = target.id;
   action.rank = rank;
   action.slot = shard.slot;

@@ -180,6 +180,9 @@ void NodeState::Drop(SessionId session, RequestId request, const proto::DropRequ
   }
   proto::ServerMessage reply;
   reply.mutable_drop()->set_freed_bytes(FreeJob(unit));
+  if (body.forget()) {
+    unit->job.ForgetPublished(&context);
+  }
   context.Reply(session, request, std::move(reply));
   ExchangeAll();
 }

@@ -27,7 +27,8 @@ namespace holdfast::daemon {
 [[nodiscard]] boost::asio::awaitable<void> RecordDecision(PipelineContext context,
                                                           WriteIncarnation action);
 
-// The published snapshots of the job on one tier; none where the job is not there.
+// The published snapshots of the job on one tier; none where the job is not there.  kUnavailable
+// where it is expected and not there.
 [[nodiscard]] boost::asio::awaitable<Result<std::vector<TierSnapshot>>> List(
     PipelineContext context, ListTier action);
 

@@ -20,6 +20,7 @@ using storage_tiers::ShardImage;
 struct FlushJob {
   std::string job_name;
   std::string job_uid;
+  bool expected = false;
   proto::Sidecar sidecar;  // with layout
   SharedSlot slot;
   std::shared_ptr<std::atomic<bool>> cancel;
@@ -41,8 +42,9 @@ Status CheckPublished(PersistentTier& tier, const FlushJob& job, Error refused) 
 
 Status RunFlush(TierFiles& files, const FlushJob& job) {
   HF_TRYV(FailpointStatus("flush.before_image"));
-  // The tier may have been away when the incarnation was claimed.
-  HF_TRYV(files.tier.EnsureJob(job.job_name, job.job_uid));
+  // The tier may have been away when the incarnation was claimed, or be away now.
+  HF_TRYV(job.expected ? files.tier.RequireJob(job.job_name, job.job_uid)
+                       : files.tier.EnsureJob(job.job_name, job.job_uid));
   const ByteCount length = job.sidecar.images(0).length_bytes();
   const std::vector<ShardImage> images = {{proto::DYNAMIC, job.slot->view().first(length)}};
   const auto flushed = files.tier.FlushShard(job.sidecar, images, job.image_options);
@@ -108,6 +110,7 @@ asio::awaitable<Status> Flush(PipelineContext context,
   }
   job.job_name = action.job_name;
   job.job_uid = action.job_uid;
+  job.expected = action.expected;
   job.cancel = cancel;
   const ByteCount bytes = job.sidecar.images(0).length_bytes();
   const auto limit = tier->TransferLimit(bytes);

@@ -92,9 +92,7 @@ void CheckRestorable(CoreHarness* harness) {
                          RestorableFromMemory(*harness, records, uid, KeyOf(shard.sidecar().id())));
     }
     for (auto& [root, tier] : harness->tiers()) {
-      for (const auto& [id, world] : tier.Folder(job->name()).manifests) {
-        restorable = restorable || tier.Restorable(job->name(), id);
-      }
+      restorable = restorable || tier.AnyRestorable(job->name());
     }
     if (!restorable) {
       harness->Violation("I3: nothing of job " + job->name() + " can be restored any more, but " +

@@ -111,6 +111,8 @@ class CoreHarness {
   void DamageSlot(SlotRef ref);
   // The node loses arena and catalog; what is on the tiers stays.
   void LoseMemory();
+  // A reboot: the arena is empty, the catalog stays.
+  void LoseArena();
 
   // ---- to look at ----
   const storage_tiers::CatalogContents& Records();

@@ -215,7 +215,8 @@ void CoreScript::AdminRequest(const Command& command) {
   proto::ClientMessage message;
   if (command.verb == "drop") {
     message.mutable_drop()->set_job_name(command.words.at(0));
-    message.mutable_drop()->set_force(command.words.size() > 1);
+    message.mutable_drop()->set_force(command.words.size() > 1 && command.words[1] == "force");
+    message.mutable_drop()->set_forget(command.words.back() == "forget");
     if (!stranger) {
       harness_->history().given_up.insert(harness_->JobOf(command.words.at(0) + "/r0").uid);
     }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,15 @@ class FakeTier {
     std::map<std::uint64_t, proto::IncarnationFile> incarnations;
     std::map<SnapshotKey, std::map<Rank, File>> files;
     std::map<SnapshotKey, std::uint32_t> manifests;  // world size
+    std::set<SnapshotKey> damaged_manifests;
   };
 
-  // While it fails, every call but a claim answers kIoError.
+  // While it fails, every call answers kIoError.
   void SetFailing(bool failing) { failing_ = failing; }
+
+  // While it is not mounted there is an empty folder in its place, which takes writes.
+  void SetMounted(bool mounted);
+  bool HasJob(const std::string& job_name) const;
 
   bool failing() const { return failing_; }
 
@@ -39,6 +45,7 @@ class FakeTier {
   bool Published(const std::string& job_name, const SnapshotKey& id) const;
   // Published, and every file's content is what its sidecar says.
   bool Restorable(const std::string& job_name, const SnapshotKey& id) const;
+  bool AnyRestorable(const std::string& job_name) const;
 
   Status Flush(const FlushShard& action, const std::string& content);
   // kInternal where a rank's file is missing: the core must not ask for it (I6).
@@ -52,7 +59,12 @@ class FakeTier {
  private:
   bool Fenced(const std::string& job_name, const Epoch& epoch) const;
 
+  // Of the file system, mounted or not; null if it has no such job.
+  const JobFolder* Lying(const std::string& job_name) const;
+
   std::map<std::string, JobFolder> folders_;
+  std::map<std::string, JobFolder> hidden_;  // of the file system while it is not mounted
+  bool mounted_ = true;
   bool failing_ = false;
 };
 
