@@ -72,12 +72,26 @@ void LogSkipped(const std::string& job_name, const std::string& root, const Erro
              "job " + job_name + " starts without " + root + ": " + error.ToString());
 }
 
-asio::awaitable<std::vector<Candidate>> Survey(PipelineContext context, ClaimIncarnation action) {
+// Without a uid the job may be one that lives on the root which cannot be read: a uid drawn now
+// would be another job's for ever.  With one, the root finds its job again when it comes back.
+Status MaySkip(const ClaimIncarnation& action, const std::string& root, const Error& error) {
+  if (action.job_uid.empty()) {
+    return Error(Errc::kUnavailable,
+                 "job " + action.job_name + " is not known on this node, and " + root +
+                     " may hold it but cannot be read (" + error.message +
+                     "); mend or mount it and start again, or start without this root");
+  }
+  LogSkipped(action.job_name, root, error);
+  return Ok();
+}
+
+asio::awaitable<Result<std::vector<Candidate>>> Survey(PipelineContext context,
+                                                       ClaimIncarnation action) {
   std::vector<Candidate> candidates;
   for (const proto::TierPolicy& policy : action.tiers) {
     auto tier = context.tiers.Open(policy.root(), policy.scope());
     if (!tier.has_value()) {
-      LogSkipped(action.job_name, policy.root(), tier.error());
+      HF_CO_TRYV(MaySkip(action, policy.root(), tier.error()));
       continue;
     }
     const bool expected = action.expected_roots.contains(policy.root());
@@ -87,7 +101,7 @@ asio::awaitable<std::vector<Candidate>> Survey(PipelineContext context, ClaimInc
     const auto limit = tier.value()->options().call_limit;
     auto facts = co_await tier.value()->Call("read a job", limit, std::move(call));
     if (!facts.has_value()) {
-      LogSkipped(action.job_name, policy.root(), facts.error());
+      HF_CO_TRYV(MaySkip(action, policy.root(), facts.error()));
       continue;
     }
     Candidate candidate;
@@ -181,7 +195,7 @@ asio::awaitable<Result<bool>> ClaimRound(const ClaimIncarnation& action,
 asio::awaitable<Result<ClaimedIncarnation>> Claim(PipelineContext context,
                                                   ClaimIncarnation action) {
   HF_CO_TRYV(layout::ValidateJobName(action.job_name));
-  std::vector<Candidate> candidates = co_await Survey(context, action);
+  HF_CO_TRY(std::vector<Candidate> candidates, co_await Survey(context, action));
   ClaimedIncarnation claimed;
   HF_CO_TRY(claimed.job_uid, SettleUid(action, candidates));
   for (const Candidate& candidate : candidates) {

@@ -116,6 +116,41 @@ TEST_F(ClaimTest, NothingIsMadeInAnEmptyMountPointOfAKnownJob) {
   EXPECT_TRUE(fs::is_empty(Root()));
 }
 
+// I8: a uid that is drawn while the job's own cannot be read would fork the job for ever.
+TEST_F(ClaimTest, AnUnknownJobIsNotOpenedWhileARootCannotBeRead) {
+  const auto known = ClaimAs(kUid);
+  ASSERT_TRUE(known.has_value()) << known.error().ToString();
+  faults_->FailMatching([](const auto&) { return true; }, EIO);
+
+  const auto refused = ClaimAs("");
+
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Errc::kUnavailable);
+  EXPECT_NE(refused.error().message.find(Root()), std::string::npos);
+  faults_->Clear();
+  const auto healed = ClaimAs("");
+  ASSERT_TRUE(healed.has_value()) << healed.error().ToString();
+  EXPECT_EQ(healed.value().job_uid, kUid);
+  EXPECT_EQ(healed.value().number, 2U);
+}
+
+TEST_F(ClaimTest, AnUnknownJobIsNotOpenedWhileARootIsMissing) {
+  fs::remove_all(Root());
+  EXPECT_EQ(ClaimAs("").error().code, Errc::kUnavailable);
+  fs::create_directories(Root());
+  EXPECT_TRUE(ClaimAs("").has_value());
+}
+
+TEST_F(ClaimTest, AKnownJobStartsWithoutARootThatCannotBeRead) {
+  ASSERT_TRUE(ClaimAs(kUid).has_value());
+  faults_->FailMatching([](const auto&) { return true; }, EIO);
+  ClaimIncarnation action = Action(kUid, false);
+  action.at_least = 5;
+  const auto claimed = RunCoroutine(io_, Claim(*context_, action));
+  ASSERT_TRUE(claimed.has_value()) << claimed.error().ToString();
+  EXPECT_EQ(claimed.value().number, 5U);
+}
+
 TEST_F(ClaimTest, AnExpectedJobThatIsNotThereIsNoEmptyListing) {
   const auto listed = ListAs(kUid, /*expected=*/true);
   ASSERT_FALSE(listed.has_value());
