@@ -131,6 +131,9 @@ class Tier {
   // held by the function on the worker.  Null while an earlier holder lives.
   [[nodiscard]] std::shared_ptr<const std::string> TakeKey(const std::string& key);
 
+  // Whether a key that begins so is held.
+  [[nodiscard]] bool HoldsKey(const std::string& prefix) const;
+
  private:
   [[nodiscard]] bool Hangs() const;
   void NoteSuccess();

@@ -102,8 +102,7 @@ asio::awaitable<Status> Flush(PipelineContext context,
   FlushJob job;
   HF_CO_TRY(job.slot, context.slots.Find(action.slot));
   HF_CO_TRY(job.sidecar, FullSidecar(action, context.layouts, job.slot));
-  job.key = tier->TakeKey("flush " + ToText(action.id) + " " + std::to_string(action.rank) + " " +
-                          action.job_uid);
+  job.key = tier->TakeKey(FlushKeyPrefix(action.job_uid, action.id) + std::to_string(action.rank));
   if (job.key == nullptr) {
     co_return Error(Errc::kUnavailable,
                     "an earlier flush of the same shard still hangs in " + tier->root());

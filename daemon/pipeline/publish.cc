@@ -93,6 +93,10 @@ asio::awaitable<Status> Publish(PipelineContext context, PublishManifest action)
 
 asio::awaitable<Status> Delete(PipelineContext context, DeleteDurable action) {
   HF_CO_TRY(const std::shared_ptr<Tier> tier, context.tiers.Open(action.root, proto::SHARED));
+  // It would make its folders again behind us, and nobody would know of them any more.
+  if (tier->HoldsKey(FlushKeyPrefix(action.job_uid, action.id))) {
+    co_return Error(Errc::kUnavailable, "a flush of " + ToText(action.id) + " has not ended");
+  }
   // Removing gigabytes takes some file systems their time.
   const auto limit = tier->options().call_limit + tier->options().image.sync_timeout;
   auto call = [action](TierFiles& files) {

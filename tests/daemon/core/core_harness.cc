@@ -113,6 +113,7 @@ void CoreHarness::Crash() {
 
 void CoreHarness::LoseMemory() {
   Crash();
+  history_.catalog_lost = true;
   catalog_.clear();
   records_fresh_ = false;
   arena_ = {};

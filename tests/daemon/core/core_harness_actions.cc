@@ -188,6 +188,7 @@ void CoreHarness::Start(const CloseShardFile& action) {
 void CoreHarness::Start(const FlushShard& action) {
   Log("tier " + action.tier.root() + ": flushes " + IdText(action.id, action.rank));
   cancelled_.erase({action.job_uid, action.tier.root(), action.id, action.rank});
+  tiers_[action.tier.root()].BeginFlush(action);
   Queue("flush", [this, action](const Status& status) {
     if (!up()) {
       return;

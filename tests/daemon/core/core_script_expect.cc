@@ -180,6 +180,12 @@ bool CoreScript::ExpectNode(const Command& command) {
     for (const proto::TierStatus& tier : status.jobs(0).tiers()) {
       Want(command, command.words.at(1), tier.healthy() ? "yes" : "no");
     }
+  } else if (what == "unfinished") {
+    std::string found;
+    for (const SnapshotKey& id : harness_->Tier(command.words.at(1)).Unfinished("train")) {
+      found += (found.empty() ? "" : " ") + ShortText(id);
+    }
+    Want(command, RestOf(command, 2), found.empty() ? "none" : found);
   } else {
     return false;
   }

@@ -76,6 +76,25 @@ bool FakeTier::Fenced(const std::string& job_name, const Epoch& epoch) const {
          folder->second.incarnations.rbegin()->first > epoch.number;
 }
 
+void FakeTier::BeginFlush(const FlushShard& action) {
+  if (!failing_ && (!action.expected || HasJob(action.job_name))) {
+    folders_[action.job_name].uid = action.job_uid;
+    folders_[action.job_name].files[action.id];
+  }
+}
+
+std::set<SnapshotKey> FakeTier::Unfinished(const std::string& job_name) const {
+  std::set<SnapshotKey> ids;
+  if (const JobFolder* folder = Lying(job_name); folder != nullptr) {
+    for (const auto& [id, files] : folder->files) {
+      if (!folder->manifests.contains(id)) {
+        ids.insert(id);
+      }
+    }
+  }
+  return ids;
+}
+
 Status FakeTier::Flush(const FlushShard& action, const std::string& content) {
   if (failing_) {
     return Failing();

@@ -47,7 +47,11 @@ class FakeTier {
   bool Restorable(const std::string& job_name, const SnapshotKey& id) const;
   bool AnyRestorable(const std::string& job_name) const;
 
+  // The folder is there before the first file.
+  void BeginFlush(const FlushShard& action);
   Status Flush(const FlushShard& action, const std::string& content);
+  // Snapshots of the job with a folder and no manifest.
+  std::set<SnapshotKey> Unfinished(const std::string& job_name) const;
   // kInternal where a rank's file is missing: the core must not ask for it (I6).
   Status Publish(const PublishManifest& action);
   Status Delete(const DeleteDurable& action);
