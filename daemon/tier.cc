@@ -13,13 +13,15 @@ constexpr ByteCount kSlowestBytesPerSecond = 4 * kMiB;
 // Small calls beside the flushes: listings, sidecars, claims.
 constexpr std::size_t kThreadsForSmallCalls = 2;
 
-bool IsSickness(Errc code) {
-  switch (code) {
+bool IsSickness(const Error& error) {
+  switch (error.code) {
     case Errc::kIoError:
     case Errc::kNoSpace:
     case Errc::kTimeout:
     case Errc::kPermission:
       return true;
+    case Errc::kUnavailable:
+      return error.sys_errno != 0;  // the file system's word (no root, not mounted), not a rule's
     default:
       return false;
   }
@@ -72,7 +74,7 @@ void Tier::NoteError(std::string_view what, const Error& error) {
   if (error.code == Errc::kTimeout) {
     ++counters_.timeouts;
   }
-  if (!IsSickness(error.code)) {
+  if (!IsSickness(error)) {
     return;
   }
   if (!sickness_.has_value()) {

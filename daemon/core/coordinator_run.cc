@@ -125,6 +125,11 @@ void Coordinator::OnPublished(const std::string& root,
     Publishing& publishing = publishing_[{root, id}];
     publishing.under_way = false;
     tier_errors_[root] = status.error().message;
+    // Files that were flushed are gone or damaged: they are written again, where they still can be.
+    if (status.error().code == Errc::kNotFound || status.error().code == Errc::kCorruption) {
+      job_->Durable(root, id)->clear_flushed_ranks();
+      job_->SaveDurable(context_, root, id);
+    }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
     stopped_ = stopped_ || status.error().code == Errc::kFenced;
     publishing.backoff = std::clamp(publishing.backoff * 2,

@@ -59,6 +59,7 @@ Status AddRank(TierFiles& files, Rank rank, proto::Manifest* manifest) {
 Status RunPublish(TierFiles& files, const PublishManifest& action) {
   HF_TRYV(FailpointStatus("flush.before_publish"));
   HF_TRYV(layout::ValidateJobName(action.job_name));
+  HF_TRYV(files.tier.ReadJob(action.job_name));  // a root that is gone is not files that are gone
   proto::Manifest manifest;
   manifest.set_format_version(layout::kManifestFormatVersion);
   *manifest.mutable_id() = ToProto(action.job_uid, action.id);
