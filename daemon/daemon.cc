@@ -250,7 +250,7 @@ void Daemon::Parts::UpdateMetrics() {
       {&kCatalogHealthy, "", pump_.failing().has_value() ? 0.0 : 1.0},
       {&kRestores, "", number(counts.restores)},
       {&kRestoreFailures, "", number(counts.restores_failed)},
-      {&kMismatches, "", number(actions.digest_mismatches)},
+      {&kMismatches, "", number(actions.digest_mismatches + counts.restore_mismatches)},
       {&kPoisoned, "", number(actions.slots_poisoned)},
       {&kPrepareFailures, "", number(actions.prepare_failures)},
   };

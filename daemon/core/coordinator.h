@@ -76,6 +76,8 @@ class Coordinator {
   void StartWithoutRestore();
   void DecideLoading();
   bool TakeFailures();
+  void MarkDurable(const Source& source, const SnapshotKey& id, bool bad);
+  void MarkLoadedSources(const SnapshotKey& base);
   void Commit();
   void FailAttempt(const std::string& why);
   void RecordDecision();

@@ -1,5 +1,6 @@
 // The restore half of the coordinator: collect -> prepare -> go -> run (design section 4).
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/core/coordinator.h"
@@ -174,6 +175,9 @@ Inventory Coordinator::TakeInventory() const {
     if (tries != tries_.end() && tries->second >= context_->options.restore_tries) {
       inventory.tried_too_often.insert(id);
     }
+    if (job_->StartsThatFailedOn(id) >= context_->options.restore_tries) {
+      inventory.ended_too_many_starts.insert(id);
+    }
   }
   for (const auto& [shard, sources] : bad_sources_) {
     inventory.bad[shard].insert(sources.begin(), sources.end());
@@ -210,7 +214,8 @@ void Coordinator::AddListing(const proto::TierPolicy& tier,
     for (Rank rank = 0; rank < snapshot.world_size; ++rank) {
       sources[rank].push_back(Source{Source::Kind::kTier, tier.root()});
     }
-    if (tier.scope() == proto::SHARED) {
+    const proto::DurableRecord* durable = job_->FindDurable(tier.root(), snapshot.id);
+    if (tier.scope() == proto::SHARED && (durable == nullptr || !durable->bad())) {
       inventory->safe.insert(snapshot.id);
     }
   }
@@ -300,6 +305,18 @@ void Coordinator::DecideLoading() {
   }
 }
 
+// For `holdfast ls`, and for who asks what is durable; a later restore tries the source again.
+void Coordinator::MarkDurable(const Source& source, const SnapshotKey& id, bool bad) {
+  const auto tier = job_->durables.find(source.root);
+  if (source.kind != Source::Kind::kTier || tier == job_->durables.end()) {
+    return;
+  }
+  if (const auto it = tier->second.find(id); it != tier->second.end() && it->second.bad() != bad) {
+    it->second.set_bad(bad);
+    job_->SaveDurable(context_, source.root, id);
+  }
+}
+
 // True when a failure of this attempt was found, and the next attempt has begun.
 bool Coordinator::TakeFailures() {
   bool failed = false;
@@ -313,6 +330,7 @@ bool Coordinator::TakeFailures() {
           std::to_string(failure.rank) + ", " + failure.source.Text() + ": " + failure.reason);
       if (failure.source_is_bad) {
         bad_sources_[{failure.id, failure.rank}][failure.source] = failure.reason;
+        MarkDurable(failure.source, failure.id, /*bad=*/true);
       }
     }
   }
@@ -331,11 +349,24 @@ void Coordinator::Commit() {
     if (!job_->IsComplete(*base)) {
       job_->SetOutcome(context_, *base, proto::COMPLETE, "");
     }
+    MarkLoadedSources(*base);
     for (FlushScheduler& scheduler : schedulers_) {
       scheduler.OnBase(*base, job_->IsDurable(*base, scheduler.policy().root()));
     }
   }
   RecordDecision();
+}
+
+// Every chunk was checked while it was loaded: a root that gave all shards has a good copy.
+void Coordinator::MarkLoadedSources(const SnapshotKey& base) {
+  const auto& sources = plan_.sources;
+  const bool one_source =
+      !sources.empty() && std::all_of(sources.begin(), sources.end(), [&](const auto& entry) {
+        return entry.second == sources.begin()->second;
+      });
+  if (one_source) {
+    MarkDurable(sources.begin()->second, base, /*bad=*/false);
+  }
 }
 
 void Coordinator::FailAttempt(const std::string& why) {

@@ -38,13 +38,19 @@ bool Job::IsDiscarded(const SnapshotKey& key) const {
   return false;
 }
 
-bool Job::IsDurable(const SnapshotKey& key, const std::string& root) const {
+const proto::DurableRecord* Job::FindDurable(const std::string& root,
+                                             const SnapshotKey& key) const {
   const auto tier = durables.find(root);
   if (tier == durables.end()) {
-    return false;
+    return nullptr;
   }
   const auto it = tier->second.find(key);
-  return it != tier->second.end() && it->second.published() && !it->second.bad();
+  return it == tier->second.end() ? nullptr : &it->second;
+}
+
+bool Job::IsDurable(const SnapshotKey& key, const std::string& root) const {
+  const proto::DurableRecord* durable = FindDurable(root, key);
+  return durable != nullptr && durable->published() && !durable->bad();
 }
 
 std::vector<std::string> Job::DurableOn(const SnapshotKey& key) const {
@@ -83,6 +89,22 @@ bool Job::IsBaseOrFallback(const SnapshotKey& key) const {
   const proto::RestoreDecision& decision = present->second.decision();
   return (decision.has_choice() && KeyOf(decision.choice()) == key) ||
          (decision.has_fallback() && KeyOf(decision.fallback()) == key);
+}
+
+std::uint32_t Job::StartsThatFailedOn(const SnapshotKey& key) const {
+  std::uint32_t failed = 0;
+  for (auto it = incarnations.rbegin(); it != incarnations.rend(); ++it) {
+    const proto::RestoreDecision& decision = it->second.decision();
+    const bool chose = decision.has_choice() && KeyOf(decision.choice()) == key;
+    if (it->first >= record.epoch_number() || !chose) {
+      continue;
+    }
+    if (decision.committed()) {
+      break;
+    }
+    ++failed;
+  }
+  return failed;
 }
 
 bool Job::IsSound(const SnapshotKey& key) const {

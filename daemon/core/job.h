@@ -56,6 +56,8 @@ struct Job {
   std::set<std::string> ExpectedRoots() const;
   // What the present incarnation restored, or keeps until that is as safe.
   bool IsBaseOrFallback(const SnapshotKey& key) const;
+  // Older incarnations that chose it and ended before all ranks had loaded, since one that had.
+  std::uint32_t StartsThatFailedOn(const SnapshotKey& key) const;
   // No shard of it that is held here was found bad.
   bool IsSound(const SnapshotKey& key) const;
   // Of those not discarded whose shards are still held here, and sound.
@@ -76,6 +78,7 @@ struct Job {
                   const SnapshotKey& key,
                   proto::Outcome outcome,
                   std::string reason);
+  const proto::DurableRecord* FindDurable(const std::string& root, const SnapshotKey& key) const;
   proto::DurableRecord* Durable(const std::string& root, const SnapshotKey& key);
   void SaveDurable(CoreContext* context, const std::string& root, const SnapshotKey& key) const;
   void EraseDurable(CoreContext* context, const std::string& root, const SnapshotKey& key);

@@ -201,7 +201,8 @@ void NodeState::Remove(SessionId session, RequestId request, const proto::Remove
     RemoveFromMemory(session, request, unit, id);
     return;
   }
-  if (!unit->job.IsDurable(id, body.root())) {
+  const proto::DurableRecord* durable = unit->job.FindDurable(body.root(), id);
+  if (durable == nullptr || !durable->published()) {
     Refuse(session, request, Errc::kNotFound, ToText(id) + " is not durable on " + body.root());
     return;
   }

@@ -54,6 +54,9 @@ class Planner {
     if (inventory_.tried_too_often.contains(id)) {
       return "tried too often in this incarnation";
     }
+    if (inventory_.ended_too_many_starts.contains(id) && !wish_.named_step.has_value()) {
+      return "the last starts of the job ended while they loaded it; name its step to try again";
+    }
     std::vector<Rank> missing;
     std::string bad;
     std::map<Rank, Source> chosen;

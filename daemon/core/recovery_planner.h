@@ -33,6 +33,8 @@ struct Inventory {
   // Published on a shared tier: as safe as full margin.
   std::set<SnapshotKey> safe;
   std::set<SnapshotKey> tried_too_often;
+  // Starts of the job ended while they loaded it; a user who names its step may try again.
+  std::set<SnapshotKey> ended_too_many_starts;
   // Sources that failed in this incarnation, with what was wrong.
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad;
 };

@@ -230,6 +230,8 @@ bool CoreScript::RunWorld(const Command& command) {
     harness_->LoseArena();
   } else if (verb == "damage") {
     harness_->DamageSlot(ParseSlot(word(0)));
+  } else if (verb == "mend_tier") {
+    harness_->Tier(word(0)).Mend("train", ParseId(word(1)), 0);
   } else if (verb == "damage_tier") {
     harness_->Tier(word(0)).Damage("train", ParseId(word(1)), 0);
     harness_->history().given_up.insert(harness_->JobOf("r0").uid);

@@ -60,7 +60,7 @@ void CoreScript::Expect(const Command& command) {
 // expect outcome|held|durable (i,s) ...
 bool CoreScript::ExpectSnapshot(const Command& command) {
   const std::string& what = command.words[0];
-  if (what != "outcome" && what != "held" && what != "durable") {
+  if (what != "outcome" && what != "held" && what != "durable" && what != "damaged") {
     return false;
   }
   const FakeJob& job = harness_->JobOf(command.Option("job", "train") + "/r0");
@@ -82,6 +82,13 @@ bool CoreScript::ExpectSnapshot(const Command& command) {
       }
     }
     Want(command, RestOf(command, 2), found.empty() ? "by nobody" : found);
+  } else if (what == "damaged") {
+    bool is = false;
+    for (const proto::DurableRecord& durable : harness_->Records().durables) {
+      is = is || (durable.id().job_uid() == job.uid && KeyOf(durable.id()) == id &&
+                  durable.root() == command.words.at(2) && durable.bad());
+    }
+    Want(command, command.words.at(3), is ? "yes" : "no");
   } else {
     const bool is = harness_->Tier(command.words.at(2)).Published(job.name, id);
     Want(command, command.words.at(3), is ? "yes" : "no");

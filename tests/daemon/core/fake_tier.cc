@@ -1,12 +1,15 @@
 #include "tests/daemon/core/fake_tier.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "tests/daemon/core/fake_arena.h"
 
 namespace holdfast::daemon {
 namespace {
+
+constexpr char kFlipped[] = " (bits flipped)";
 
 Error Failing() {
   return Error(Errc::kIoError, "the file system is away");
@@ -184,7 +187,12 @@ std::string FakeTier::Content(const OpenShardFile& action) const {
 }
 
 void FakeTier::Damage(const std::string& job_name, const SnapshotKey& id, Rank rank) {
-  folders_.at(job_name).files.at(id).at(rank).content += " (bits flipped)";
+  folders_.at(job_name).files.at(id).at(rank).content += kFlipped;
+}
+
+void FakeTier::Mend(const std::string& job_name, const SnapshotKey& id, Rank rank) {
+  std::string& content = folders_.at(job_name).files.at(id).at(rank).content;
+  content.resize(content.size() - std::strlen(kFlipped));
 }
 
 }  // namespace holdfast::daemon

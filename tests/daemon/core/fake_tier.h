@@ -59,6 +59,7 @@ class FakeTier {
   Result<proto::Sidecar> Open(const OpenShardFile& action) const;
   std::string Content(const OpenShardFile& action) const;
   void Damage(const std::string& job_name, const SnapshotKey& id, Rank rank);
+  void Mend(const std::string& job_name, const SnapshotKey& id, Rank rank);
 
  private:
   bool Fenced(const std::string& job_name, const Epoch& epoch) const;
