@@ -85,6 +85,7 @@ class Coordinator {
   void CountFromDurables();
   void DecideOutcomes();
   void DecideOne(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
+  void DecideOlder(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
   void ScheduleFlushes();
   void ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains);
   bool TargetIsLost(const std::string& root, const SnapshotKey& id) const;

@@ -190,12 +190,13 @@ void Job::EraseShard(CoreContext* context, const SnapshotKey& key, Rank rank) {
 void Job::SetOutcome(CoreContext* context,
                      const SnapshotKey& key,
                      proto::Outcome outcome,
-                     std::string reason) {
+                     std::string reason,
+                     std::optional<std::uint32_t> world_size) {
   proto::OutcomeRecord& saved = outcomes[key];
   *saved.mutable_id() = Id(key);
   saved.set_outcome(outcome);
   saved.set_reason(std::move(reason));
-  saved.set_world_size(record.world_size());
+  saved.set_world_size(world_size.value_or(record.world_size()));
   saved.set_discarded(IsDiscarded(key));
   context->batch()->PutOutcome(saved);
   PruneOutcomes(context);

@@ -77,7 +77,8 @@ struct Job {
   void SetOutcome(CoreContext* context,
                   const SnapshotKey& key,
                   proto::Outcome outcome,
-                  std::string reason);
+                  std::string reason,
+                  std::optional<std::uint32_t> world_size = std::nullopt);
   const proto::DurableRecord* FindDurable(const std::string& root, const SnapshotKey& key) const;
   proto::DurableRecord* Durable(const std::string& root, const SnapshotKey& key);
   void SaveDurable(CoreContext* context, const std::string& root, const SnapshotKey& key) const;
