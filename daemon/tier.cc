@@ -96,6 +96,10 @@ std::shared_ptr<const std::string> Tier::TakeKey(const std::string& key) {
   return token;
 }
 
+void Tier::NoteStuck(std::string_view what) {
+  NoteError(what, Error(Errc::kTimeout, "the file system does not answer"));
+}
+
 bool Tier::HoldsKey(const std::string& prefix) const {
   return std::any_of(keys_.begin(), keys_.end(), [&](const auto& entry) {
     return entry.first.starts_with(prefix) && !entry.second.expired();
