@@ -40,17 +40,25 @@ void LogDamage(const CatalogContents& contents) {
   }
 }
 
-Status MapSlots(const MatchResult& matched, StartState* state) {
-  for (const proto::SlotRecord& record : matched.slots) {
+// A file that one client spoilt costs its own shard, never the start of the daemon.
+void MapSlots(const Arena& arena, MatchResult* matched, std::vector<RecoveredSlot>* mapped) {
+  std::vector<SlotRef> lost;
+  for (const proto::SlotRecord& record : matched->slots) {
     const SlotRef ref{record.slot(), record.generation()};
     if (record.state() == proto::SLOT_QUARANTINED) {
       continue;
     }
-    HF_TRY(const ByteCount capacity, state->arena->RoundedCapacity(record.capacity_bytes()));
-    HF_TRY(SharedSlot file, state->arena->OpenSlot({record.slot(), record.generation()}, capacity));
-    state->slots.push_back({ref, std::move(file)});
+    auto file = arena.OpenSlot({ref.slot, ref.generation}, record.capacity_bytes());
+    if (file.has_value()) {
+      mapped->push_back({ref, std::move(file).value()});
+    } else {
+      LogWarning("start.slot_lost", file.error().ToString());
+      lost.push_back(ref);
+    }
   }
-  return Ok();
+  for (const SlotRef& ref : lost) {
+    Distrust(ref, /*allocated_bytes=*/0, matched);
+  }
 }
 
 void LogFound(const MatchResult& matched, const CatalogContents& contents) {
@@ -59,11 +67,17 @@ void LogFound(const MatchResult& matched, const CatalogContents& contents) {
               std::to_string(matched.shards.size()) + " sealed shards in memory, " +
               std::to_string(contents.jobs.size()) + " jobs, " +
               std::to_string(contents.durables.size()) + " records of durable snapshots");
+  if (matched.distrusted_slots > 0) {
+    LogWarning("start.distrusted",
+               std::to_string(matched.distrusted_slots) +
+                   " slot files are not as recorded (a client cut or grew them, or they cannot be "
+                   "mapped): quarantined until nobody uses them");
+  }
   if (!matched.lost_slots.empty() || matched.lost_shards > 0) {
     LogWarning("start.lost",
                std::to_string(matched.lost_slots.size()) + " slots and " +
                    std::to_string(matched.lost_shards) +
-                   " sealed shards are recorded but gone (another arena, a reboot, or files cut "
+                   " sealed shards are recorded but gone (another arena, a reboot, or files spoilt "
                    "by a client): forgotten");
   }
 }
@@ -142,12 +156,13 @@ Result<StartState> StartUp(const Config& config) {
   ArenaFacts facts;
   facts.uuid = state.arena->uuid();
   facts.boot_id = state.arena->boot_id();
+  facts.page_bytes = state.arena->page_bytes();
   facts.files = std::move(listing.files);
   MatchResult matched = MatchRecords(contents, facts);
+  MapSlots(*state.arena, &matched, &state.slots);
   LogFound(matched, contents);
-  HF_TRYV(MapSlots(matched, &state));
-  if (!matched.forget.empty()) {
-    HF_TRYV(state.catalog->Apply(matched.forget));
+  if (!matched.changes.empty()) {
+    HF_TRYV(state.catalog->Apply(matched.changes));
   }
   RemoveOrphans(matched, *state.arena);
   RecoveredState& recovered = state.recovered;
@@ -166,7 +181,6 @@ Result<StartState> StartUp(const Config& config) {
     recovered.layout_image_bytes[hash] = layout.dynamic_image_bytes();
   }
   state.layouts = std::move(contents.layouts);
-  state.cut_files = std::move(matched.cut_files);
   return state;
 }
 

@@ -19,8 +19,10 @@ bool IsAhead(const Slot& slot) {
 
 }  // namespace
 
+// What the file takes of the arena (I9): whole pages, which on hugetlbfs can be of 1 GiB.
 std::uint64_t Member::CapacityOf(const RankSession& state) const {
-  return AlignUp(std::max<std::uint64_t>(state.image_bytes, 1), kMiB);
+  const std::uint64_t unit = std::max<std::uint64_t>(kMiB, context_->options.page_bytes);
+  return AlignUp(std::max<std::uint64_t>(state.image_bytes, 1), unit);
 }
 
 // Quarantined slots are nobody's.

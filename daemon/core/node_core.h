@@ -20,6 +20,7 @@
 
 #include "common/clock.h"
 #include "common/result.h"
+#include "common/units.h"
 #include "daemon/core/action.h"
 #include "daemon/core/ids.h"
 
@@ -29,6 +30,7 @@ class NodeState;
 
 struct CoreOptions {
   std::uint64_t budget_bytes = 0;          // of the arena: images, free slots, quarantine
+  std::uint64_t page_bytes = 4 * kKiB;     // of the arena: files have multiples of it
   std::uint32_t default_slots = 3;         // for each rank; at least 2
   std::uint32_t max_ranks_per_job = 64;    // on this node
   std::uint32_t restore_tries = 3;         // attempts for one id in one incarnation
@@ -50,7 +52,8 @@ struct RecoveredState {
   std::string boot_id;
   std::uint64_t boot_number = 0;
   std::vector<proto::JobRecord> jobs;
-  std::vector<proto::SlotRecord> slots;    // whose file exists with the recorded size
+  std::vector<proto::SlotRecord> slots;    // whose file exists with the recorded size, or is
+                                           // quarantined
   std::vector<proto::ShardRecord> shards;  // whose slot is among them
   std::vector<proto::IncarnationRecord> incarnations;
   std::vector<proto::OutcomeRecord> outcomes;

@@ -131,6 +131,7 @@ void CoreScript::Node(const Command& command) {
   const std::uint64_t ranks = command.Number("ranks", 1);
   options.default_slots = static_cast<std::uint32_t>(command.Number("slots", 2));
   options.budget_bytes = command.Number("budget", ranks * options.default_slots) * kMiB;
+  options.page_bytes = command.Number("page", 1) * kMiB;
   options.restore_tries = static_cast<std::uint32_t>(command.Number("tries", 3));
   options.flush_gives_way = static_cast<std::uint32_t>(command.Number("gives_way", 3));
   options.orphan_ttl = std::chrono::seconds(command.Number("orphan_ttl", 86400));

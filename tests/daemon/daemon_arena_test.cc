@@ -1,0 +1,84 @@
+// Starts of a real daemon on an arena that a client or an operator has spoilt.
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/admin_client.h"
+#include "tests/daemon/daemon_process.h"
+#include "tests/daemon/raw_client.h"
+#include "tests/daemon/raw_trainer.h"
+#include "tests/daemon/test_trainer.h"
+
+namespace holdfast {
+namespace {
+
+using tests::DaemonProcess;
+using tests::RawClient;
+using tests::TestTrainer;
+
+class DaemonArenaTest : public testing::Test {
+ protected:
+  void TearDown() override {
+    if (HasFailure()) {
+      std::fputs(daemon_.Log().c_str(), stderr);
+    }
+  }
+
+  // A job with one sealed snapshot, whose trainer is gone.
+  void SealOne(const std::string& job, std::int64_t step) {
+    TestTrainer trainer;
+    ASSERT_EQ(trainer.Join(daemon_.socket(), job), "");
+    ASSERT_EQ(trainer.Restore(), -1) << trainer.error();
+    ASSERT_TRUE(trainer.SnapshotAndWait(step)) << trainer.error();
+  }
+
+  void ExpectRestores(const std::string& job, std::int64_t step) {
+    TestTrainer trainer;
+    ASSERT_EQ(trainer.Join(daemon_.socket(), job), "");
+    EXPECT_EQ(trainer.Restore(), step) << trainer.error();
+  }
+
+  DaemonProcess daemon_;
+};
+
+// I9, design section 11: a client can hurt its own job only, also across a restart.
+TEST_F(DaemonArenaTest, AClientThatGrowsItsSlotByAByteDoesNotStopTheNextDaemon) {
+  ASSERT_TRUE(daemon_.StartAndWait());
+  SealOne("good", 1);
+  RawClient hostile(daemon_.socket());
+  hostile.Hello();
+  const proto::GrantEvent grant = tests::JoinAndAwaitGrant(&hostile, "hostile", 2'000'000);
+  ASSERT_TRUE(hostile.Call(tests::BeginOf(grant, 1)).has_begin());
+  ASSERT_TRUE(hostile.Call(tests::SealOf(grant, 1)).has_seal());
+  struct stat status = {};
+  ASSERT_EQ(::fstat(hostile.fds[0].Get(), &status), 0);
+  ASSERT_EQ(::ftruncate(hostile.fds[0].Get(), status.st_size + 1), 0);
+  daemon_.KillAndWait();
+  ASSERT_TRUE(daemon_.StartAndWait());
+  EXPECT_NE(daemon_.Log().find("start.distrusted"), std::string::npos);
+  ExpectRestores("good", 1);
+}
+
+// A file that cannot be opened is one lost slot.
+TEST_F(DaemonArenaTest, ASlotFileThatCannotBeOpenedDoesNotStopTheDaemon) {
+  ASSERT_TRUE(daemon_.StartAndWait());
+  SealOne("good", 1);
+  RawClient hostile(daemon_.socket());
+  hostile.Hello();
+  const proto::GrantEvent grant = tests::JoinAndAwaitGrant(&hostile, "hostile", 2'000'000);
+  ASSERT_TRUE(hostile.Call(tests::BeginOf(grant, 1)).has_begin());
+  ASSERT_TRUE(hostile.Call(tests::SealOf(grant, 1)).has_seal());
+  ASSERT_EQ(::fchmod(hostile.fds[0].Get(), 0644), 0);
+  daemon_.KillAndWait();
+  ASSERT_TRUE(daemon_.StartAndWait());
+  EXPECT_NE(daemon_.Log().find("start.slot_lost"), std::string::npos);
+  ExpectRestores("good", 1);
+}
+
+}  // namespace
+}  // namespace holdfast
