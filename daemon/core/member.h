@@ -104,6 +104,8 @@ class Member {
   void OnSeal(Rank rank, RequestId request, const proto::SealRequest& body);
   void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
   void OnSlotReady(SlotRef slot, const Status& status);
+  // The grant of the slot was not sent: its file is not what the daemon made.
+  void OnGrantRefused(SlotRef slot);
 
   // ---- restore ----
   void OnRestore(Rank rank, RequestId request, const proto::RestoreRequest& body);
@@ -180,7 +182,9 @@ class Member {
   bool CreateSlot(Rank rank, RankSession* state);
   void FlushGivesWay(Rank rank, RankSession* state);
   void Grant(Slot* slot, RankSession* state);
+  void Revoke(SlotRef ref);
   void DropFile(SlotRef ref);
+  void DropSpoilt(Rank rank);
   void DropFreeSlotsOfAbsentRanks();
   void GiveUp(Slot* slot, bool copies_done);
   void FreeShard(const SnapshotKey& id, Rank rank);

@@ -84,6 +84,7 @@ void Member::EnsureGrant(Rank rank) {
   if (std::any_of(slots.begin(), slots.end(), [](const Slot* slot) { return IsAhead(*slot); })) {
     return;
   }
+  DropSpoilt(rank);
   if (ReuseFreeSlot(rank, state) || CreateSlot(rank, state)) {
     return;
   }
@@ -202,6 +203,17 @@ void Member::OnSlotReady(SlotRef ref, const Status& status) {
   context_->slots.Apply(slot, SlotEvent::kPrepared, context_->batch());
 }
 
+void Member::OnGrantRefused(SlotRef ref) {
+  Slot* slot = context_->slots.Find(ref);
+  if (slot == nullptr) {
+    return;
+  }
+  slot->spoilt = true;
+  if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
+    context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
+  }
+}
+
 // After a change of the layout of ranks over nodes: what their snapshots left would stay unused.
 void Member::DropFreeSlotsOfAbsentRanks() {
   std::vector<SlotRef> idle;
@@ -217,7 +229,7 @@ void Member::DropFreeSlotsOfAbsentRanks() {
 }
 
 // A client that still maps the file would keep its pages: the memory is only back when it unmaps.
-void Member::DropFile(SlotRef ref) {
+void Member::Revoke(SlotRef ref) {
   for (auto& [rank, state] : ranks_) {
     if (state.session != 0 && state.has_fd.erase(ref) > 0) {
       Send send;
@@ -227,8 +239,24 @@ void Member::DropFile(SlotRef ref) {
       context_->Do(std::move(send));
     }
   }
+}
+
+void Member::DropFile(SlotRef ref) {
+  Revoke(ref);
   context_->slots.Remove(ref, context_->batch());
   context_->Do(RemoveSlot{ref});
+}
+
+// A cut file refuses the next trainer's mapping, and the daemon's own mapping of it is zeros for
+// good: whoever got the slot could never seal.  Who cut it may still map it, so it counts (I9).
+void Member::DropSpoilt(Rank rank) {
+  for (Slot* slot : SlotsOf(rank)) {
+    if (slot->phase == SlotPhase::kFree && slot->spoilt) {
+      Revoke(slot->ref);
+      context_->slots.Apply(slot, SlotEvent::kSpoilt, context_->batch());
+      context_->Do(QuarantineSlot{slot->ref});
+    }
+  }
 }
 
 // The slot is free once nothing can land in it any more (I7), and no digest reads it: the end of a
@@ -248,6 +276,7 @@ void Member::FreeShard(const SnapshotKey& id, Rank rank) {
   HOLDFAST_CHECK(slot != nullptr && slot->pins == 0);
   context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
   slot->step = kNoStep;
+  slot->spoilt = slot->spoilt || shard->poisoned;
   job_->EraseShard(context_, id, rank);
 }
 

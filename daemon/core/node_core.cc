@@ -52,6 +52,13 @@ void NodeCore::OnSlotPrepared(SlotRef slot, const Status& status) {
   }
 }
 
+void NodeCore::OnGrantRefused(SlotRef slot) {
+  if (JobUnit* unit = state_->FindBySlot(slot); unit != nullptr) {
+    unit->member->OnGrantRefused(slot);
+    state_->Exchange(unit);
+  }
+}
+
 void NodeCore::OnQuarantineReleased(SlotRef slot) {
   JobUnit* unit = state_->FindBySlot(slot);
   const Slot* known = state_->context.slots.Find(slot);

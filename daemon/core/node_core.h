@@ -113,6 +113,9 @@ class NodeCore {
 
   // ---- ends of actions ----
   void OnSlotPrepared(SlotRef slot, const Status& status);
+  // The event of a grant could not be sent, since the slot's file is not what the daemon made (a
+  // client cut or grew it): the client does not know of the grant.
+  void OnGrantRefused(SlotRef slot);
   void OnQuarantineReleased(SlotRef slot);
   void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
   // "bad_chunks" empty: all match.

@@ -177,15 +177,62 @@ TEST_F(SessionHostileTest, ARegistrationOverTheBudgetIsRefusedWithTheNumbers) {
   EXPECT_NE(reply.error().message().find("128 MiB"), std::string::npos) << reply.error().message();
 }
 
-// Design section 11: a client can hurt its own job only.
-TEST_F(SessionHostileTest, AClientThatCutsItsSlotDoesNotKillTheDaemon) {
+// Design section 11: a client can hurt its own job only, and not for ever (L): neither its next
+// snapshot nor the next trainer gets what it cut.
+class CutSlotTest : public SessionHostileTest {
+ protected:
+  static constexpr std::uint64_t kElements = 2'000'000;
+
+  void CutAndFailToSeal(RawClient* client, off_t length) {
+    grant_ = tests::JoinAndAwaitGrant(client, "job", kElements);
+    ASSERT_TRUE(client->Call(tests::BeginOf(grant_, 1)).has_begin());
+    ASSERT_EQ(::ftruncate(client->fds[0].Get(), length), 0);
+    EXPECT_TRUE(client->Call(tests::SealOf(grant_, 1)).has_error())
+        << "I5, I7: nothing was there to be sealed";
+  }
+
+  // Without digests: the daemon reads its own mapping of the slot.
+  void ExpectSeals(RawClient* client, const proto::GrantEvent& grant, std::int64_t step) {
+    EXPECT_NE(grant.slot(), grant_.slot());
+    EXPECT_TRUE(client->Call(tests::BeginOf(grant, step)).has_begin());
+    const proto::ServerMessage sealed = client->Call(tests::SealOf(grant, step));
+    EXPECT_TRUE(sealed.has_seal()) << sealed.ShortDebugString();
+  }
+
+  proto::GrantEvent grant_;
+};
+
+TEST_F(CutSlotTest, IsNeverGrantedAgainToTheSameClient) {
   RawClient client(daemon_.socket());
   client.Hello();
-  const proto::GrantEvent grant = tests::JoinAndAwaitGrant(&client, "job", 2'000'000);
-  ASSERT_TRUE(client.Call(tests::BeginOf(grant, 1)).has_begin());
-  ASSERT_EQ(::ftruncate(client.fds[0].Get(), 0), 0);
-  EXPECT_TRUE(client.Call(tests::SealOf(grant, 1)).has_error())
-      << "I5, I7: nothing was there to be sealed";
+  CutAndFailToSeal(&client, 0);
+  for (std::int64_t step = 2; step < 6; ++step) {
+    ExpectSeals(&client, tests::AwaitGrant(&client), step);
+  }
+}
+
+TEST_F(CutSlotTest, IsNeverGrantedToTheNextTrainer) {
+  {
+    RawClient client(daemon_.socket());
+    client.Hello();
+    CutAndFailToSeal(&client, 0);
+  }
+  RawClient next(daemon_.socket());
+  next.Hello();
+  ExpectSeals(&next, tests::JoinAndAwaitGrant(&next, "job", kElements), 1);
+}
+
+// Its bytes are sealed first; the cut is seen when the slot is due again.
+TEST_F(CutSlotTest, ASealedSlotThatIsCutLaterIsNotGrantedAgain) {
+  RawClient client(daemon_.socket());
+  client.Hello();
+  grant_ = tests::JoinAndAwaitGrant(&client, "job", kElements);
+  ASSERT_TRUE(client.Call(tests::BeginOf(grant_, 1)).has_begin());
+  ASSERT_TRUE(client.Call(tests::SealOf(grant_, 1)).has_seal());
+  ASSERT_EQ(::ftruncate(client.fds[0].Get(), 4'096), 0);
+  for (std::int64_t step = 2; step < 8; ++step) {
+    ExpectSeals(&client, tests::AwaitGrant(&client), step);
+  }
 }
 
 }  // namespace

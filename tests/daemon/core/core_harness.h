@@ -109,6 +109,9 @@ class CoreHarness {
   FakeTier& Tier(const std::string& root) { return tiers_[root]; }
 
   void DamageSlot(SlotRef ref);
+
+  void CutSlot(SlotRef ref) { arena_.Cut(ref); }
+
   // The node loses arena and catalog; what is on the tiers stays.
   void LoseMemory();
 

@@ -223,6 +223,8 @@ bool CoreScript::RunWorld(const Command& command) {
     harness_->AllWorkersGone();
   } else if (verb == "lose_memory") {
     harness_->LoseMemory();
+  } else if (verb == "cut") {
+    harness_->CutSlot(ParseSlot(word(0)));
   } else if (verb == "damage") {
     harness_->DamageSlot(ParseSlot(word(0)));
   } else if (verb == "damage_tier") {
