@@ -21,6 +21,9 @@
 
 namespace holdfast::daemon {
 
+// What a rank is promised: one slot keeps the last complete snapshot while the other fills.
+inline constexpr std::uint32_t kPromisedSlots = 2;
+
 // One rank of the present incarnation that trains on this node.
 struct RankSession {
   SessionId session = 0;  // 0: the connection is gone, the process may live
@@ -33,8 +36,8 @@ struct RankSession {
   std::uint64_t image_bytes = 0;
   std::uint32_t layout_generation = 0;
   std::uint32_t slots_wanted = 0;
-  std::uint32_t slots_admitted = 0;
-  std::set<SlotRef> has_fd;  // slots whose descriptor this connection was given
+  std::uint32_t slots_admitted = 0;  // so many may fit; promised are kPromisedSlots
+  std::set<SlotRef> has_fd;          // slots whose descriptor this connection was given
   std::uint32_t flushes_gave_way = 0;
   MonotonicTime no_create_before;
 
@@ -167,6 +170,8 @@ class Member {
   // sessions
   bool RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
+  std::uint64_t PromisedBytes(const RankSession& state) const;
+  bool DropGrowth();
   void TakeBackSlots(Rank rank,
                      RankSession* state,
                      const proto::RegisterRequest& body,

@@ -32,6 +32,9 @@ void Member::OnRegister(SessionId session,
   state->layout_hash = layout.hash;
   state->image_bytes = layout.image_bytes;
   Status admitted = Admit(rank, state, body.slots_wanted());
+  if (!admitted.has_value() && DropGrowth()) {
+    admitted = Admit(rank, state, body.slots_wanted());
+  }
   if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
     admitted = Admit(rank, state, body.slots_wanted());
   }
@@ -84,7 +87,8 @@ bool Member::RefuseTwin(SessionId session, RequestId request, Rank rank, std::ui
   return true;
 }
 
-// Two slots are the least: one keeps the last complete snapshot while the other fills.  What this
+// Two slots are the least: one keeps the last complete snapshot while the other fills.  Only they
+// are promised: a third that one rank may want must not refuse the next rank its second.  What this
 // rank holds already counts, also a base that is still pinned: that slot comes back later.
 Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
   const std::uint64_t capacity = CapacityOf(*state);
@@ -102,14 +106,14 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
     for (const Slot* slot : SlotsOf(other)) {
       owned += slot->capacity_bytes;
     }
-    const std::uint64_t promised = other_state.slots_admitted * CapacityOf(other_state);
+    const std::uint64_t promised = PromisedBytes(other_state);
     promised_here += promised > owned ? promised - owned : 0;
   }
   const std::uint64_t taken = reserved + promised_here;
   const std::uint64_t free = context_->slots.free_bytes();
   const std::uint64_t unpromised = free > taken ? free - taken : 0;
   const std::uint64_t possible = (unpromised + mine) / capacity;
-  if (possible < 2) {
+  if (possible < kPromisedSlots) {
     return Error(
         Errc::kNoSpace,
         "rank " + std::to_string(rank) + " of job " + job_->record.name() + " needs 2 slots of " +
@@ -119,7 +123,8 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
             FormatBytes(context_->slots.used_bytes()) + ", promised to other ranks " +
             FormatBytes(taken) + "); raise the budget, or free memory with `holdfast drop JOB`");
   }
-  state->slots_wanted = std::max(2U, wanted == 0 ? context_->options.default_slots : wanted);
+  state->slots_wanted =
+      std::max(kPromisedSlots, wanted == 0 ? context_->options.default_slots : wanted);
   state->slots_admitted =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(state->slots_wanted, possible));
   return Ok();

@@ -25,6 +25,11 @@ std::uint64_t Member::CapacityOf(const RankSession& state) const {
   return AlignUp(std::max<std::uint64_t>(state.image_bytes, 1), unit);
 }
 
+// A dead rank's promise ends; one that is done registers a layout again before it needs any.
+std::uint64_t Member::PromisedBytes(const RankSession& state) const {
+  return state.layout_hash.empty() ? 0 : kPromisedSlots * CapacityOf(state);
+}
+
 // Quarantined slots are nobody's.
 std::vector<Slot*> Member::SlotsOf(Rank rank) {
   std::vector<Slot*> slots;
@@ -59,7 +64,7 @@ std::uint64_t Member::ReservedBytes() const {
   });
   std::uint64_t reserved = 0;
   for (const auto& [rank, state] : ranks_) {
-    const std::uint64_t promised = state.slots_admitted * CapacityOf(state);
+    const std::uint64_t promised = PromisedBytes(state);
     reserved += !state.dead && promised > owned[rank] ? promised - owned[rank] : 0;
   }
   return reserved;
@@ -113,8 +118,8 @@ bool Member::ReuseFreeSlot(Rank rank, RankSession* state) {
   return false;
 }
 
-// Up to the number that was wanted, also beyond what could be admitted at first: a rank that
-// started under a tight budget grows when memory comes back.
+// Up to the number that was wanted: what is promised at once, more when training runs (all ranks
+// have registered by then) and nobody's promise needs the memory.
 bool Member::CreateSlot(Rank rank, RankSession* state) {
   const std::uint64_t capacity = CapacityOf(*state);
   std::uint64_t owned = 0;
@@ -130,10 +135,10 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
       context_->now < state->no_create_before) {
     return false;
   }
-  if (owned + capacity > state->slots_admitted * capacity) {
+  if (owned + capacity > PromisedBytes(*state)) {
     const std::uint64_t promised =
         ReservedBytes() + (hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0);
-    if (free < promised + capacity) {
+    if (free < promised + capacity || command_.phase != Phase::kRun) {
       return false;
     }
   }
@@ -142,6 +147,23 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
   slot->image_bytes = state->image_bytes;
   context_->Do(PrepareSlot{slot->ref, capacity, true, state->layout_hash});
   return true;
+}
+
+// What ranks have grown beyond their promise and do not use now: another rank needs its promise.
+bool Member::DropGrowth() {
+  std::vector<SlotRef> idle;
+  for (const auto& [rank, state] : ranks_) {
+    const std::vector<Slot*> slots = SlotsOf(rank);
+    std::size_t left = slots.size();
+    for (const Slot* slot : slots) {
+      if (slot->phase == SlotPhase::kFree && left > kPromisedSlots) {
+        idle.push_back(slot->ref);
+        --left;
+      }
+    }
+  }
+  std::for_each(idle.begin(), idle.end(), [this](const SlotRef& ref) { DropFile(ref); });
+  return !idle.empty();
 }
 
 // A flush that holds the last slot which training could have yields it, but not for ever: after
