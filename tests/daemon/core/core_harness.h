@@ -75,6 +75,9 @@ class CoreHarness {
   void Disconnect(const std::string& name);
   // The process is dead; a forked worker may keep its mappings (and so its queued copies alive).
   void Die(const std::string& name, bool worker_lives);
+  // The daemon is told that the process is dead, while another that shares its memory and its token
+  // goes on.
+  void CalledDead(const std::string& name);
   void WorkerGone(const std::string& name);
   // Every worker of every process that is dead.
   void AllWorkersGone();

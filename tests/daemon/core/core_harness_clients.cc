@@ -333,6 +333,13 @@ void CoreHarness::Die(const std::string& name, bool worker_lives) {
   Settle();
 }
 
+void CoreHarness::CalledDead(const std::string& name) {
+  if (up()) {
+    core_->OnProcessDead(Client(name).token);
+  }
+  Disconnect(name);
+}
+
 void CoreHarness::WorkerGone(const std::string& name) {
   arena_.UnmapAll(Client(name).pid);
   Settle();

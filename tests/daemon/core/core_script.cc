@@ -297,6 +297,7 @@ bool CoreScript::RunRank(const Command& command) {
        [&](const std::string& name) {
          harness_->Die(name, command.Option("worker", "gone") == "lives");
        }},
+      {"called_dead", [&](const std::string& name) { harness_->CalledDead(name); }},
       {"worker_gone", [&](const std::string& name) { harness_->WorkerGone(name); }},
       {"land",
        [&](const std::string& name) { harness_->Land(name, ParseSlot(command.words.at(1))); }},
