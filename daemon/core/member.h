@@ -175,6 +175,7 @@ class Member {
   void TakeBackSlots(Rank rank,
                      RankSession* state,
                      const proto::RegisterRequest& body,
+                     bool resumed,
                      proto::RegisterReply* reply);
   bool Vouch(Slot* slot, RankSession* state, const proto::HeldSlot& held);
   void LoseOwner(Slot* slot);

@@ -46,7 +46,8 @@ void Member::OnRegister(SessionId session,
     }
     return;
   }
-  if (state->session != session) {
+  const bool resumed = state->session != session;
+  if (resumed) {
     state->has_fd.clear();
   }
   state->session = session;
@@ -58,7 +59,7 @@ void Member::OnRegister(SessionId session,
 
   proto::ServerMessage message;
   proto::RegisterReply* reply = message.mutable_register_();
-  TakeBackSlots(rank, state, body, reply);
+  TakeBackSlots(rank, state, body, resumed, reply);
   reply->set_session_token(state->token);
   reply->set_layout_generation(state->layout_generation);
   reply->set_slots_admitted(state->slots_admitted);
@@ -130,11 +131,14 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
   return Ok();
 }
 
-// What the client holds stays its own; a slot of its token that it does not name is proven idle by
-// the word of the live client.
+// What the client holds stays its own.  When it resumes, a slot of its token that it does not name
+// is proven idle by the word of the live client; when it only brings a new layout on the connection
+// that it has, it names nothing, and a copy of the old layout goes on until it is sealed or done
+// (I7).
 void Member::TakeBackSlots(Rank rank,
                            RankSession* state,
                            const proto::RegisterRequest& body,
+                           bool resumed,
                            proto::RegisterReply* reply) {
   std::set<SlotRef> kept;
   for (const proto::HeldSlot& held : body.held()) {
@@ -153,7 +157,8 @@ void Member::TakeBackSlots(Rank rank,
       LoseOwner(slot);
     } else if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
       context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
-    } else if (slot->phase == SlotPhase::kFilling || slot->phase == SlotPhase::kDraining) {
+    } else if (resumed &&
+               (slot->phase == SlotPhase::kFilling || slot->phase == SlotPhase::kDraining)) {
       GiveUp(slot, /*copies_done=*/true);
     }
   }

@@ -56,8 +56,9 @@ class CoreHarness {
   // A new process of that rank; whoever had the name before must be dead or fenced.
   void Spawn(const std::string& name);
   void Connect(const std::string& name);
-  void Open(const std::string& name);      // by rank 0
-  void Register(const std::string& name);  // also: resume, and a new layout
+  void Open(const std::string& name);  // by rank 0
+  // Also: resume, and a new layout; "names_slots": the client says what it holds.
+  void Register(const std::string& name, bool names_slots = true);
   // A connection again, its session resumed, and every request repeated whose answer is missing.
   void Resume(const std::string& name);
   void Begin(const std::string& name, Step step);
@@ -193,10 +194,15 @@ class CoreHarness {
   std::string ReceiveReply(FakeClient* client, const Send& send);
   std::string ReceiveError(FakeClient* client, const FakeClient::Waiting& request, const Error& e);
   std::string ReceiveRestore(FakeClient* client, const Send& send);
-  std::string ReceiveRegister(FakeClient* client, const proto::RegisterReply& reply);
+  std::string ReceiveRegister(FakeClient* client,
+                              const proto::RegisterReply& reply,
+                              bool named_slots);
   std::string ReceiveEvent(FakeClient* client, const Send& send);
   void AskAgain(FakeClient* client);
-  void SendTo(FakeClient* client, proto::ClientMessage message, SlotRef slot = {});
+  void SendTo(FakeClient* client,
+              proto::ClientMessage message,
+              SlotRef slot = {},
+              bool names_slots = true);
   void SendSeal(FakeClient* client, SlotRef ref);
 
   CoreOptions options_;

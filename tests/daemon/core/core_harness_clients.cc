@@ -24,6 +24,22 @@ std::string Final(const FakeClient& client, Step step) {
          " by " + std::to_string(client.pid);
 }
 
+void AddHeld(const FakeClient& client, proto::RegisterRequest* body) {
+  if (client.granted.has_value()) {
+    proto::HeldSlot* held = body->add_held();
+    held->set_slot(client.granted->slot);
+    held->set_generation(client.granted->generation);
+    held->set_use(proto::HeldSlot::IDLE);
+  }
+  for (const auto& [ref, copy] : client.copies) {
+    proto::HeldSlot* held = body->add_held();
+    held->set_slot(ref.slot);
+    held->set_generation(ref.generation);
+    held->set_use(copy.given_up ? proto::HeldSlot::DRAINING : proto::HeldSlot::FILLING);
+    held->set_step(copy.step);
+  }
+}
+
 }  // namespace
 
 FakeJob& CoreHarness::JobOf(const std::string& name) {
@@ -74,12 +90,15 @@ void CoreHarness::Connect(const std::string& name) {
   core_->OnConnected(client.session, identity);
 }
 
-void CoreHarness::SendTo(FakeClient* client, proto::ClientMessage message, SlotRef slot) {
+void CoreHarness::SendTo(FakeClient* client,
+                         proto::ClientMessage message,
+                         SlotRef slot,
+                         bool names_slots) {
   if (!up() || client->session == 0) {
     return;
   }
   message.set_request_id(client->next_request++);
-  client->waiting[message.request_id()] = {message, slot};
+  client->waiting[message.request_id()] = {message, slot, names_slots};
   LayoutFacts facts{client->layout + std::string(16 - client->layout.size(), '-'),
                     client->image_bytes};
   core_->OnRequest(client->session, message, &facts);
@@ -103,7 +122,7 @@ void CoreHarness::Open(const std::string& name) {
   SendTo(&Client(name), std::move(message));
 }
 
-void CoreHarness::Register(const std::string& name) {
+void CoreHarness::Register(const std::string& name, bool names_slots) {
   Connect(name);
   FakeClient& client = Client(name);
   const FakeJob& job = JobOf(name);
@@ -122,20 +141,10 @@ void CoreHarness::Register(const std::string& name) {
   body->set_slots_wanted(client.slots_wanted);
   body->set_session_token(client.token);
   body->set_last_begun_step(client.last_begun);
-  if (client.granted.has_value()) {
-    proto::HeldSlot* held = body->add_held();
-    held->set_slot(client.granted->slot);
-    held->set_generation(client.granted->generation);
-    held->set_use(proto::HeldSlot::IDLE);
+  if (names_slots) {
+    AddHeld(client, body);
   }
-  for (const auto& [ref, copy] : client.copies) {
-    proto::HeldSlot* held = body->add_held();
-    held->set_slot(ref.slot);
-    held->set_generation(ref.generation);
-    held->set_use(copy.given_up ? proto::HeldSlot::DRAINING : proto::HeldSlot::FILLING);
-    held->set_step(copy.step);
-  }
-  SendTo(&client, std::move(message));
+  SendTo(&client, std::move(message), {}, names_slots);
 }
 
 void CoreHarness::Resume(const std::string& name) {

@@ -273,7 +273,7 @@ bool CoreScript::RunRank(const Command& command) {
          client.image_bytes = command.Number("image", client.image_bytes / kMiB) * kMiB;
          client.slots_wanted =
              static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
-         harness_->Register(name);
+         harness_->Register(name, command.Option("held", "named") == "named");
        }},
       {"begin",
        [&](const std::string& name) { harness_->Begin(name, std::stoll(command.words.at(1))); }},
