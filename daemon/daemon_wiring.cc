@@ -29,6 +29,7 @@ CoreOptions OptionsOf(const Config& config, ByteCount page_bytes) {
   options.orphan_ttl = std::chrono::duration_cast<std::chrono::seconds>(config.orphan_ttl);
   options.restore_wait = config.restore_wait;
   options.resume_wait = config.resume_wait;
+  options.open_wait = config.open_wait;
   options.flush_retry_min = config.flush_retry_min;
   options.flush_retry_max = config.flush_retry_max;
   options.flush_gives_way = static_cast<std::uint32_t>(config.flush_gives_way);

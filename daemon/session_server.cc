@@ -121,6 +121,7 @@ asio::awaitable<void> SessionServer::Serve(std::shared_ptr<Session> session) {
     ClientIdentity identity;
     identity.uid = static_cast<std::uint32_t>(session->peer().uid);
     identity.pid = session->peer().pid;
+    identity.process_start = session->peer().start_ticks;
     identity.session_random = RandomToken();
     identity.epoch_random = RandomToken();
     fresh_tokens_[session->id()] = identity.session_random;

@@ -28,7 +28,7 @@ inline constexpr std::uint32_t kPromisedSlots = 2;
 struct RankSession {
   SessionId session = 0;  // 0: the connection is gone, the process may live
   std::uint64_t token = 0;
-  std::int32_t pid = 0;
+  ClientIdentity process;
   bool dead = false;
   bool finished = false;  // its client is done with the job
 
@@ -142,6 +142,9 @@ class Member {
   void OnTick();
 
   bool live() const;
+  // "rank 0 is process 12, rank 1 is process 13": ranks whose processes live and are not done, but
+  // for those of the asker's own process; empty: none.
+  std::string LiveTrainers(const ClientIdentity& asker, bool only_connected) const;
   // Bytes of slots of this job, quarantined ones left out.
   std::uint64_t ArenaBytes() const;
   // Bytes promised to its ranks and not allocated yet.
@@ -168,9 +171,13 @@ class Member {
 
  private:
   // sessions
-  bool RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token);
+  bool RefuseTwin(SessionId session,
+                  const ClientIdentity& identity,
+                  RequestId request,
+                  const proto::RegisterRequest& body);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
   std::uint64_t PromisedBytes(const RankSession& state) const;
+  std::uint64_t AwaitedBytes(std::uint64_t capacity) const;
   bool DropGrowth();
   void TakeBackSlots(Rank rank,
                      RankSession* state,

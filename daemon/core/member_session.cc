@@ -16,7 +16,7 @@ void Member::OnRegister(SessionId session,
                         const proto::RegisterRequest& body,
                         const LayoutFacts& layout) {
   const Rank rank = body.rank();
-  if (RefuseTwin(session, request, rank, body.session_token())) {
+  if (RefuseTwin(session, identity, request, body)) {
     return;
   }
   RankSession* state = &ranks_[rank];
@@ -51,7 +51,7 @@ void Member::OnRegister(SessionId session,
     state->has_fd.clear();
   }
   state->session = session;
-  state->pid = identity.pid;
+  state->process = identity;
   state->dead = false;
   state->finished = false;
   state->layout_generation += new_layout ? 1 : 0;
@@ -72,18 +72,23 @@ void Member::OnRegister(SessionId session,
   ReplyTo(*state, request, std::move(message));
 }
 
-// Two live trainers must never be the same rank: the second is told who is first.
-bool Member::RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token) {
+// Two live trainers must never be the same rank: the second is told who is first.  A process that
+// knows no token is the first itself if it never heard the answer to its registration.
+bool Member::RefuseTwin(SessionId session,
+                        const ClientIdentity& identity,
+                        RequestId request,
+                        const proto::RegisterRequest& body) {
+  const Rank rank = body.rank();
   const auto it = ranks_.find(rank);
-  if (it == ranks_.end() || it->second.dead || it->second.token == token ||
-      it->second.session == session) {
+  if (it == ranks_.end() || it->second.dead || it->second.token == body.session_token() ||
+      it->second.session == session || IsSameProcess(it->second.process, identity)) {
     return false;
   }
   context_->ReplyError(session,
                        request,
                        Error(Errc::kAlreadyExists,
                              "rank " + std::to_string(rank) + " of job " + job_->record.name() +
-                                 " is process " + std::to_string(it->second.pid) +
+                                 " is process " + std::to_string(it->second.process.pid) +
                                  " already; end that one, or start a new incarnation from rank 0"));
   return true;
 }
@@ -312,6 +317,23 @@ void Member::OnLimboOver(std::uint64_t token) {
 bool Member::live() const {
   return std::any_of(
       ranks_.begin(), ranks_.end(), [](const auto& entry) { return !entry.second.dead; });
+}
+
+std::string Member::LiveTrainers(const ClientIdentity& asker, bool only_connected) const {
+  constexpr int kNamed = 16;
+  std::string text;
+  int found = 0;
+  for (const auto& [rank, state] : ranks_) {
+    const bool gone = state.dead || state.finished || (only_connected && state.session == 0);
+    if (gone || IsSameProcess(state.process, asker)) {
+      continue;
+    }
+    if (++found <= kNamed) {
+      text += (text.empty() ? "" : ", ");
+      text += "rank " + std::to_string(rank) + " is process " + std::to_string(state.process.pid);
+    }
+  }
+  return found <= kNamed ? text : text + " and " + std::to_string(found - kNamed) + " more";
 }
 
 // Request numbers belong to a connection: what was asked on a lost one is not answered on the next.

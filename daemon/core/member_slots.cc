@@ -1,9 +1,8 @@
-// Slots of ranks: grants ahead of need, growth, and giving memory back.
+// Slots of ranks: grants ahead of need, and growth.
 
 #include <algorithm>
 #include <utility>
 
-#include "common/check.h"
 #include "common/units.h"
 #include "daemon/core/member.h"
 
@@ -118,8 +117,30 @@ bool Member::ReuseFreeSlot(Rank rank, RankSession* state) {
   return false;
 }
 
-// Up to the number that was wanted: what is promised at once, more when training runs (all ranks
-// have registered by then) and nobody's promise needs the memory.
+// What ranks of this job that have not registered yet may be promised here.  Those that train are
+// all that come.
+std::uint64_t Member::AwaitedBytes(std::uint64_t capacity) const {
+  const std::uint64_t most =
+      std::min(job_->record.world_size(), context_->options.max_ranks_per_job);
+  if (command_.phase == Phase::kRun || most <= ranks_.size()) {
+    return 0;
+  }
+  std::map<Rank, std::uint64_t> owned;
+  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
+    if (slot.job == job_->uid() && !ranks_.contains(slot.rank)) {
+      owned[slot.rank] += slot.capacity_bytes;
+    }
+  });
+  const std::uint64_t promise = kPromisedSlots * capacity;
+  std::uint64_t awaited = (most - ranks_.size()) * promise;
+  for (const auto& [rank, bytes] : owned) {
+    awaited -= std::min({awaited, promise, bytes});
+  }
+  return awaited;
+}
+
+// Up to the number that was wanted: what is promised at once, more while nobody's promise needs the
+// memory.
 bool Member::CreateSlot(Rank rank, RankSession* state) {
   const std::uint64_t capacity = CapacityOf(*state);
   std::uint64_t owned = 0;
@@ -138,7 +159,7 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
   if (owned + capacity > PromisedBytes(*state)) {
     const std::uint64_t promised =
         ReservedBytes() + (hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0);
-    if (free < promised + capacity || command_.phase != Phase::kRun) {
+    if (free < promised + AwaitedBytes(capacity) + capacity) {
       return false;
     }
   }
@@ -188,7 +209,7 @@ void Member::FlushGivesWay(Rank rank, RankSession* state) {
 // leaves: a daemon that comes back knows that somebody may write to it (I7).
 void Member::Grant(Slot* slot, RankSession* state) {
   slot->session_token = state->token;
-  slot->pid = state->pid;
+  slot->pid = state->process.pid;
   slot->epoch_number = job_->record.epoch_number();
   slot->step = kNoStep;
   context_->slots.Apply(slot, SlotEvent::kGrant, context_->batch());
@@ -290,109 +311,6 @@ void Member::GiveUp(Slot* slot, bool copies_done) {
   if (copies_done && slot->phase == SlotPhase::kDraining && !slot->digesting) {
     context_->slots.Apply(slot, SlotEvent::kCopiesDone, context_->batch());
   }
-}
-
-void Member::FreeShard(const SnapshotKey& id, Rank rank) {
-  const Shard* shard = job_->FindShard(id, rank);
-  Slot* slot = context_->slots.Find(shard->slot);
-  HOLDFAST_CHECK(slot != nullptr && slot->pins == 0);
-  context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
-  slot->step = kNoStep;
-  slot->spoilt = slot->spoilt || shard->poisoned;
-  job_->EraseShard(context_, id, rank);
-}
-
-std::optional<SnapshotKey> Member::NewestCompleteOfEpoch() const {
-  for (auto it = job_->shards.rbegin(); it != job_->shards.rend(); ++it) {
-    // One that was found bad since must not let an older one be freed (I4).
-    if (it->first.incarnation == job_->record.epoch_number() && job_->IsComplete(it->first) &&
-        job_->IsSound(it->first)) {
-      return it->first;
-    }
-  }
-  return std::nullopt;
-}
-
-// I4: a complete snapshot goes only when a newer one of this history is complete.  Remains of older
-// incarnations go once the restore is committed, but for its base and its fallback.
-bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const {
-  if (id.incarnation == job_->record.epoch_number()) {
-    return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
-  }
-  return !job_->IsBaseOrFallback(id) || newest.has_value();
-}
-
-void Member::Retire() {
-  const auto newest = NewestCompleteOfEpoch();
-  std::vector<std::pair<SnapshotKey, Rank>> victims;
-  for (const auto& [id, by_rank] : job_->shards) {
-    if (!MayRetire(id, newest) || MustFlush(id)) {
-      continue;
-    }
-    for (const auto& [rank, shard] : by_rank) {
-      const Slot* slot = context_->slots.Find(shard.slot);
-      if (slot != nullptr && slot->pins == 0) {
-        victims.emplace_back(id, rank);
-      }
-    }
-  }
-  for (const auto& [id, rank] : victims) {
-    FreeShard(id, rank);
-  }
-}
-
-std::uint64_t Member::FreeAll() {
-  std::uint64_t freed = 0;
-  std::vector<std::pair<SnapshotKey, Rank>> shards;
-  for (const auto& [id, by_rank] : job_->shards) {
-    for (const auto& [rank, shard] : by_rank) {
-      const Slot* slot = context_->slots.Find(shard.slot);
-      if (slot != nullptr && slot->pins == 0) {
-        shards.emplace_back(id, rank);
-      }
-    }
-  }
-  for (const auto& [id, rank] : shards) {
-    FreeShard(id, rank);
-  }
-  std::vector<SlotRef> free;
-  context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->phase == SlotPhase::kFree) {
-      free.push_back(slot->ref);
-      freed += slot->capacity_bytes;
-    }
-  });
-  for (const SlotRef& ref : free) {
-    DropFile(ref);
-  }
-  return freed;
-}
-
-bool Member::OnFinished(Rank rank) {
-  for (Slot* slot : SlotsOf(rank)) {
-    if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
-      context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
-    }
-  }
-  ranks_.at(rank).layout_hash.clear();  // no grant until it registers a layout again
-  ranks_.at(rank).finished = true;
-  return std::all_of(
-      ranks_.begin(), ranks_.end(), [](const auto& entry) { return entry.second.finished; });
-}
-
-bool Member::RemoveShards(const SnapshotKey& id) {
-  std::vector<Rank> ranks;
-  for (const auto& [rank, shard] : job_->shards.at(id)) {
-    const Slot* slot = context_->slots.Find(shard.slot);
-    if (slot == nullptr || slot->pins > 0) {
-      return false;
-    }
-    ranks.push_back(rank);
-  }
-  for (const Rank rank : ranks) {
-    FreeShard(id, rank);
-  }
-  return true;
 }
 
 }  // namespace holdfast::daemon

@@ -39,6 +39,8 @@ struct CoreOptions {
       60000};  // for ranks that do not ask, tiers that do not answer
   std::chrono::milliseconds resume_wait{
       30000};  // for a client to vouch for its slot after a restart
+  // A start of a job waits so long for the trainers of the last one to end.
+  std::chrono::milliseconds open_wait{10000};
   std::chrono::milliseconds flush_retry_min{1000};
   std::chrono::milliseconds flush_retry_max{60000};
   std::uint32_t flush_gives_way = 3;  // times in a row that a flush yields its slot to training
@@ -81,9 +83,15 @@ struct ClaimedIncarnation {
 struct ClientIdentity {
   std::uint32_t uid = 0;
   std::int32_t pid = 0;
+  // When the process started, in the kernel's ticks: tells it from another of the same number.
+  std::uint64_t process_start = 0;
   std::uint64_t session_random = 0;  // becomes the session token; not 0, never repeated
   std::uint64_t epoch_random = 0;    // becomes the token of an incarnation that this client opens
 };
+
+inline bool IsSameProcess(const ClientIdentity& a, const ClientIdentity& b) {
+  return a.pid == b.pid && a.process_start == b.process_start && a.process_start != 0;
+}
 
 // A layout that a register request brought, reduced to what the core decides by.  The session layer
 // has validated the layout and computed the hash; the runtime keeps the layout itself under it.

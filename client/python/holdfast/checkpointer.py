@@ -77,6 +77,8 @@ class Checkpointer:
     fires before forward and backward: switch it off there and call fence() before the update.
     allow_pickle: save and load what JSON and tensors cannot express.
     slots: snapshots that the daemon keeps room for in memory (0: its default).
+    take_over: start although another process still trains this job on this node, and fence it; else
+    the start waits for its end, and is refused (AlreadyExistsError) if it lives on.
     timeout: seconds for the connection and for requests that the daemon answers at once.
     """
 
@@ -99,7 +101,7 @@ class Checkpointer:
         allow_pickle: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
-        job_secret: str | None = None,
+        take_over: bool = False,
         slots: int = 0,
         copy_threads: int = 1,
         timeout: float = 30.0,
@@ -128,7 +130,7 @@ class Checkpointer:
             timeout,
         )
         try:
-            self.incarnation = self._open_incarnation(job_secret)
+            self.incarnation = self._open_incarnation(take_over)
             self._client.join(job, self.incarnation, self._group.rank, self._group.world_size)
         except BaseException:
             self._client.close()
@@ -140,13 +142,13 @@ class Checkpointer:
 
     # ---- life ----
 
-    def _open_incarnation(self, secret: str | None) -> Incarnation:
+    def _open_incarnation(self, take_over: bool) -> Incarnation:
         """Rank 0 opens it and hands it to all; its failure is everybody's."""
         message = ""
         if self._group.rank == 0:
             try:
                 made = self._connected().open_incarnation(
-                    self.job, self._group.world_size, self._tiers, secret
+                    self.job, self._group.world_size, self._tiers, take_over
                 )
                 message = json.dumps([made.job_uid.hex(), made.number, made.token])
             except HoldfastError as error:

@@ -56,7 +56,9 @@ class CoreHarness {
   // A new process of that rank; whoever had the name before must be dead or fenced.
   void Spawn(const std::string& name);
   void Connect(const std::string& name);
-  void Open(const std::string& name);  // by rank 0
+  void Open(const std::string& name, bool take_over = false);  // by rank 0
+  // Its connection breaks before the answer to its registration comes.
+  void LoseRegistration(const std::string& name);
   // Also: resume, and a new layout; "names_slots": the client says what it holds.
   void Register(const std::string& name, bool names_slots = true);
   // A connection again, its session resumed, and every request repeated whose answer is missing.

@@ -85,6 +85,7 @@ void CoreHarness::Connect(const std::string& name) {
   ClientIdentity identity;
   identity.uid = client.uid;
   identity.pid = client.pid;
+  identity.process_start = static_cast<std::uint64_t>(client.pid);
   identity.session_random = next_random_++;
   identity.epoch_random = next_random_++;
   core_->OnConnected(client.session, identity);
@@ -110,12 +111,13 @@ void CoreHarness::Request(const std::string& name, proto::ClientMessage message)
   SendTo(&Client(name), std::move(message));
 }
 
-void CoreHarness::Open(const std::string& name) {
+void CoreHarness::Open(const std::string& name, bool take_over) {
   Connect(name);
   const FakeJob& job = JobOf(name);
   proto::ClientMessage message;
   message.mutable_open_incarnation()->set_job_name(job.name);
   message.mutable_open_incarnation()->set_world_size(job.world_size);
+  message.mutable_open_incarnation()->set_take_over(take_over);
   for (const proto::TierPolicy& tier : job.tiers) {
     *message.mutable_open_incarnation()->add_tiers() = tier;
   }
@@ -145,6 +147,15 @@ void CoreHarness::Register(const std::string& name, bool names_slots) {
     AddHeld(client, body);
   }
   SendTo(&client, std::move(message), {}, names_slots);
+}
+
+void CoreHarness::LoseRegistration(const std::string& name) {
+  FakeClient& client = Client(name);
+  client.token = 0;
+  client.registered = false;
+  client.granted.reset();
+  arena_.UnmapAll(client.pid);
+  Disconnect(name);
 }
 
 void CoreHarness::Resume(const std::string& name) {

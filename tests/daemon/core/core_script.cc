@@ -263,7 +263,11 @@ bool CoreScript::RunRank(const Command& command) {
   const std::map<std::string, std::function<void(const std::string&)>> verbs = {
       {"spawn", [&](const std::string& name) { harness_->Spawn(name); }},
       {"connect", [&](const std::string& name) { harness_->Connect(name); }},
-      {"open", [&](const std::string& name) { harness_->Open(name); }},
+      {"open",
+       [&](const std::string& name) {
+         harness_->Open(name, command.Option("takes_over", "no") == "yes");
+       }},
+      {"lose_registration", [&](const std::string& name) { harness_->LoseRegistration(name); }},
       {"other_token", [&](const std::string& name) { harness_->Client(name).other_token = true; }},
       {"resume", [&](const std::string& name) { harness_->Resume(name); }},
       {"register",
