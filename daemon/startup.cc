@@ -82,12 +82,48 @@ void LogFound(const MatchResult& matched, const CatalogContents& contents) {
   }
 }
 
-// The files that no record names: made just before a crash, or of a catalog that was lost.
-void RemoveOrphans(const MatchResult& matched, const Arena& arena) {
-  for (const storage_tiers::SlotName& name : matched.orphans) {
-    const Status removed = arena.Remove(name);
+// Slots of an arena without any record look the same after a crash between file and record and
+// under a catalog that is not theirs: what the catalog has never seen is not removed for that.
+Status CheckArenaIsKnown(const Config& config,
+                         const CatalogContents& contents,
+                         const ArenaFacts& facts) {
+  if (facts.files.empty() || config.discard_arena || KnowsArena(contents, facts.uuid)) {
+    return Ok();
+  }
+  ByteCount bytes = 0;
+  for (const storage_tiers::ArenaFile& file : facts.files) {
+    bytes += file.allocated_bytes;
+  }
+  return Error(Errc::kInvalidArgument,
+               "the arena " + config.arena_dir + " holds " + std::to_string(facts.files.size()) +
+                   " slot files (" + FormatBytes(bytes) + ") that the catalog in " +
+                   config.state_dir +
+                   " has never seen: they may be the newest snapshots of another state folder. "
+                   "Start with the --state-dir (daemon.state_dir) that this arena was used with; "
+                   "if nothing in it is needed, start once with --discard-arena");
+}
+
+Result<bool> IsInUse(const Arena& arena, storage_tiers::SlotName name) {
+  HF_TRY(const storage_tiers::QuarantinedFile file, arena.Quarantine(name));
+  return file.StillInUse();
+}
+
+// The files that no record names: made just before a crash, or of a catalog that was lost.  One
+// that a trainer still maps would leave the budget if its name went (I9).
+void SettleOrphans(const Arena& arena, const ArenaFacts& facts, MatchResult* matched) {
+  for (const storage_tiers::ArenaFile& file : matched->orphans) {
+    const std::string what = "slot file " + file.name.ToString() + " has no record";
+    const Result<bool> used = IsInUse(arena, file.name);
+    if (!used.has_value() || used.value()) {
+      LogWarning("start.orphan",
+                 what + " and is quarantined: " +
+                     (used.has_value() ? "a process still uses it" : used.error().ToString()));
+      QuarantineOrphan(file, facts, matched);
+      continue;
+    }
+    const Status removed = arena.Remove(file.name);
     if (removed.has_value()) {
-      LogInfo("start.orphan", "slot file " + name.ToString() + " had no record and was removed");
+      LogInfo("start.orphan", what + " and was removed");
     } else {
       LogWarning("start.orphan", removed.error().ToString());
     }
@@ -148,7 +184,6 @@ Result<StartState> StartUp(const Config& config) {
     state.warnings.push_back(warning);
   }
   HF_TRY(CatalogContents contents, state.catalog->Load());
-  LogDamage(contents);
   HF_TRY(ArenaListing listing, state.arena->ListFiles());
   for (const std::string& stranger : listing.strangers) {
     state.warnings.push_back("the arena holds \"" + stranger + "\", which is not ours");
@@ -158,13 +193,16 @@ Result<StartState> StartUp(const Config& config) {
   facts.boot_id = state.arena->boot_id();
   facts.page_bytes = state.arena->page_bytes();
   facts.files = std::move(listing.files);
+  HF_TRYV(CheckArenaIsKnown(config, contents, facts));
+  HF_TRYV(state.catalog->RememberArena(facts.uuid));
+  LogDamage(contents);
   MatchResult matched = MatchRecords(contents, facts);
   MapSlots(*state.arena, &matched, &state.slots);
   LogFound(matched, contents);
   if (!matched.changes.empty()) {
     HF_TRYV(state.catalog->Apply(matched.changes));
   }
-  RemoveOrphans(matched, *state.arena);
+  SettleOrphans(*state.arena, facts, &matched);
   RecoveredState& recovered = state.recovered;
   recovered.node_uuid = header.node_uuid();
   recovered.arena_uuid = facts.uuid;

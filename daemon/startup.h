@@ -62,7 +62,7 @@ struct MatchResult {
   std::vector<proto::SlotRecord> slots;
   std::vector<proto::ShardRecord> shards;  // whose slot is among these, and not quarantined
   std::vector<SlotNumber> lost_slots;
-  std::vector<storage_tiers::SlotName> orphans;  // files of our naming that no record names
+  std::vector<storage_tiers::ArenaFile> orphans;  // files of our naming that no record names
   storage_tiers::CatalogBatch changes;  // deletes what is not above, records what was distrusted
   std::size_t lost_shards = 0;
   std::size_t distrusted_slots = 0;
@@ -70,6 +70,16 @@ struct MatchResult {
 
 [[nodiscard]] MatchResult MatchRecords(const storage_tiers::CatalogContents& contents,
                                        const ArenaFacts& facts);
+
+// Whether the catalog has ever had slots in that arena.
+[[nodiscard]] bool KnowsArena(const storage_tiers::CatalogContents& contents,
+                              const std::string& arena_uuid);
+
+// A file that no record names and that somebody still uses: counted and watched like a recorded
+// one. Not recorded: the next start finds it the same way.
+void QuarantineOrphan(const storage_tiers::ArenaFile& file,
+                      const ArenaFacts& facts,
+                      MatchResult* result);
 
 // The file of a recorded slot is not what was recorded (a client cut or grew it), or cannot be
 // mapped: its shard is lost, and nobody gets the file any more.  It is quarantined, not forgotten:

@@ -14,14 +14,19 @@ using storage_tiers::SlotName;
 
 constexpr ByteCount kRecordedUnit = 4 * kKiB;
 
+// A client can make a file of any length: what a record may hold bounds it.
+ByteCount CountedBytes(ByteCount allocated_bytes) {
+  return AlignUp(std::clamp<ByteCount>(allocated_bytes, kRecordedUnit, layout::kMaxImageBytes),
+                 kRecordedUnit);
+}
+
 }  // namespace
 
 void Distrust(SlotRef slot, ByteCount allocated_bytes, MatchResult* result) {
   for (proto::SlotRecord& record : result->slots) {
     if (SlotRef{record.slot(), record.generation()} == slot) {
-      const ByteCount most = layout::kMaxImageBytes;
-      record.set_capacity_bytes(std::max<ByteCount>(
-          record.capacity_bytes(), AlignUp(std::min(allocated_bytes, most), kRecordedUnit)));
+      record.set_capacity_bytes(
+          std::max<ByteCount>(record.capacity_bytes(), CountedBytes(allocated_bytes)));
       record.set_state(proto::SLOT_QUARANTINED);
       result->changes.PutSlot(record);
       ++result->distrusted_slots;
@@ -35,6 +40,28 @@ void Distrust(SlotRef slot, ByteCount allocated_bytes, MatchResult* result) {
     }
     return lost;
   });
+}
+
+bool KnowsArena(const storage_tiers::CatalogContents& contents, const std::string& arena_uuid) {
+  const auto is_of_arena = [&](const auto& record) { return record.arena_uuid() == arena_uuid; };
+  const auto header = contents.header.value_or(proto::CatalogHeader());
+  const auto& listed = header.arena_uuids();
+  return std::find(listed.begin(), listed.end(), arena_uuid) != listed.end() ||
+         std::any_of(contents.slots.begin(), contents.slots.end(), is_of_arena) ||
+         std::any_of(contents.shards.begin(), contents.shards.end(), is_of_arena);
+}
+
+void QuarantineOrphan(const storage_tiers::ArenaFile& file,
+                      const ArenaFacts& facts,
+                      MatchResult* result) {
+  proto::SlotRecord record;
+  record.set_slot(file.name.slot);
+  record.set_generation(file.name.generation);
+  record.set_capacity_bytes(CountedBytes(file.allocated_bytes));
+  record.set_state(proto::SLOT_QUARANTINED);
+  record.set_arena_uuid(facts.uuid);
+  record.set_boot_id(facts.boot_id);
+  result->slots.push_back(std::move(record));
 }
 
 MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const ArenaFacts& facts) {
@@ -78,7 +105,7 @@ MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const A
   }
   for (const auto& [name, file] : files) {
     if (!named.contains(name)) {
-      result.orphans.push_back(name);
+      result.orphans.push_back(*file);
     }
   }
   return result;

@@ -1,10 +1,15 @@
 // Starts of a real daemon on an arena that a client or an operator has spoilt.
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,6 +83,52 @@ TEST_F(DaemonArenaTest, ASlotFileThatCannotBeOpenedDoesNotStopTheDaemon) {
   ASSERT_TRUE(daemon_.StartAndWait());
   EXPECT_NE(daemon_.Log().find("start.slot_lost"), std::string::npos);
   ExpectRestores("good", 1);
+}
+
+// I3, I7: a wrong state folder must not cost the snapshots of the right one.
+TEST_F(DaemonArenaTest, AnArenaThatTheCatalogHasNeverSeenIsLeftAlone) {
+  ASSERT_TRUE(daemon_.StartAndWait());
+  SealOne("good", 1);
+  daemon_.KillAndWait();
+  DaemonProcess wrong;
+  DaemonProcess::Start start;
+  start.flags = {"--arena", daemon_.arena()};
+  wrong.Spawn(start);
+  EXPECT_EQ(wrong.WaitForEnd(), 3);
+  EXPECT_NE(wrong.Log().find("has never seen"), std::string::npos) << wrong.Log();
+  EXPECT_NE(wrong.Log().find("--state-dir"), std::string::npos) << wrong.Log();
+  EXPECT_NE(wrong.Log().find("--discard-arena"), std::string::npos) << wrong.Log();
+  ASSERT_TRUE(daemon_.StartAndWait());
+  ExpectRestores("good", 1);
+}
+
+// I9: what a live trainer maps stays in the budget, also when its records are given up.
+TEST_F(DaemonArenaTest, ADiscardedArenaKeepsCountingWhatIsStillMapped) {
+  ASSERT_TRUE(daemon_.StartAndWait());
+  SealOne("good", 1);
+  auto holder = std::make_unique<RawClient>(daemon_.socket());
+  holder->Hello();
+  const proto::GrantEvent grant = tests::JoinAndAwaitGrant(holder.get(), "held", 2'000'000);
+  daemon_.KillAndWait();
+  std::filesystem::remove_all(daemon_.state_dir());
+  EXPECT_FALSE(daemon_.StartAndWait()) << "its catalog is lost";
+  DaemonProcess::Start start;
+  start.flags = {"--discard-arena"};
+  ASSERT_TRUE(daemon_.StartAndWait(start));
+  auto admin = client::AdminClient::Connect(daemon_.socket(), "test", tests::kLimit).value();
+  proto::ClientMessage status;
+  status.mutable_status();
+  const auto quarantined = [&] {
+    return admin->Call(status, tests::kLimit).value().message.status().arena().quarantined_bytes();
+  };
+  EXPECT_EQ(quarantined(), grant.capacity_bytes());
+  holder.reset();
+  const auto deadline = std::chrono::steady_clock::now() + tests::kLimit;
+  while (quarantined() > 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(quarantined(), 0U);
+  EXPECT_TRUE(std::filesystem::is_empty(daemon_.arena() + "/slots"));
 }
 
 }  // namespace

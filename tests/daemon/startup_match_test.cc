@@ -147,7 +147,31 @@ TEST(StartupMatchTest, AFileWithoutRecordIsAnOrphan) {
   contents.slots = {SlotOf(1, 4'096)};
   const MatchResult matched = MatchRecords(contents, FactsOf({{1, 4'096}, {2, 4'096}}));
   ASSERT_EQ(matched.orphans.size(), 1U);
-  EXPECT_EQ(matched.orphans[0].slot, 2U);
+  EXPECT_EQ(matched.orphans[0].name.slot, 2U);
+}
+
+// I9: its memory counts until its last user is gone.
+TEST(StartupMatchTest, AnOrphanThatIsUsedBecomesAQuarantinedSlot) {
+  ArenaFacts facts = FactsOf({{2, 8'192}});
+  facts.files[0].allocated_bytes = 8'192;
+  MatchResult matched = MatchRecords(CatalogContents(), facts);
+  QuarantineOrphan(matched.orphans.at(0), facts, &matched);
+  ASSERT_EQ(matched.slots.size(), 1U);
+  EXPECT_EQ(matched.slots[0].state(), proto::SLOT_QUARANTINED);
+  EXPECT_EQ(matched.slots[0].capacity_bytes(), 8'192U);
+  EXPECT_TRUE(matched.changes.empty());
+}
+
+TEST(StartupMatchTest, AnArenaIsKnownByTheHeaderOrByAnyRecord) {
+  CatalogContents contents;
+  contents.header.emplace();
+  EXPECT_FALSE(KnowsArena(contents, kArena));
+  contents.header->add_arena_uuids(kArena);
+  EXPECT_TRUE(KnowsArena(contents, kArena));
+  CatalogContents older;  // written before the header had the list
+  older.slots = {SlotOf(1, 4'096)};
+  EXPECT_TRUE(KnowsArena(older, kArena));
+  EXPECT_FALSE(KnowsArena(older, std::string(16, 'b')));
 }
 
 }  // namespace
