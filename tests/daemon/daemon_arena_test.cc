@@ -131,5 +131,53 @@ TEST_F(DaemonArenaTest, ADiscardedArenaKeepsCountingWhatIsStillMapped) {
   EXPECT_TRUE(std::filesystem::is_empty(daemon_.arena() + "/slots"));
 }
 
+// What the machine does not give: the daemon says what to do, and does not start half.
+class DaemonEnvironmentTest : public DaemonArenaTest {
+ protected:
+  void ExpectRefused(const std::vector<std::string>& flags, const std::vector<std::string>& said) {
+    DaemonProcess::Start start;
+    start.flags = flags;
+    daemon_.Spawn(start);
+    EXPECT_EQ(daemon_.WaitForEnd(), 3);
+    EXPECT_FALSE(std::filesystem::exists(daemon_.socket()));
+    for (const std::string& text : said) {
+      EXPECT_NE(daemon_.Log().find(text), std::string::npos) << text << " in\n" << daemon_.Log();
+    }
+  }
+
+  static constexpr uid_t kStranger = 12'345;
+};
+
+TEST_F(DaemonEnvironmentTest, AMissingFolderIsNamedWithWhatToDo) {
+  ExpectRefused({"--arena", daemon_.folder() + "/none/arena"},
+                {"there is no folder " + daemon_.folder() + "/none: create that one"});
+}
+
+TEST_F(DaemonEnvironmentTest, AnArenaOfAnotherOwnerIsNamedWithWhatToDo) {
+  if (::chown(daemon_.arena().c_str(), kStranger, kStranger) != 0) {
+    GTEST_SKIP() << "only root can give folders away";
+  }
+  ExpectRefused({}, {daemon_.arena() + " belongs to uid 12345", "chown -R"});
+}
+
+TEST_F(DaemonEnvironmentTest, AStateFolderOfAnotherOwnerIsNamedWithWhatToDo) {
+  std::filesystem::create_directory(daemon_.state_dir());
+  if (::chown(daemon_.state_dir().c_str(), kStranger, kStranger) != 0) {
+    GTEST_SKIP() << "only root can give folders away";
+  }
+  ExpectRefused({}, {daemon_.state_dir() + " belongs to uid 12345", "change its owner"});
+}
+
+TEST_F(DaemonEnvironmentTest, ATmpfsBelowTheBudgetIsNamedWithBothNumbers) {
+  const std::string mount = daemon_.folder() + "/small";
+  std::filesystem::create_directory(mount);
+  if (::mount("tmpfs", mount.c_str(), "tmpfs", 0, "size=32m,mode=0700") != 0) {
+    GTEST_SKIP() << "mounts are not allowed here";
+  }
+  ExpectRefused({"--arena", mount + "/arena"},
+                {"32.0 MiB", "128 MiB", "mount it again with size=134217728", "lower the budget"});
+  EXPECT_EQ(::umount(mount.c_str()), 0);
+}
+
 }  // namespace
 }  // namespace holdfast
