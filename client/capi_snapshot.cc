@@ -72,6 +72,19 @@ layout::TensorSpec ToSpec(const hf_tensor& tensor) {
   return spec;
 }
 
+Result<std::vector<layout::TensorSpec>> ToSpecs(const hf_tensor* tensors, std::size_t count) {
+  if (count > kMaxTensors || (count > 0 && tensors == nullptr)) {
+    return Error(Errc::kInvalidArgument, "tensors: NULL, or more than 1,000,000");
+  }
+  std::vector<layout::TensorSpec> specs;
+  specs.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    HF_TRYV(CheckPointers(tensors[i], i));
+    specs.push_back(ToSpec(tensors[i]));
+  }
+  return specs;
+}
+
 Result<std::vector<TensorStrides>> ToStrides(const hf_strides* strides, std::size_t count) {
   if (count > kMaxTensors || (count > 0 && strides == nullptr)) {
     return Error(Errc::kInvalidArgument, "strides: NULL, or too many");
@@ -135,16 +148,18 @@ extern "C" {
 
 int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count) {
   return WithSession(SessionOf(client), [&](Session& session) -> Status {
-    if (holdfast::client::kMaxTensors < count || (count > 0 && tensors == nullptr)) {
-      return Error(Errc::kInvalidArgument, "tensors: NULL, or more than 1,000,000");
-    }
-    std::vector<layout::TensorSpec> specs;
-    specs.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-      HF_TRYV(CheckPointers(tensors[i], i));
-      specs.push_back(ToSpec(tensors[i]));
-    }
+    HF_TRY(auto specs, ToSpecs(tensors, count));
     return session.SetLayout(std::move(specs));
+  });
+}
+
+int hf_set_layout_within(hf_client* client,
+                         const hf_tensor* tensors,
+                         size_t count,
+                         uint32_t wait_ms) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    HF_TRY(auto specs, ToSpecs(tensors, count));
+    return session.SetLayout(std::move(specs), std::chrono::milliseconds(wait_ms));
   });
 }
 
@@ -177,6 +192,16 @@ int hf_snapshot(hf_client* client,
     out->started = start.started ? 1 : 0;
     CopyText(start.reason, out->reason, sizeof out->reason);
     return Ok();
+  });
+}
+
+int hf_skip(hf_client* client, int64_t step, const char* reason) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    HF_TRYV(CheckText(reason, "the reason"));
+    if (step < 0) {
+      return Error(Errc::kInvalidArgument, "the step is negative");
+    }
+    return session.Miss(step, reason);
   });
 }
 

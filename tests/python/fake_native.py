@@ -136,7 +136,7 @@ class FakeClient:
     def join(self, job: str, incarnation: Incarnation, rank: int, world_size: int) -> None:
         self.incarnation = incarnation.number
 
-    def set_layout(self, specs: list[TensorSpec]) -> None:
+    def set_layout(self, specs: list[TensorSpec], seconds: float | None = None) -> None:
         assert len({s.name for s in specs}) == len(specs)
         self.specs = list(specs)
         self.daemon.layouts.append(self.specs)
@@ -187,7 +187,8 @@ class FakeClient:
         pass
 
     def stats(self) -> Stats:
-        return Stats(**{f.name: 0 for f in dataclasses.fields(Stats)})  # type: ignore[arg-type]
+        values: dict[str, Any] = {f.name: 0 for f in dataclasses.fields(Stats)}
+        return Stats(**{**values, "connected": True})
 
     def restore_begin(
         self, step: int | None, include_discarded: bool, after_attempt: int, timeout: float

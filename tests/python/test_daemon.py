@@ -19,24 +19,9 @@ import torch
 import holdfast
 from holdfast._tensors import DTYPES
 from node import Node, wait_for
-from support import Training, digest, raw
+from support import Training, digest, make, raw, take
 
 HERE = pathlib.Path(__file__).resolve().parent
-
-
-def make(training: Any, **options: Any) -> holdfast.Checkpointer:
-    extra = getattr(training, "extra", None)
-    return holdfast.Checkpointer(
-        "job", model=training.model, optimizer=training.optimizer, extra=extra, **options
-    )
-
-
-def take(checkpointer: holdfast.Checkpointer, step: int) -> None:
-    """A snapshot that is not skipped, sealed when this returns."""
-    checkpointer.prepare()
-    result = checkpointer.snapshot(step)
-    assert result, result.reason
-    checkpointer.wait(step)
 
 
 class EverythingModel(torch.nn.Module):

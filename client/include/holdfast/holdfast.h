@@ -182,8 +182,16 @@ typedef struct hf_tensor {
 
 /* Registers a layout with the daemon (again whenever names, shapes or types change; snapshots of
  * the old layout stay).  HF_NO_SPACE says how much memory is needed and how much is free.  Slots
- * are made in the background: a snapshot before the first is ready is skipped. */
+ * are made in the background: a snapshot before the first is ready is skipped.
+ * HF_UNAVAILABLE at once while no daemon is connected, HF_TIMEOUT after request_timeout_ms. */
 HF_EXPORT int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count);
+
+/* The same, waiting "wait_ms" at most, for the training loop.  After HF_TIMEOUT the registration
+ * goes on in the background: the same call again joins it. */
+HF_EXPORT int hf_set_layout_within(hf_client* client,
+                                   const hf_tensor* tensors,
+                                   size_t count,
+                                   uint32_t wait_ms);
 
 /* Whether a slot is granted and ready, waiting up to "timeout_ms" for it. */
 HF_EXPORT int hf_wait_ready(hf_client* client, uint32_t timeout_ms);
@@ -223,6 +231,10 @@ HF_EXPORT int hf_snapshot(hf_client* client,
                           const hf_state_item* state,
                           size_t state_count,
                           hf_begin* out);
+
+/* Says that there is no snapshot of "step", because no layout is in force: counted as skipped,
+ * reported as missed. */
+HF_EXPORT int hf_skip(hf_client* client, int64_t step, const char* reason);
 
 /* Waits until the snapshot under way is copied and its sample checked; at once where there is none.
  * Never needs the daemon.  HF_TORN: the sources were written meanwhile (hf_last_error names the

@@ -295,7 +295,9 @@ class Client:
             self.lib.hf_join(self._handle, job.encode(), ctypes.byref(raw), rank, world_size)
         )
 
-    def set_layout(self, specs: Sequence[TensorSpec]) -> None:
+    def set_layout(self, specs: Sequence[TensorSpec], seconds: float | None = None) -> None:
+        """Waits "seconds" at most (else the request timeout); after DeadlineError the registration
+        goes on, and the same call again joins it."""
         array = (_native.TensorStruct * max(1, len(specs)))()
         kept = [(ctypes.c_uint64 * len(s.shape))(*s.shape) for s in specs]
         for i, spec in enumerate(specs):
@@ -311,7 +313,11 @@ class Client:
                 replica_id=spec.replica_id,
                 alias_of=None if spec.alias_of is None else spec.alias_of.encode(),
             )
-        self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
+        if seconds is None:
+            self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
+        else:
+            wait = _milliseconds(seconds)
+            self.check(self.lib.hf_set_layout_within(self._handle, array, len(specs), wait))
 
     def wait_ready(self, timeout: float) -> None:
         self.check(self.lib.hf_wait_ready(self._handle, _milliseconds(timeout)))
@@ -334,6 +340,10 @@ class Client:
         if code != 0:
             raise self._error(code)
         return None if begin.started else _text(begin.reason) or "no reason given"
+
+    def skip(self, step: int, reason: str) -> None:
+        """There is no snapshot of this step, because no layout is in force: counted, reported."""
+        self.check(self.lib.hf_skip(self._handle, step, reason.encode("utf-8", "replace")))
 
     def fence(self) -> None:
         """Raises TornError where the state was written during the copy."""
