@@ -101,7 +101,8 @@ class Session final : private ConnectionHandler {
                             std::uint32_t rank,
                             std::uint32_t world_size);
 
-  // Registers a layout.  After an error no layout is in force: snapshots are refused until one is,
+  // Registers a layout.  kInvalidArgument while a copy is under way: the one in force stays.  After
+  // any other error no layout is in force: snapshots are refused until one is,
   // since pointers of new tensors must never be read by the lengths of old ones.
   // kUnavailable at once while no daemon is connected; kTimeout after "wait" (request_timeout).  A
   // registration that was sent goes on behind that error: the same layout, set again, joins it.

@@ -37,13 +37,17 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
   const MonotonicTime deadline = SystemClock().Now() + wait.value_or(options_.request_timeout);
   {
     MutexLock lock(mutex_);
-    plan_.reset();
     if (fenced_.has_value()) {
       return *fenced_;
     }
     if (!joined_) {
       return Error(Errc::kInvalidArgument, "hf_join comes before hf_set_layout");
     }
+    if (engine_->Busy()) {
+      return Error(Errc::kInvalidArgument,
+                   "a copy is under way: call hf_fence before hf_set_layout");
+    }
+    plan_.reset();
   }
   auto wanted = std::make_shared<Registered>();
   HF_TRY(wanted->layout, layout::PlanImage(specs));

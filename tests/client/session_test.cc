@@ -232,6 +232,22 @@ TEST_F(SessionTest, LayoutIsRefusedAtOnceWhileTheDaemonIsAway) {
   EXPECT_TRUE(daemon_.Received(Body::kMissed).empty()) << "the registration told it";
 }
 
+TEST_F(SessionTest, LayoutIsRefusedUnderACopyAndTheOneInForceStays) {
+  Begin();
+  ASSERT_FALSE(ArmFailpoints("client.copy.chunk=stall").has_error());
+  ASSERT_TRUE(Snapshot(1).value().started);
+  const auto other = MakePlainState({{"weight", 700'000}, {"exp_avg", 700'000}});
+  const Status refused = session_->SetLayout(other.specs);
+  ASSERT_FALSE(ArmFailpoints("").has_error());
+  ASSERT_TRUE(refused.has_error());
+  EXPECT_EQ(refused.error().code, Errc::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("hf_fence"), std::string::npos);
+  EXPECT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied);
+  ASSERT_FALSE(session_->WaitSealed(1, In(kLong)).has_error());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(2));
+}
+
 TEST_F(SessionTest, RefusedLayoutLeavesNoneInForce) {
   Begin();
   daemon_.SetHook([&](const proto::ClientMessage& message) {

@@ -183,6 +183,7 @@ typedef struct hf_tensor {
 /* Registers a layout with the daemon (again whenever names, shapes or types change; snapshots of
  * the old layout stay).  HF_NO_SPACE says how much memory is needed and how much is free.  Slots
  * are made in the background: a snapshot before the first is ready is skipped.
+ * HF_INVALID_ARGUMENT while a copy is under way: hf_fence comes first.
  * HF_UNAVAILABLE at once while no daemon is connected, HF_TIMEOUT after request_timeout_ms. */
 HF_EXPORT int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count);
 
