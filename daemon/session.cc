@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/failpoint.h"
 #include "common/log.h"
 #include "common/with_timeout.h"
 #include "transport/messages.h"
@@ -121,6 +122,9 @@ asio::awaitable<void> Session::Write() {
     queue_.pop_front();
     queued_bytes_ -= CostOf(outgoing);
     const Status sent = co_await SendNow(outgoing);
+    if (sent.has_value() && outgoing.message.restore().has_choice()) {
+      HOLDFAST_FAILPOINT("restore.choice_sent");
+    }
     if (!sent.has_value()) {
       if (sent.error().code == Errc::kTimeout) {
         LogWarning("session.cut_off",

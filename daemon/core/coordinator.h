@@ -70,8 +70,10 @@ class Coordinator {
   void StartWithoutRestore();
   void DecideLoading();
   bool TakeFailures();
+  bool TakeFatal();
+  void GiveUpWaiting(const char* what, bool (*done)(const RankReport& rank, std::uint32_t attempt));
   void Commit();
-  void FailAttempt(const std::string& why);
+  void FailAttempt(const std::string& why, Errc code = Errc::kNotFound);
   void RecordDecision();
   // run
   void CountFromDurables();
@@ -104,6 +106,8 @@ class Coordinator {
   std::map<std::string, TierListing> listings_;
   RestorePlan plan_;
   std::optional<std::string> error_;
+  Errc error_code_ = Errc::kNotFound;
+  std::optional<MonotonicTime> waiting_since_;  // in this attempt, for ranks that are behind
   std::map<SnapshotKey, std::uint32_t> tries_;
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
   std::vector<std::string> log_;

@@ -19,6 +19,7 @@ void Coordinator::StartAttempt(std::uint32_t number) {
   phase_ = Phase::kCollect;
   plan_ = {};
   error_.reset();
+  waiting_since_.reset();
   attempt_started_ = context_->now;
   job_->SaveIncarnation(context_, epoch_.number);
   ListTiers();
@@ -114,7 +115,33 @@ void Coordinator::DecideCollect() {
     FailAttempt(
         "some ranks train without having asked for a restore, others wait for one; call "
         "restore() on every rank, or on none");
+  } else if (any_asked) {
+    GiveUpWaiting("did not ask for a restore, as the others do",
+                  [](const RankReport& rank, std::uint32_t) { return rank.asked; });
   }
+}
+
+// L: ranks that wait for others are told which ones, in time.
+void Coordinator::GiveUpWaiting(const char* what,
+                                bool (*done)(const RankReport& rank, std::uint32_t attempt)) {
+  if (!waiting_since_.has_value()) {
+    waiting_since_ = context_->now;
+  }
+  if (context_->now - *waiting_since_ < context_->options.restore_wait) {
+    return;
+  }
+  std::string ranks;
+  for (Rank rank = 0; rank < world_size(); ++rank) {
+    const RankReport* state = RankOf(rank);
+    if (state == nullptr || !done(*state, attempt())) {
+      ranks += (ranks.empty() ? "rank " : ", ") + std::to_string(rank);
+    }
+  }
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(context_->options.restore_wait);
+  FailAttempt(ranks + " " + what + " (restore.wait is " + std::to_string(seconds.count()) +
+                  " s): see why it is not running, then start the job again",
+              Errc::kUnavailable);
 }
 
 Inventory Coordinator::TakeInventory() const {
@@ -186,6 +213,16 @@ void Coordinator::Choose(const RestoreWish& wish) {
     FailAttempt(*plan_.error);
     return;
   }
+  for (Rank rank = 0; rank < world_size() && !plan_.choice.has_value(); ++rank) {
+    if (RankOf(rank)->overwritten) {
+      FailAttempt(
+          "no snapshot is left to restore, and a failed attempt has overwritten the initial "
+          "state of rank " +
+              std::to_string(rank) + ": start the training again with this job's snapshots removed",
+          Errc::kCorruption);
+      return;
+    }
+  }
   proto::RestoreDecision* now = MutableDecision();
   now->set_decided(true);
   now->set_has_named_step(wish.named_step.has_value());
@@ -226,17 +263,39 @@ void Coordinator::DecideLoading() {
   }
   bool all_prepared = true;
   bool all_loaded = true;
+  bool all_here = true;
   for (Rank rank = 0; rank < world_size(); ++rank) {
     const RankReport* state = RankOf(rank);
     all_prepared = all_prepared && state != nullptr && state->prepared == attempt();
     all_loaded = all_loaded && state != nullptr && state->loaded == attempt();
+    all_here = all_here && state != nullptr && (state->connected || state->loaded == attempt());
   }
   if (phase_ == Phase::kPrepare && all_prepared) {
     phase_ = Phase::kGo;
   }
   if (phase_ == Phase::kGo && all_loaded) {
     Commit();
+  } else if (all_here) {
+    waiting_since_.reset();
+  } else {
+    GiveUpWaiting("went away before the snapshot was loaded",
+                  [](const RankReport& rank, std::uint32_t attempt) {
+                    return rank.connected || rank.loaded == attempt;
+                  });
   }
+}
+
+bool Coordinator::TakeFatal() {
+  for (const auto& [node, report] : reports_) {
+    for (const RestoreFailure& failure : report.failures) {
+      if (failure.fatal && failure.attempt == attempt()) {
+        FailAttempt("rank " + std::to_string(failure.rank) + ": " + failure.reason,
+                    Errc::kInvalidArgument);
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 // True when a failure of this attempt was found, and the next attempt has begun.
@@ -277,8 +336,9 @@ void Coordinator::Commit() {
   RecordDecision();
 }
 
-void Coordinator::FailAttempt(const std::string& why) {
+void Coordinator::FailAttempt(const std::string& why, Errc code) {
   error_ = why;
+  error_code_ = code;
   phase_ = Phase::kError;
   Log("attempt " + std::to_string(attempt()) + ": " + why);
   job_->SaveIncarnation(context_, epoch_.number);

@@ -15,8 +15,9 @@ import math
 from typing import Any
 
 from holdfast._client import Capture, Choice, Drained, Incarnation, StateItem, Stats
-from holdfast._client import TensorSpec, Tier
+from holdfast._client import TensorSpec
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
+from holdfast._tiers import Tier
 from holdfast.errors import CorruptionError, TornError, error_of
 
 _NAMES = {DTYPES[dtype]: name for name, dtype in DTYPE_NAMES.items()}
@@ -113,6 +114,9 @@ class FakeRestore:
             self._daemon.snapshots.remove(self.snapshot)
         return failure is None
 
+    def refuse(self, reason: str, timeout: float) -> None:
+        self._daemon.finished.append(reason)
+
     def free(self) -> None:
         pass
 
@@ -191,7 +195,12 @@ class FakeClient:
         return Stats(**{**values, "connected": True})
 
     def restore_begin(
-        self, step: int | None, include_discarded: bool, after_attempt: int, timeout: float
+        self,
+        step: int | None,
+        include_discarded: bool,
+        after_attempt: int,
+        timeout: float,
+        overwritten: bool = False,
     ) -> FakeRestore:
         fitting = [s for s in self.daemon.snapshots if step is None or s.step == step]
         if step is not None and not fitting:

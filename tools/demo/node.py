@@ -74,14 +74,20 @@ class Node:
         self.restarts = 0
         for path in (self.state, self.root):
             path.mkdir(parents=True)
+        self._config = folder / "holdfastd.toml"
+        self._config.touch()
 
-    def start(self, failpoints: str = "") -> None:
+    def start(self, failpoints: str = "", config: str = "", metrics: str = "off") -> None:
+        """config: lines of TOML; it stays for later starts."""
+        if config:
+            self._config.write_text(config)
         self.arena.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             str(self._programs / "holdfastd"), "--user",
             "--state-dir", str(self.state), "--arena", str(self.arena),
             "--socket", self.environment["HOLDFAST_SOCKET"],
-            "--budget", "512MiB", "--metrics", "off",
+            "--budget", "512MiB", "--metrics", metrics,
+            "--config", str(self._config),
         ]  # fmt: skip
         environment = {**os.environ, **self.environment, "HOLDFAST_FAILPOINTS": failpoints}
         if not failpoints:

@@ -273,12 +273,20 @@ typedef struct hf_restore_choice {
   const char* log;    /* newer snapshots that could not be had, one a line; lives as long */
 } hf_restore_choice;
 
+typedef enum hf_restore_flags {
+  HF_RESTORE_INCLUDE_DISCARDED = 1, /* a discarded snapshot of that step may be chosen */
+  HF_RESTORE_OVERWRITTEN = 2 /* a failed attempt wrote into the initial state: where no snapshot is
+                                left, an error on all ranks instead of a start from nothing */
+} hf_restore_flags;
+
 /* Waits for the common choice of all ranks: every rank calls it.  "named_step" -1: the newest that
  * every rank can get back; else that step, or HF_NOT_FOUND.  "after_attempt": 0 at first, then the
- * attempt that hf_restore_finish ended without commit.  Free "*out" with hf_restore_free. */
+ * attempt that hf_restore_finish ended without commit.  Free "*out" with hf_restore_free.
+ * A source that cannot be used (a cut file) is told by the calls on "*out", which must be finished
+ * like any other.  HF_UNAVAILABLE names ranks that did not ask. */
 HF_EXPORT int hf_restore_begin(hf_client* client,
                                int64_t named_step,
-                               uint32_t include_discarded,
+                               uint32_t flags, /* of hf_restore_flags */
                                uint32_t after_attempt,
                                uint32_t timeout_ms,
                                hf_restore** out,
@@ -302,11 +310,16 @@ HF_EXPORT int hf_restore_load(hf_restore* restore,
 
 /* Tells the daemon whether this rank has loaded, and waits for all ranks.  "*committed" = 1:
  * training may go on; 0: call hf_restore_begin again with this attempt.  Pass "failure" NULL for
- * success. A failure after HF_CORRUPTION marks the source as bad by itself. */
+ * success. A failure after HF_CORRUPTION marks the source as bad by itself.
+ * HF_INVALID_ARGUMENT: another rank has refused, the text has its words; the restore is over. */
 HF_EXPORT int hf_restore_finish(hf_restore* restore,
                                 const char* failure,
                                 uint32_t timeout_ms,
                                 uint32_t* committed);
+
+/* Instead of hf_restore_finish: no snapshot can help this rank (its objects do not fit, say).  The
+ * restore ends on all ranks with "reason" as its error. */
+HF_EXPORT int hf_restore_refuse(hf_restore* restore, const char* reason, uint32_t timeout_ms);
 
 HF_EXPORT void hf_restore_free(hf_restore* restore);
 

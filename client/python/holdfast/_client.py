@@ -16,43 +16,10 @@ from typing import Any
 import torch
 
 from holdfast import _native
+from holdfast._tiers import Tier
 from holdfast.errors import HoldfastError, error_of
 
 _MAX_MS = 2**32 - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Tier:
-    """A persistent folder, and which snapshots are made durable in it.
-
-    root: path of the folder.  node_local: a local disk, not a file system that all nodes see.
-    every: flush complete snapshots whose step is a multiple (0: not by steps).  seconds: flush at
-    least so often (0: not by time).  keep_last: durable snapshots to keep; keep_every: of these
-    steps, every one is kept (0: none).  The last snapshot before close() is always flushed.
-    """
-
-    root: str | os.PathLike[str]
-    node_local: bool = False
-    every: int = 0
-    seconds: int = 0
-    keep_last: int = 2
-    keep_every: int = 0
-
-
-def tiers_of(
-    persist: Any, every: int, seconds: int, keep_last: int, keep_every: int
-) -> list[Tier]:
-    """The tiers that Checkpointer's arguments mean."""
-    if persist is None:
-        return []
-    if isinstance(persist, (str, os.PathLike, Tier)):
-        persist = [persist]
-    return [
-        tier
-        if isinstance(tier, Tier)
-        else Tier(os.fspath(tier), False, every, seconds, keep_last, keep_every)
-        for tier in persist
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +182,13 @@ class Restore:
         )
         return bool(committed.value)
 
+    def refuse(self, reason: str, timeout: float) -> None:
+        """No snapshot can help this rank: the restore ends on all ranks with this reason."""
+        wait = _milliseconds(timeout)
+        self._client.check(
+            self._client.lib.hf_restore_refuse(self._handle, reason.encode("utf-8", "replace"), wait)
+        )
+
     def free(self) -> None:
         if self._handle is not None:
             self._client.lib.hf_restore_free(self._handle)
@@ -362,7 +336,12 @@ class Client:
         return Stats(**values)
 
     def restore_begin(
-        self, step: int | None, include_discarded: bool, after_attempt: int, timeout: float
+        self,
+        step: int | None,
+        include_discarded: bool,
+        after_attempt: int,
+        timeout: float,
+        overwritten: bool = False,
     ) -> Restore:
         handle = ctypes.c_void_p()
         raw = _native.ChoiceStruct()
@@ -370,7 +349,7 @@ class Client:
             self.lib.hf_restore_begin(
                 self._handle,
                 -1 if step is None else step,
-                int(include_discarded),
+                _native.INCLUDE_DISCARDED * include_discarded + _native.OVERWRITTEN * overwritten,
                 after_attempt,
                 _milliseconds(timeout),
                 ctypes.byref(handle),
@@ -399,5 +378,5 @@ class Client:
 
 __all__ = [
     "Capture", "Choice", "Client", "Drained", "Incarnation", "NativeStrides", "Restore",
-    "StateItem", "Stats", "TensorSpec", "Tier", "tiers_of",
+    "StateItem", "Stats", "TensorSpec",
 ]

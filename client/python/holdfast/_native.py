@@ -21,6 +21,11 @@ from holdfast.errors import LibraryNotFoundError, VersionMismatchError
 _PACKAGED = pathlib.Path(__file__).resolve().parent / "_native"
 
 
+#: hf_restore_flags.
+INCLUDE_DISCARDED = 1
+OVERWRITTEN = 2
+
+
 class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -168,6 +173,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
         c_int,
     ),
     "hf_restore_finish": ([c_void_p, c_char_p, c_uint32, POINTER(c_uint32)], c_int),
+    "hf_restore_refuse": ([c_void_p, c_char_p, c_uint32], c_int),
     "hf_restore_free": ([c_void_p], None),
     "hf_drain": ([c_void_p, c_uint32, POINTER(DrainedStruct)], c_int),
     "hf_finish": ([c_void_p, POINTER(c_uint64)], c_int),

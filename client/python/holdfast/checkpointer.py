@@ -21,10 +21,11 @@ from typing import Any
 
 from holdfast import _daemon
 from holdfast._attempts import Attempts, Wish
-from holdfast._client import Client, Drained, Incarnation, Stats, Tier, tiers_of
+from holdfast._client import Client, Drained, Incarnation, Stats
 from holdfast._group import Group
 from holdfast._registration import Registration
 from holdfast._state import TrainingState
+from holdfast._tiers import Tier, tiers_of, warn_of_missing
 from holdfast.errors import DeadlineError, ForkedError, HoldfastError, InputOutputError
 from holdfast.errors import TornError, TornSnapshotWarning, UnavailableError, error_of
 
@@ -132,6 +133,8 @@ class Checkpointer:
             self._client.close()
             raise
         self._registration = Registration(self._client, self._state)
+        if self._group.rank == 0:
+            warn_of_missing(self._tiers)
         if auto_fence:
             for each in self._state.optimizers.values():
                 self._hooks.append(each.register_step_pre_hook(self._before_step))
@@ -295,7 +298,7 @@ class Checkpointer:
         client = self._connected()
         wish = Wish(step, include_discarded, time.monotonic() + timeout)
         self._restored = True
-        attempts = Attempts(client, self._group, self._state, self._threads)
+        attempts = Attempts(client, self._state, self._threads)
         choice, loader = attempts.run(wish)
         if choice.step is not None and loader is not None:
             self.restored = Restored(choice.incarnation, choice.step, choice.source, choice.log)
