@@ -12,8 +12,9 @@ namespace {
 
 constexpr ByteCount kBlockBytes = 64;  // one cache line
 constexpr std::uint64_t kBlocksAtDefault = 4;
-// Places that are chosen behind training: longer, because jumping costs more than reading on.
-constexpr ByteCount kLateBytes = 256;
+// One place in so many bytes is compared behind training: close enough that a writer at work passes
+// several of them while the check runs, far enough that the fence does not feel it.
+constexpr ByteCount kLateEvery = 128 * kKiB;
 // Far enough ahead that the line is there when its turn comes.
 constexpr std::size_t kPrefetchDistance = 16;
 
@@ -152,28 +153,27 @@ bool SourceSample::LatePlacesAreUnchanged(const PlannedTensor& tensor,
                                           const SourceView& source,
                                           const std::byte* in_slot) const {
   const double budget = fraction_ * static_cast<double>(tensor.length) - static_cast<double>(taken);
-  if (budget < static_cast<double>(kLateBytes)) {
-    return true;
-  }
-  const auto stride =
-      tensor.length / static_cast<ByteCount>(budget / static_cast<double>(kLateBytes));
-  const auto place = [&](ByteCount from) {
-    return Somewhere(seed_ ^ (tensor.offset + from), from, from + stride, kLateBytes, 1);
-  };
-  std::array<std::byte, kLateBytes> now;
-  ByteCount offset = place(0);
-  for (ByteCount from = 0; from + stride <= tensor.length; from += stride) {
-    const ByteCount next = from + stride;
-    const ByteCount ahead = next + stride <= tensor.length ? place(next) : offset;
-    for (ByteCount line = 0; line < kLateBytes; line += kBlockBytes) {
-      __builtin_prefetch(in_slot + ahead + line);
+  const auto affordable = static_cast<ByteCount>(std::max(budget, 0.0)) / kBlockBytes;
+  const ByteCount count = std::min(tensor.length / kLateEvery, affordable);
+  const ByteCount stride = count == 0 ? 0 : tensor.length / count;
+  // A ring of places that are on their way into the cache.
+  std::array<ByteCount, kPrefetchDistance> ahead{};
+  std::array<std::byte, kBlockBytes> now;
+  for (ByteCount k = 0; k < count + ahead.size(); ++k) {
+    ByteCount& place = ahead[k % ahead.size()];
+    if (k >= ahead.size()) {
+      source.Gather(place, now);
+      if (std::memcmp(now.data(), in_slot + place, now.size()) != 0) {
+        return false;
+      }
     }
-    __builtin_prefetch(source.RunAt(ahead).data());
-    source.Gather(offset, now);
-    if (std::memcmp(now.data(), in_slot + offset, kLateBytes) != 0) {
-      return false;
+    if (k < count) {
+      const ByteCount from = k * stride;
+      place =
+          Somewhere(seed_ ^ (tensor.offset + from), from, from + stride, kBlockBytes, kBlockBytes);
+      __builtin_prefetch(source.RunAt(place).data());
+      __builtin_prefetch(in_slot + place);
     }
-    offset = ahead;
   }
   return true;
 }

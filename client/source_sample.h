@@ -3,8 +3,9 @@
 // Tensor versions cannot tell (fused optimizers and .data writes do not raise them), so the content
 // itself is asked.  A 64-byte block in every chunk of every tensor that nothing may write is read
 // when the snapshot begins; after the last copy, before the fence opens, the same places are read
-// again from the tensors and from the slot, and all three must be equal.  Then up to the fraction
-// of all bytes is compared between tensors and slot, at other places.  A write that was missed by
+// again from the tensors and from the slot, and all three must be equal.  Then a block in
+// every 128 KiB is compared between tensors and slot, at other places, within the fraction in all.
+// A write that was missed by
 // the fence differs at a place that was read before if it has passed one when the copy ends,
 // whatever moment it chose: before the copy reached the place the slot differs, after it the source
 // does; and one that is still under way differs at the other places, where the source has moved on.
@@ -42,7 +43,7 @@ class SourceSample {
   // Reads the places for the first time.  Well below a millisecond for 1,200 tensors.
   void Take(std::span<const SourceView> sources);
 
-  // Reads them again, the whole of every checked staged tensor, and further places up to the
+  // Reads them again, the whole of every checked staged tensor, and further places within the
   // fraction, and compares with the slot.
   // Index of the first planned tensor that differs.
   [[nodiscard]] std::optional<std::size_t> Check(const CopyPlan& plan,

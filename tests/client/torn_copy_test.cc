@@ -227,7 +227,7 @@ TEST_F(LargeTensorTest, WriterThatIsAtWorkWhenTheCopyEndsIsFoundWhereverItIs) {
   for (std::uint64_t run = 0; run < 100; ++run) {
     const auto sample = TakeSample(run);
     Copy();
-    Write(run * state_.memory[0].size() / 100, 64 * kKiB);
+    Write(run * state_.memory[0].size() / 100, 256 * kKiB);
     EXPECT_TRUE(IsTorn(sample)) << "run " << run;
   }
 }
