@@ -121,10 +121,10 @@ asio::awaitable<void> Session::Write() {
     Outgoing outgoing = std::move(queue_.front());
     queue_.pop_front();
     queued_bytes_ -= CostOf(outgoing);
-    const Status sent = co_await SendNow(outgoing);
-    if (sent.has_value() && outgoing.message.restore().has_choice()) {
-      HOLDFAST_FAILPOINT("restore.choice_sent");
+    if (outgoing.message.restore().has_choice()) {
+      HOLDFAST_FAILPOINT("restore.before_choice");
     }
+    const Status sent = co_await SendNow(outgoing);
     if (!sent.has_value()) {
       if (sent.error().code == Errc::kTimeout) {
         LogWarning("session.cut_off",

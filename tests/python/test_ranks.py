@@ -70,7 +70,7 @@ def test_a_daemon_that_dies_between_telling_two_ranks_holds_no_restore_up(
     died = run(tmp_path, "first", 5, 1, "die")
     assert [code for code, _ in died] == [-9, -9], died
     node.stop()
-    node.start(failpoints="restore.choice_sent=kill@1")
+    node.start(failpoints="restore.before_choice=kill@2")
     node.supervise()
     again = run(tmp_path, "second", 5, 50, "end")
     node.unsupervise()

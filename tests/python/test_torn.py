@@ -97,13 +97,13 @@ def test_an_optimizer_that_races_with_the_copy_never_seals_a_mixture(
         for run in range(1, RUNS + 1):
             checkpointer.prepare()
             before = training.bytes()
-            first = float(training.model.weight[0])
+            first = float(training.model.weight.detach()[0])
             go = tmp_path / f"go-{run}"
             holdfast.arm_failpoints(f"client.copy.chunk=wait:{go}@{chunk_of(run)}")
             assert checkpointer.snapshot(run)
             update = threading.Thread(target=training.optimizer.step)
             update.start()
-            wait_for("the first write", lambda: float(training.model.weight[0]) != first or None)
+            wait_for("the first write", lambda: float(training.model.weight.detach()[0]) != first or None)
             go.touch()
             checkpointer.fence()
             update.join()
