@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/failpoint.h"
 #include "common/log.h"
 #include "common/with_timeout.h"
 #include "transport/messages.h"
@@ -120,6 +121,9 @@ asio::awaitable<void> Session::Write() {
     Outgoing outgoing = std::move(queue_.front());
     queue_.pop_front();
     queued_bytes_ -= CostOf(outgoing);
+    if (outgoing.message.restore().has_choice()) {
+      HOLDFAST_FAILPOINT("restore.before_choice");
+    }
     const Status sent = co_await SendNow(outgoing);
     if (!sent.has_value()) {
       if (sent.error().code == Errc::kTimeout) {

@@ -91,6 +91,7 @@ void Member::OnFlushed(const std::string& root,
     job_->Durable(root, id)->add_flushed_ranks(rank);
     job_->SaveDurable(context_, root, id);
     tier_errors_.erase(root);
+    missing_roots_.erase(root);
     if (const Shard* shard = job_->FindShard(id, rank);
         shard != nullptr && shard->sidecar.images_size() > 0) {
       flushed_bytes_[root] += shard->sidecar.images(0).length_bytes();
@@ -106,6 +107,11 @@ void Member::OnFlushed(const std::string& root,
   }
   if (error.code != Errc::kCancelled) {
     tier_errors_[root] = error.message;
+    if (error.code == Errc::kNotFound) {
+      missing_roots_.insert(root);
+    } else {
+      missing_roots_.erase(root);
+    }
   }
   flush.backoff = std::clamp(
       flush.backoff * 2, context_->options.flush_retry_min, context_->options.flush_retry_max);
@@ -174,6 +180,12 @@ std::optional<proto::DrainReply> Member::DrainAnswer(const RankSession& state) c
     if (missing.empty()) {
       return reply;
     }
+  }
+  // What may heal is waited for; a folder that is not there is as a rule a mistake.
+  constexpr std::chrono::seconds kMissingRootWait{5};
+  if (!missing_roots_.empty() && context_->now - state.drain->began >= kMissingRootWait &&
+      job_->IsComplete(newest)) {
+    return reply;
   }
   if (context_->now < state.drain->deadline) {
     return std::nullopt;

@@ -316,6 +316,18 @@ void CoreHarness::Loaded(const std::string& name, bool failed) {
   SendTo(&client, std::move(message));
 }
 
+void CoreHarness::Refuse(const std::string& name) {
+  FakeClient& client = Client(name);
+  client.reports_loaded = true;
+  client.load_ok = false;
+  proto::ClientMessage message;
+  proto::LoadedRequest* body = message.mutable_loaded();
+  body->set_attempt(client.attempt);
+  body->set_fatal(true);
+  body->set_failure("\"weight\" has another shape here");
+  SendTo(&client, std::move(message));
+}
+
 void CoreHarness::Drain(const std::string& name, std::chrono::milliseconds timeout) {
   proto::ClientMessage message;
   message.mutable_drain()->set_timeout_ms(static_cast<std::uint64_t>(timeout.count()));
