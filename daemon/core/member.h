@@ -239,6 +239,10 @@ class Member {
                    const std::string& reason);
 
   void ReplyTo(const RankSession& state, RequestId request, proto::ServerMessage message);
+  // A later request of the same kind takes the place of this one (0: there was none).
+  void AnswerSuperseded(const RankSession& state, RequestId request);
+  // Ends whatever this rank's session waits for.
+  void AnswerWaiting(RankSession* state, const Error& error);
   void Miss(RankSession* state, Rank rank, Step step, const std::string& reason);
 
   CoreContext* const context_;

@@ -122,6 +122,7 @@ void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& bo
   RankSession& state = ranks_.at(rank);
   constexpr std::uint64_t kLongestMs = 7ULL * 24 * 3600 * 1000;
   const std::chrono::milliseconds timeout(std::min(body.timeout_ms(), kLongestMs));
+  AnswerSuperseded(state, state.drain.has_value() ? state.drain->request : 0);
   state.drain = RankSession::Drain{request, context_->now, context_->now + timeout};
   // A drain does not wait for the end of a backoff: the user waits for it.
   for (auto& [key, flush] : flushes_) {

@@ -17,6 +17,7 @@ void Member::OnRestore(Rank rank, RequestId request, const proto::RestoreRequest
                                "before the first training step"));
     return;
   }
+  AnswerSuperseded(state, state.restore_request.value_or(0));
   state.restore_request = request;
   // An attempt whose error this rank was told is over for it, whatever its client remembers.
   state.asked_after = std::max(state.asked_after, body.after_attempt());
@@ -30,10 +31,12 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
   RankSession& state = ranks_.at(rank);
   if (command_.phase == Phase::kRun) {
     // The commit may be of an attempt that this rank loaded before the daemon came back.
+    AnswerSuperseded(state, state.loaded_request.value_or(0));
     state.loaded_request = request;
     AnswerLoaded(&state, body.ok() && body.attempt() == command_.attempt);
     return;
   }
+  AnswerSuperseded(state, state.loaded_request.value_or(0));
   state.loaded_request = request;
   state.loaded_request_attempt = body.attempt();
   if (command_.phase == Phase::kError) {
