@@ -23,6 +23,7 @@ Coordinator::Coordinator(CoreContext* context, Job* job)
       }
     }
     CountFromDurables();
+    ReopenFallback();
     return;
   }
   StartAttempt(MutableDecision()->attempt() + 1);
@@ -111,6 +112,7 @@ void Coordinator::Decide() {
       break;
   }
   if (phase_ == Phase::kRun) {
+    CloseFallback();
     DecideOutcomes();
     ScheduleFlushes();
   }

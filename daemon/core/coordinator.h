@@ -68,6 +68,9 @@ class Coordinator {
   void AddTiers(Inventory* inventory) const;
   void Choose(const RestoreWish& wish);
   void StartWithoutRestore();
+  bool EveryTierAnswered() const;
+  void ReopenFallback();
+  void CloseFallback();
   void DecideLoading();
   bool TakeFailures();
   void Commit();

@@ -57,6 +57,11 @@ std::vector<std::string> Job::DurableOn(const SnapshotKey& key) const {
   return roots;
 }
 
+bool Job::FallbackIsOpen() const {
+  const auto present = incarnations.find(record.epoch_number());
+  return present != incarnations.end() && present->second.decision().fallback_open();
+}
+
 bool Job::IsBaseOrFallback(const SnapshotKey& key) const {
   const auto present = incarnations.find(record.epoch_number());
   if (present == incarnations.end()) {

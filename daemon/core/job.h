@@ -53,6 +53,8 @@ struct Job {
   std::vector<std::string> DurableOn(const SnapshotKey& key) const;
   // What the present incarnation restored, or keeps until that is as safe.
   bool IsBaseOrFallback(const SnapshotKey& key) const;
+  // A tier was silent when the present incarnation chose: what it knows may be the fallback.
+  bool FallbackIsOpen() const;
   // No shard of it that is held here was found bad.
   bool IsSound(const SnapshotKey& key) const;
   // Of those not discarded whose shards are still held here, and sound.

@@ -22,6 +22,7 @@ constexpr char kFolder[] = "tests/daemon/core/scripts";
 
 // Also those that docs/invariants.md cites.
 constexpr const char* kStories[] = {
+    "a_node_scoped_tier_gives_no_margin",
     "abandoned_slot_waits_for_its_copies",
     "abandoned_while_the_daemon_digests",
     "all_complete_snapshots_are_bad",
@@ -36,9 +37,13 @@ constexpr const char* kStories[] = {
     "copied_job_file_takes_nobody",
     "daemon_restarts_while_slot_fills",
     "daemon_restarts_while_torn_copy_drains",
+    "discarded_id_is_kept_while_it_is_the_safest",
     "discarded_id_never_counts_as_newer",
     "drain_makes_the_newest_durable",
     "failed_attempt_may_choose_the_same_id_again",
+    "fallback_does_not_wait_for_ever",
+    "fallback_is_the_id_with_the_most_margin",
+    "fallback_waits_for_the_late_member",
     "finish_and_drop_give_memory_back",
     "flush_gives_way_but_not_for_ever",
     "free_is_synced_before_reuse",
@@ -62,6 +67,7 @@ constexpr const char* kStories[] = {
     "same_step_of_two_incarnations_never_mixes",
     "seal_is_repeated_after_a_lost_connection",
     "silent_client_of_a_dead_daemon",
+    "silent_former_member_returns_with_newer_id",
     "silent_tier_does_not_hang_a_restore",
     "slot_of_dead_client_is_quarantined",
     "snapshot_that_went_bad_is_abandoned",
