@@ -4,7 +4,7 @@ BAZEL ?= bazel
 export BAZEL
 
 .DEFAULT_GOAL := help
-.PHONY: deps build demo test sanitize coverage bench lint format fuzz docs clean help
+.PHONY: deps build wheel demo test sanitize coverage bench lint format fuzz docs clean help
 
 # What runs on a machine: the rest of the tree is tests and benchmarks.
 PRODUCT := //daemon:holdfastd //cli:holdfast //client:libholdfast.so
@@ -14,6 +14,10 @@ deps: ## install missing Debian packages and the Python environment
 
 build: deps ## build everything, optimised
 	$(BAZEL) build --config=opt //...
+
+wheel: deps ## one file for pip in dist/: the package, the programs, and every library that they need
+	$(BAZEL) build --config=opt $(PRODUCT)
+	@tools/wheel/build.py "$$($(BAZEL) info --config=opt bazel-bin 2>/dev/null)" dist
 
 demo: deps ## build what runs, kill it in every way, and compare bits
 	$(BAZEL) build --config=opt $(PRODUCT)
@@ -46,7 +50,7 @@ docs: deps ## renew the tables that the programs print
 
 clean: ## remove build outputs (the shared caches stay)
 	$(BAZEL) clean
-	rm -rf bench/out compile_commands.json
+	rm -rf bench/out dist compile_commands.json
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10

@@ -62,7 +62,7 @@ class CopyBench {
     std::future<void> finished = done.get_future();
     const Stopwatch watch;
     HF_TRYV(engine->Start(job, [&done](const auto&) { done.set_value(); }));
-    engine->WaitFence();
+    engine->WaitFence({});
     const double seconds = watch.Seconds();
     if (finished.wait_for(kCopyLimit) != std::future_status::ready) {
       return Error(Errc::kTimeout, "the copy did not end");
@@ -86,7 +86,7 @@ class CopyBench {
     client::LoadReport report;
     const Stopwatch watch;
     HF_TRY(const auto source, client::ImageSource::Open(std::move(fd), plan_->ImageBytes()));
-    HF_TRYV(client::LoadPieces(*source, digests_, std::move(pieces), threads, &report));
+    HF_TRYV(client::LoadPieces(*source, digests_, std::move(pieces), threads, nullptr, &report));
     return Numbers{watch.Seconds(), static_cast<double>(plan_->ImageBytes())};
   }
 

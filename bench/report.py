@@ -79,10 +79,10 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    lines = [("work", "ours", "ceiling", "ratio", "reach", "", "")]
+    lines = [("work", "ours", "ceiling or peer", "ratio", "reach", "ok", "")]
     for r in rows:
         verdict = "" if r.ok is None else "ok" if r.ok else "MISSED"
-        ratio = "" if r.ratio is None else f"{r.ratio:.2f}"
+        ratio = "" if r.ratio is None else f"{r.ratio:.3f}"
         lines.append(
             (r.work, _number(r.ours, r.unit), _number(r.ceiling, r.unit), ratio, r.reach, verdict,
              r.note)

@@ -92,7 +92,7 @@ class TierBench {
     client::LoadReport report;
     const Stopwatch watch;
     HF_TRY(const auto source, client::ImageSource::Open(std::move(fd), image_.Bytes().size()));
-    HF_TRYV(client::LoadPieces(*source, Digests(), std::move(pieces), threads, &report));
+    HF_TRYV(client::LoadPieces(*source, Digests(), std::move(pieces), threads, nullptr, &report));
     return Numbers{watch.Seconds(), static_cast<double>(image_.Bytes().size())};
   }
 

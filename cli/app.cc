@@ -6,7 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
-#include "client/version.h"
+#include "client/build_info.h"
 
 namespace holdfast::cli {
 namespace {
@@ -123,6 +123,9 @@ void AddRemoving(CLI::App* app, Options* options, Command* chosen) {
   });
   command->add_option("JOB,--job", drop->job, "")->required();
   command->add_flag("--force", drop->force, "also of a live job");
+  command->add_flag("--forget",
+                    drop->forget,
+                    "also forget what was published, where its folder was removed on purpose");
 }
 
 void AddConfig(CLI::App* app, Options* options, Command* chosen) {
@@ -145,7 +148,7 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   app.footer(kFooter);
   app.require_subcommand(1);
   app.fallthrough();
-  app.set_version_flag("--version", std::string("holdfast ") + client::kVersion);
+  app.set_version_flag("--version", "holdfast " + client::DescribeBuild());
   app.add_flag("--json", context.console.json, "print one JSON document");
   app.add_option("--socket", context.socket, "the daemon's socket, before $HOLDFAST_SOCKET");
   Options options;

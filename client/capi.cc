@@ -4,8 +4,9 @@
 #include <cstring>
 #include <utility>
 
+#include "client/build_info.h"
 #include "client/capi_internal.h"
-#include "client/copy_host.h"
+#include "client/engine_choice.h"
 #include "client/version.h"
 #include "common/failpoint.h"
 #include "layout/utf8.h"
@@ -36,16 +37,16 @@ Result<hf_options> CheckedOptions(const hf_options* given) {
                      ": call hf_options_init, and build against this library's header");
   }
   options = *given;
-  options.copy_threads = std::max(options.copy_threads, 1U);
   options.request_timeout_ms =
       options.request_timeout_ms == 0 ? 10'000 : options.request_timeout_ms;
   options.sample_fraction =
       options.sample_fraction == 0 ? kDefaultSampleFraction : options.sample_fraction;
   if (options.copy_threads > kMaxCopyThreads || options.slots_wanted == 1 ||
-      !(options.sample_fraction > 0 && options.sample_fraction <= 1)) {
+      !(options.sample_fraction > 0 && options.sample_fraction <= 1) ||
+      options.staging_percent > 100) {
     return Error(Errc::kInvalidArgument,
                  "hf_options: copy_threads at most 256, slots_wanted 0 or at least 2, "
-                 "sample_fraction above 0 and at most 1");
+                 "sample_fraction above 0 and at most 1, staging_percent at most 100");
   }
   return options;
 }
@@ -60,6 +61,17 @@ SessionOptions ToSessionOptions(const std::string& socket_path, const hf_options
   session.request_timeout = std::chrono::milliseconds(options.request_timeout_ms);
   session.sample_fraction = options.sample_fraction;
   return session;
+}
+
+EngineOptions ToEngineOptions(const hf_options& options) {
+  EngineOptions engine;
+  engine.threads = options.copy_threads;
+  engine.verify_every = options.verify_every;
+  engine.staging_share = options.staging_percent / 100.0;
+  if (options.gather_bytes > 0) {
+    engine.most_gathered = options.gather_bytes;
+  }
+  return engine;
 }
 
 Status AddTiers(const hf_tier* tiers, std::size_t count, proto::OpenIncarnationRequest* request) {
@@ -102,6 +114,10 @@ void FillStats(const SessionStats& stats, hf_stats* out) {
   out->last_sealed_step = stats.last_sealed_step;
   out->last_complete_step = stats.last_complete_step;
   out->last_durable_step = stats.last_durable_step;
+  out->device_wait_ns = Ns(stats.device_wait);
+  out->last_device_wait_ns = Ns(stats.last_device_wait);
+  out->pinned_slots = stats.engine.pinned_slots;
+  out->unpinned_slots = stats.engine.unpinned_slots;
   out->connected = stats.connected ? 1 : 0;
   out->fenced = stats.fenced ? 1 : 0;
 }
@@ -145,7 +161,7 @@ uint32_t hf_abi_version(void) {
 }
 
 const char* hf_version(void) {
-  static const std::string version = std::string(kVersion) + " (host)";
+  static const std::string version = std::string(kVersion) + " (" + CopyEngines() + ")";
   return version.c_str();
 }
 
@@ -166,10 +182,10 @@ void hf_options_init(hf_options* options) {
   }
   *options = hf_options{};
   options->struct_size = sizeof(hf_options);
-  options->copy_threads = 1;
   options->small_tensor_bytes = 16 * 1024;
   options->request_timeout_ms = 10'000;
   options->sample_fraction = kDefaultSampleFraction;
+  options->staging_percent = 50;
 }
 
 int hf_connect(const char* socket_path,
@@ -184,9 +200,8 @@ int hf_connect(const char* socket_path,
     HF_TRYV(CheckText(socket_path, "the socket path"));
     HF_TRY(const hf_options checked, CheckedOptions(options));
     auto client = std::make_unique<hf_client>();
-    client->session =
-        std::make_shared<Session>(ToSessionOptions(socket_path, checked),
-                                  std::make_unique<HostCopyEngine>(checked.copy_threads));
+    client->session = std::make_shared<Session>(ToSessionOptions(socket_path, checked),
+                                                MakeCopyEngine(ToEngineOptions(checked)));
     HF_TRYV(client->session->Connect(After(timeout_ms)));
     *out = client.release();
     return Ok();

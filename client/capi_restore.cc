@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "client/capi_internal.h"
+#include "client/engine_choice.h"
 
 using namespace holdfast;          // NOLINT: the functions below are the ABI, outside any namespace
 using namespace holdfast::client;  // NOLINT
@@ -63,6 +64,7 @@ int hf_restore_load(hf_restore* restore,
                     const uint32_t* indices,
                     void* const* destinations,
                     const uint64_t* lengths,
+                    const int32_t* devices,
                     size_t count,
                     uint32_t threads) {
   return WithSession(SessionOf(restore), [&](Session&) -> Status {
@@ -74,10 +76,18 @@ int hf_restore_load(hf_restore* restore,
     }
     std::vector<LoadTarget> targets;
     targets.reserve(count);
+    bool to_device = false;
     for (std::size_t i = 0; i < count; ++i) {
-      targets.push_back(LoadTarget{indices[i], destinations[i], lengths[i]});
+      const std::int32_t device = devices == nullptr ? kHostDevice : devices[i];
+      targets.push_back(LoadTarget{indices[i], destinations[i], lengths[i], device});
+      to_device = to_device || device != kHostDevice;
     }
-    return restore->restore->Load(targets, threads);
+    if (!to_device) {
+      return restore->restore->Load(targets, threads);
+    }
+    const std::uint32_t all = threads == 0 ? DeviceLoadThreads() : threads;
+    HF_TRY(const auto sink, MakeDeviceSink(all));
+    return restore->restore->Load(targets, all, sink.get());
   });
 }
 

@@ -12,6 +12,7 @@ namespace {
 
 // Of C arrays, before anything of that many elements is allocated.
 constexpr std::size_t kMaxTensors = layout::kMaxTensors;
+constexpr std::size_t kMaxStreams = 1024;
 
 layout::Shape ToShape(const std::uint64_t* dimensions, std::uint32_t count) {
   return count == 0 ? layout::Shape() : layout::Shape(dimensions, dimensions + count);
@@ -33,6 +34,12 @@ Status CheckPointers(const hf_tensor& tensor, std::size_t index) {
     return Error(Errc::kInvalidArgument,
                  which + " " + layout::Quoted(tensor.name) +
                      ": more than 16 dimensions or 1024 boxes, or a NULL array");
+  }
+  if (tensor.on_device > 1 || (tensor.on_device == 1 && tensor.device < 0)) {
+    return Error(Errc::kInvalidArgument,
+                 which + " " + layout::Quoted(tensor.name) + ": on_device " +
+                     std::to_string(tensor.on_device) + ", device " +
+                     std::to_string(tensor.device) + " is no place");
   }
   if (!proto::DataType_IsValid(static_cast<int>(tensor.dtype)) ||
       !proto::TensorClass_IsValid(static_cast<int>(tensor.tensor_class))) {
@@ -94,6 +101,18 @@ Result<std::vector<TensorStrides>> ToStrides(const hf_strides* strides, std::siz
   return all;
 }
 
+Result<std::vector<DeviceStream>> ToStreams(const hf_stream* streams, std::size_t count) {
+  if (count > kMaxStreams || (count > 0 && streams == nullptr)) {
+    return Error(Errc::kInvalidArgument, "streams: NULL, or more than 1024");
+  }
+  std::vector<DeviceStream> all;
+  all.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    all.push_back(DeviceStream{streams[i].device, streams[i].stream});
+  }
+  return all;
+}
+
 Result<std::vector<proto::StateItem>> ToState(const hf_state_item* items, std::size_t count) {
   if (count > static_cast<std::size_t>(layout::kMaxStateItems) || (count > 0 && items == nullptr)) {
     return Error(Errc::kInvalidArgument, "state: NULL, or more than 4096 items");
@@ -140,11 +159,14 @@ int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count) {
     }
     std::vector<layout::TensorSpec> specs;
     specs.reserve(count);
+    std::vector<std::int32_t> devices;
+    devices.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
       HF_TRYV(CheckPointers(tensors[i], i));
       specs.push_back(ToSpec(tensors[i]));
+      devices.push_back(tensors[i].on_device == 0 ? kHostDevice : tensors[i].device);
     }
-    return session.SetLayout(std::move(specs));
+    return session.SetLayout(std::move(specs), devices);
   });
 }
 
@@ -159,6 +181,8 @@ int hf_snapshot(hf_client* client,
                 size_t count,
                 const hf_strides* strides,
                 size_t strides_count,
+                const hf_stream* streams,
+                size_t stream_count,
                 const hf_state_item* state,
                 size_t state_count,
                 hf_begin* out) {
@@ -172,6 +196,7 @@ int hf_snapshot(hf_client* client,
     input.step = step;
     input.pointers = {pointers, count};
     input.strides = all_strides;
+    HF_TRY(input.streams, ToStreams(streams, stream_count));
     HF_TRY(input.state, ToState(state, state_count));
     HF_TRY(const SnapshotStart start, session.Snapshot(std::move(input)));
     out->started = start.started ? 1 : 0;
@@ -180,9 +205,13 @@ int hf_snapshot(hf_client* client,
   });
 }
 
-int hf_fence(hf_client* client) {
+int hf_fence(hf_client* client, const hf_stream* streams, size_t stream_count) {
   return WithSession(SessionOf(client), [&](Session& session) -> int {
-    const FenceResult result = session.Fence();
+    const auto further = ToStreams(streams, stream_count);
+    if (further.has_error()) {
+      return Fail(further.error());
+    }
+    const FenceResult result = session.Fence(further.value());
     switch (result.kind) {
       case CopyOutcome::Kind::kCopied:
         return HF_OK;

@@ -1,14 +1,18 @@
 // The seam between the life of a snapshot and the machine that copies it.
 //
 // The session decides when a snapshot begins and what its end means; an engine moves bytes.  The
-// host engine copies with threads; an engine for GPUs issues copies on streams and finds their end
-// by events, behind the same four calls:
+// host engine copies with threads; the engine for GPUs issues copies on streams and finds their end
+// by events, behind the same calls:
 //
+//   Adopt     a layout: whatever its snapshots need is allocated, outside any snapshot
 //   Prepare   makes a new slot ready to be copied into (page tables; pinning for a GPU)
 //   Start     inside hf_snapshot: staged tensors are copied and the sample is taken before it
-//             returns, the lazy copies are issued or queued
-//   WaitFence before the first write to the state: returns when the sources may be written
-//   the done  callback: the bytes landed, or nothing of this job can land any more
+//             returns (on a GPU: before anything that the trainer's streams are given later), the
+//             lazy copies are issued or queued
+//   WaitFence before the first write to the state: returns when the sources may be written (on a
+//             GPU: by work that is given to the named streams from now on)
+//   the done  callback: the bytes landed, or nothing of this job can land any more.  The host
+//             engine calls it before the fence opens, that for GPUs as a rule after.
 //
 // Threads:   Start and WaitFence belong to the training thread; Prepare to any one thread;
 // callbacks
@@ -25,10 +29,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "client/copy_plan.h"
+#include "client/device.h"
 #include "client/slot_mapping.h"
 #include "client/source_sample.h"
 #include "common/clock.h"
@@ -46,6 +52,8 @@ struct CopyOutcome {
   std::string reason;
   std::vector<std::uint32_t> chunk_crc32c;  // of the whole image, for kCopied
   std::chrono::nanoseconds duration{0};     // from Start to the last byte
+  // How long the update stood still on its device for the copies, as far as that is known.
+  std::chrono::nanoseconds device_wait{0};
 };
 
 // One snapshot's copy.  The inputs do not change after Start; the outcome is written by the engine
@@ -55,9 +63,16 @@ struct CopyJob {
   std::shared_ptr<const CopyPlan> plan;
   std::shared_ptr<SlotMapping> slot;  // at least the plan's image long
   std::vector<SourceView> sources;    // by planned tensor
+  std::vector<DeviceStream> streams;  // one for each device with tensors of the plan
   double sample_fraction = kDefaultSampleFraction;
 
   CopyOutcome outcome;
+};
+
+// What is wrong with an engine that works nevertheless.
+struct EngineState {
+  std::uint64_t pinned_slots = 0, unpinned_slots = 0;
+  std::string note;  // "slots cannot be pinned (...): copies run at about a third of the speed"
 };
 
 class CopyEngine {
@@ -67,17 +82,26 @@ class CopyEngine {
 
   virtual ~CopyEngine() = default;
 
+  // "plan" is the layout of the snapshots to come.  May be slow; not while a job waits for its
+  // fence.  kInvalidArgument for a tensor on a device that this engine cannot copy from, kNoSpace.
+  [[nodiscard]] virtual Status Adopt(std::shared_ptr<const CopyPlan> plan) = 0;
+
   // kUnavailable when too many slots wait already, or after Stop.
   [[nodiscard]] virtual Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) = 0;
 
-  // kUnavailable while another job is under way, or after Stop; then "done" is never called.
+  // kUnavailable while another job waits for its fence or too many still land, or after Stop; then
+  // "done" is never called.
   [[nodiscard]] virtual Status Start(std::shared_ptr<CopyJob> job, JobDone done) = 0;
 
-  // Whether a job is under way: its sources may not be written.
-  [[nodiscard]] virtual bool Busy() const = 0;
+  // Why a job cannot start now; empty when it can.
+  [[nodiscard]] virtual std::string Busy() const = 0;
 
-  // Returns when no job is under way, at once if none is.
-  virtual void WaitFence() = 0;
+  // Returns when the sources of the job under way may be written, at once if none is.  "streams":
+  // further streams to hold back, beside those of the job.  Whether the job has ended and its
+  // outcome is known; false: "done" will tell.
+  virtual bool WaitFence(std::span<const DeviceStream> streams) = 0;
+
+  [[nodiscard]] virtual EngineState State() const { return {}; }
 
   // Waits for what is under way; idempotent.
   virtual void Stop() = 0;

@@ -1,9 +1,9 @@
 #include "client/copy_host.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
+#include "client/chunk_copy.h"
 #include "client/stream_copy.h"
 #include "common/check.h"
 #include "common/crc32c.h"
@@ -16,48 +16,8 @@ namespace {
 constexpr std::uint64_t kChunksPerRange = 4;
 // Slots come one at a time; more waiting ones are no daemon of ours.
 constexpr std::size_t kMaxPreparations = 64;
-// Runs below this are gathered into a block first: digesting them one by one would cost more.
-constexpr ByteCount kShortRunBytes = 4096;
 // Waits end by a notification; the deadline only keeps a lost one from being for ever.
 constexpr std::chrono::seconds kRecheck{1};
-
-// Copies [offset, offset + bytes) of a source to "to", digesting on the way.
-std::uint32_t CopySource(
-    std::uint32_t crc, const SourceView& source, ByteCount offset, std::byte* to, ByteCount bytes) {
-  std::array<std::byte, kShortRunBytes> block;
-  while (bytes > 0) {
-    ByteView piece;
-    if (source.RunBytes() >= kShortRunBytes) {
-      piece = source.RunAt(offset);
-      piece = piece.first(static_cast<std::size_t>(std::min<ByteCount>(piece.size(), bytes)));
-    } else {
-      const auto size = static_cast<std::size_t>(std::min<ByteCount>(block.size(), bytes));
-      source.Gather(offset, MutableByteView(block).first(size));
-      piece = ByteView(block).first(size);
-    }
-    crc = CopyAndDigest(crc, to, piece.data(), piece.size());
-    offset += piece.size();
-    to += piece.size();
-    bytes -= piece.size();
-  }
-  return crc;
-}
-
-void CopyStaged(const CopyJob& job) {
-  for (std::size_t i = 0; i < job.sources.size(); ++i) {
-    const PlannedTensor& tensor = job.plan->Tensors()[i];
-    if (tensor.mode == CopyMode::kStaged) {
-      job.sources[i].Gather(0,
-                            MutableByteView(job.slot->Data() + tensor.offset,
-                                            static_cast<std::size_t>(tensor.length)));
-    }
-  }
-}
-
-std::string TornText(const CopyJob& job, const std::string& tensor) {
-  return "tensor \"" + tensor + "\" was written while step " + std::to_string(job.step) +
-         " was copied: call the fence before every write to the state";
-}
 
 }  // namespace
 
@@ -65,27 +25,21 @@ std::uint32_t CopyChunk(const CopyPlan& plan,
                         std::span<const SourceView> sources,
                         std::byte* slot,
                         std::uint64_t chunk) {
-  ByteCount at = chunk * kChunkBytes;
-  HOLDFAST_CHECK(at < plan.ImageBytes());
-  const ByteCount end = std::min(at + kChunkBytes, plan.ImageBytes());
+  HOLDFAST_CHECK(chunk < ChunkCount(plan.ImageBytes()));
   std::uint32_t crc = 0;
+  const auto digest = [&](ByteCount at, ByteCount bytes) {
+    crc = Crc32c(crc, ByteView(slot + at, static_cast<std::size_t>(bytes)));
+  };
   // The daemon wrote the header when it granted the slot.
-  const ByteCount header_end = std::min(end, plan.HeaderBytes());
-  if (at < header_end) {
-    crc = Crc32c(crc, ByteView(slot + at, static_cast<std::size_t>(header_end - at)));
-    at = header_end;
-  }
-  std::size_t index = at < end ? plan.TensorAt(at) : 0;
-  for (; at < end; ++index) {
+  ForEachPiece(plan, chunk, digest, [&](std::size_t index, ByteCount offset, ByteCount bytes) {
     const PlannedTensor& tensor = plan.Tensors()[index];
-    const ByteCount piece_end = std::min(end, tensor.offset + tensor.length);
+    const ByteCount at = tensor.offset + offset;
     if (tensor.mode == CopyMode::kLazy) {
-      crc = CopySource(crc, sources[index], at - tensor.offset, slot + at, piece_end - at);
+      crc = CopySource(crc, sources[index], offset, slot + at, bytes);
     } else {
-      crc = Crc32c(crc, ByteView(slot + at, static_cast<std::size_t>(piece_end - at)));
+      digest(at, bytes);
     }
-    at = piece_end;
-  }
+  });
   return crc;
 }
 
@@ -127,6 +81,15 @@ HostCopyEngine::~HostCopyEngine() {
   Stop();
 }
 
+Status HostCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
+  if (!plan->Devices().empty()) {
+    return Error(Errc::kInvalidArgument,
+                 "a tensor is on device " + std::to_string(plan->Devices().front()) +
+                     ", and this library copies from host memory only");
+  }
+  return Ok();
+}
+
 Status HostCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) {
   MutexLock lock(mutex_);
   if (stopping_ || preparations_.size() >= kMaxPreparations) {
@@ -138,14 +101,14 @@ Status HostCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady read
 }
 
 Status HostCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
-  if (Busy()) {
-    return Error(Errc::kUnavailable, "the copy of the snapshot before is still under way");
+  if (std::string busy = Busy(); !busy.empty()) {
+    return Error(Errc::kUnavailable, std::move(busy));
   }
   HOLDFAST_CHECK(job->sources.size() == job->plan->Tensors().size());
   HOLDFAST_CHECK(job->slot->Size() >= job->plan->ImageBytes());
   SourceSample sample(*job->plan, job->sample_fraction, static_cast<std::uint64_t>(job->step));
   sample.Take(job->sources);
-  CopyStaged(*job);
+  CopyStaged(*job->plan, job->sources, job->slot->Data());
   auto running = std::make_shared<Running>(std::move(job), std::move(done), std::move(sample));
   MutexLock lock(mutex_);
   if (stopping_ || running_ != nullptr) {
@@ -156,16 +119,19 @@ Status HostCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
   return Ok();
 }
 
-bool HostCopyEngine::Busy() const {
+std::string HostCopyEngine::Busy() const {
   MutexLock lock(mutex_);
-  return running_ != nullptr;
+  return running_ == nullptr
+             ? ""
+             : "the copy of the snapshot before is still under way: call the fence first";
 }
 
-void HostCopyEngine::WaitFence() {
+bool HostCopyEngine::WaitFence(std::span<const DeviceStream> /*streams*/) {
   MutexLock lock(mutex_);
   while (running_ != nullptr) {
     idle_.WaitUntil(lock, SystemClock().Now() + kRecheck);
   }
+  return true;
 }
 
 void HostCopyEngine::Stop() {
@@ -243,7 +209,7 @@ void HostCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     job.outcome.reason = running->failure;
   } else if (const auto torn = running->sample.Check(*job.plan, job.sources, job.slot->Data())) {
     job.outcome.kind = CopyOutcome::Kind::kTorn;
-    job.outcome.reason = TornText(job, job.plan->Tensors()[*torn].name);
+    job.outcome.reason = TornText(job.step, job.plan->Tensors()[*torn].name);
   } else {
     job.outcome.kind = CopyOutcome::Kind::kCopied;
   }

@@ -29,10 +29,11 @@ class HostCopyEngine final : public CopyEngine {
   explicit HostCopyEngine(std::uint32_t threads);
   ~HostCopyEngine() override;
 
+  [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override;
   [[nodiscard]] Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) override;
   [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override;
-  [[nodiscard]] bool Busy() const override;
-  void WaitFence() override;
+  [[nodiscard]] std::string Busy() const override;
+  bool WaitFence(std::span<const DeviceStream> streams) override;
   void Stop() override;
 
  private:

@@ -17,6 +17,7 @@ Error Mismatch(const std::string& name) {
 PlannedTensor Planned(const proto::TensorEntry& entry,
                       ByteCount element_bytes,
                       std::size_t spec,
+                      std::int32_t device,
                       ByteCount small_tensor_bytes) {
   PlannedTensor tensor;
   tensor.name = entry.name();
@@ -28,6 +29,7 @@ PlannedTensor Planned(const proto::TensorEntry& entry,
   tensor.mode =
       tensor.checked && tensor.length > small_tensor_bytes ? CopyMode::kLazy : CopyMode::kStaged;
   tensor.spec = spec;
+  tensor.device = device;
   return tensor;
 }
 
@@ -35,7 +37,11 @@ PlannedTensor Planned(const proto::TensorEntry& entry,
 
 Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layout,
                                                        std::span<const layout::TensorSpec> specs,
-                                                       ByteCount small_tensor_bytes) {
+                                                       ByteCount small_tensor_bytes,
+                                                       std::span<const std::int32_t> devices) {
+  if (!devices.empty() && devices.size() != specs.size()) {
+    return Error(Errc::kInvalidArgument, "not every tensor has a device");
+  }
   std::unordered_map<std::string_view, std::size_t> spec_of;
   for (std::size_t i = 0; i < specs.size(); ++i) {
     spec_of.emplace(specs[i].name, i);
@@ -54,12 +60,20 @@ Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layo
       return Mismatch(entry.name());
     }
     HF_TRY(const ByteCount element_bytes, layout::ElementBytes(entry.dtype()));
-    plan->tensors_.push_back(Planned(entry, element_bytes, spec->second, small_tensor_bytes));
+    const std::int32_t device = devices.empty() ? kHostDevice : devices[spec->second];
+    plan->tensors_.push_back(
+        Planned(entry, element_bytes, spec->second, device, small_tensor_bytes));
+    if (device != kHostDevice) {
+      plan->devices_.push_back(device);
+    }
     end += entry.length_bytes();
   }
   if (end != plan->image_bytes_) {
     return Error(Errc::kInvalidArgument, "the layout's tensors do not fill its image");
   }
+  std::sort(plan->devices_.begin(), plan->devices_.end());
+  plan->devices_.erase(std::unique(plan->devices_.begin(), plan->devices_.end()),
+                       plan->devices_.end());
   return std::shared_ptr<const CopyPlan>(std::move(plan));
 }
 
@@ -104,6 +118,11 @@ Result<std::vector<SourceView>> MakeSources(const CopyPlan& plan,
         SourceView::Strided(base, tensor.shape, found->second->strides, tensor.element_bytes);
     if (view.has_error()) {
       return std::move(view).error().WithContext("tensor \"" + tensor.name + "\"");
+    }
+    if (tensor.device != kHostDevice && view.value().RunBytes() != tensor.length) {
+      return Error(Errc::kInvalidArgument,
+                   "tensor \"" + tensor.name + "\" on device " + std::to_string(tensor.device) +
+                       " is not contiguous: hand over a contiguous copy");
     }
     sources.push_back(std::move(view).value());
   }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "client/device.h"
 #include "client/source_view.h"
 #include "common/result.h"
 #include "common/units.h"
@@ -33,6 +34,7 @@ struct PlannedTensor {
   ByteCount length = 0;  // never 0
   ByteCount element_bytes = 0;
   layout::Shape shape;  // local
+  std::int32_t device = kHostDevice;
   CopyMode mode = CopyMode::kLazy;
   // Nothing may write it before the fence: its content is compared at the end of the copy.
   bool checked = false;
@@ -42,11 +44,16 @@ struct PlannedTensor {
 class CopyPlan {
  public:
   // STABLE and CONSTANT tensors above "small_tensor_bytes" are copied lazily, all others staged.
-  // "specs" are those that PlanImage made "layout" of.
+  // "specs" are those that PlanImage made "layout" of; "devices" says where each lies, empty: all
+  // in host memory.  The daemon knows nothing of devices: the same layout may move between them.
   [[nodiscard]] static Result<std::shared_ptr<const CopyPlan>> Make(
       const proto::Layout& layout,
       std::span<const layout::TensorSpec> specs,
-      ByteCount small_tensor_bytes);
+      ByteCount small_tensor_bytes,
+      std::span<const std::int32_t> devices = {});
+
+  // The devices, each once, rising; empty: all is in host memory.
+  [[nodiscard]] std::span<const std::int32_t> Devices() const { return devices_; }
 
   // Without aliases and empty tensors; together with the header they cover the image without holes.
   [[nodiscard]] std::span<const PlannedTensor> Tensors() const { return tensors_; }
@@ -65,6 +72,7 @@ class CopyPlan {
   CopyPlan() = default;
 
   std::vector<PlannedTensor> tensors_;
+  std::vector<std::int32_t> devices_;
   ByteCount header_bytes_ = 0;
   ByteCount image_bytes_ = 0;
   std::size_t spec_count_ = 0;

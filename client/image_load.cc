@@ -41,8 +41,9 @@ class Load {
  public:
   Load(const ImageSource& source,
        std::span<const std::uint32_t> digests,
-       std::vector<LoadPiece> pieces)
-      : source_(source), digests_(digests), pieces_(std::move(pieces)) {
+       std::vector<LoadPiece> pieces,
+       LoadSink* sink)
+      : source_(source), digests_(digests), pieces_(std::move(pieces)), sink_(sink) {
     ListChunks();
   }
 
@@ -104,14 +105,54 @@ class Load {
         break;
       }
       for (std::size_t i = first; i < end; ++i) {
-        Settle(chunks_[i], LoadChunk(chunks_[i], scratch));
+        LoadOne(chunks_[i], scratch);
       }
     }
     EndStreaming();
   }
 
+  // What a chunk has for devices: it waits in a room of the sink until its digest is known.
+  struct Waiting {
+    MutableByteView room;
+    std::vector<LoadSink::Part> parts;
+  };
+
+  void LoadOne(std::uint64_t chunk, MutableByteView scratch) {
+    Waiting waiting;
+    const auto crc = LoadChunk(chunk, scratch, &waiting);
+    const bool good = Settle(chunk, crc);
+    if (waiting.room.empty()) {
+      return;
+    }
+    EndStreaming();  // a device reads the room next
+    if (!good) {
+      waiting.parts.clear();
+    }
+    const Status sent = sink_->Send(waiting.room, waiting.parts);
+    if (sent.has_error()) {
+      Stop(sent.error());
+    }
+  }
+
+  // Where a piece's bytes [at, at + size) are copied to.
+  Result<std::byte*> Target(const LoadPiece& piece,
+                            ByteCount at,
+                            std::size_t size,
+                            Waiting* waiting) {
+    std::byte* const destination = piece.destination + (at - piece.offset);
+    if (piece.device == kHostDevice) {
+      return destination;
+    }
+    if (waiting->room.empty()) {
+      HF_TRY(waiting->room, sink_->Borrow());
+    }
+    const auto room_offset = static_cast<std::size_t>(at % kChunkBytes);
+    waiting->parts.push_back(LoadSink::Part{room_offset, size, piece.device, destination});
+    return waiting->room.data() + room_offset;
+  }
+
   // The digest of the chunk's bytes as they were copied.
-  Result<std::uint32_t> LoadChunk(std::uint64_t chunk, MutableByteView scratch) {
+  Result<std::uint32_t> LoadChunk(std::uint64_t chunk, MutableByteView scratch, Waiting* waiting) {
     HF_TRYV(FailpointStatus("client.restore.chunk"));
     ByteCount at = chunk * kChunkBytes;
     const ByteCount end = std::min(at + kChunkBytes, source_.Size());
@@ -129,30 +170,41 @@ class Load {
         at += gap;
       }
       const auto size = static_cast<std::size_t>(std::min(end, piece->offset + piece->length) - at);
-      crc = CopyAndDigest(crc, piece->destination + (at - piece->offset), bytes.data(), size);
+      HF_TRY(std::byte* const target, Target(*piece, at, size, waiting));
+      crc = CopyAndDigest(crc, target, bytes.data(), size);
       bytes = bytes.subspan(size);
       at += size;
     }
     return Crc32c(crc, bytes);
   }
 
-  void Settle(std::uint64_t chunk, const Result<std::uint32_t>& crc) {
+  // Whether the chunk is good.
+  bool Settle(std::uint64_t chunk, const Result<std::uint32_t>& crc) {
     digested_.fetch_add(1, std::memory_order_relaxed);
     if (crc.has_value() && crc.value() == digests_[chunk]) {
-      return;
+      return true;
+    }
+    if (crc.has_error() && crc.error().code != Errc::kCorruption) {
+      Stop(crc.error());
+      return false;
     }
     MutexLock lock(mutex_);
-    if (crc.has_error() && crc.error().code != Errc::kCorruption) {
-      failure_ = crc.error();
-      stop_.store(true, std::memory_order_relaxed);
-    } else if (bad_chunks_.size() < kMaxBadChunks) {
+    if (bad_chunks_.size() < kMaxBadChunks) {
       bad_chunks_.push_back(chunk);
     }
+    return false;
+  }
+
+  void Stop(const Error& error) {
+    MutexLock lock(mutex_);
+    failure_ = error;
+    stop_.store(true, std::memory_order_relaxed);
   }
 
   const ImageSource& source_;
   const std::span<const std::uint32_t> digests_;
   const std::vector<LoadPiece> pieces_;  // by offset, without overlap, none empty
+  LoadSink* const sink_;
   std::vector<std::uint64_t> chunks_;
   std::atomic<std::size_t> next_{0};
   std::atomic<bool> stop_{false};
@@ -202,6 +254,7 @@ Status LoadPieces(const ImageSource& source,
                   std::span<const std::uint32_t> digests,
                   std::vector<LoadPiece> pieces,
                   std::uint32_t threads,
+                  LoadSink* sink,
                   LoadReport* report) {
   *report = LoadReport();
   if (digests.size() != ChunkCount(source.Size())) {
@@ -209,13 +262,20 @@ Status LoadPieces(const ImageSource& source,
   }
   std::vector<std::pair<LoadPiece, const std::byte*>> twins;
   HF_TRYV(Arrange(source.Size(), &pieces, &twins));
-  Load load(source, digests, std::move(pieces));
+  Load load(source, digests, std::move(pieces), sink);
   load.Run(threads);
+  const Status arrived = sink == nullptr ? Ok() : sink->Finish();
   HF_TRYV(load.Finish(report));
+  HF_TRYV(arrived);
   // From the first copy, whose bytes were checked, not from the image again.
   for (const auto& [twin, copied] : twins) {
-    if (twin.destination != copied) {
+    if (twin.destination == copied) {
+      continue;
+    }
+    if (sink == nullptr) {
       std::memcpy(twin.destination, copied, twin.length);
+    } else {
+      HF_TRYV(sink->Duplicate(twin.destination, copied, twin.length));
     }
   }
   return Ok();

@@ -16,7 +16,9 @@
 #include <span>
 #include <vector>
 
+#include "client/device.h"
 #include "client/image_source.h"
+#include "client/load_sink.h"
 #include "common/result.h"
 #include "common/units.h"
 
@@ -28,6 +30,7 @@ struct LoadPiece {
   ByteCount offset = 0;
   ByteCount length = 0;
   std::byte* destination = nullptr;  // not nullptr where length is not 0
+  std::int32_t device = kHostDevice;
 };
 
 struct LoadReport {
@@ -36,10 +39,13 @@ struct LoadReport {
 };
 
 // "digests" has one CRC32C for each chunk of the source.  The report is filled in also on failure.
+// "sink" takes what goes to devices; nullptr where no piece does.  A device gets no byte of a chunk
+// whose digest does not match.
 [[nodiscard]] Status LoadPieces(const ImageSource& source,
                                 std::span<const std::uint32_t> digests,
                                 std::vector<LoadPiece> pieces,
                                 std::uint32_t threads,
+                                LoadSink* sink,
                                 LoadReport* report);
 
 }  // namespace holdfast::client

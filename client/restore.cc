@@ -88,7 +88,7 @@ Result<const std::string*> Restore::SidecarJson() {
   return &json_;
 }
 
-Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads) {
+Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads, LoadSink* sink) {
   if (source_ == nullptr) {
     return Error(Errc::kInvalidArgument, "there is nothing to restore in this attempt");
   }
@@ -107,14 +107,16 @@ Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads)
                    "tensor \"" + entry.name() + "\" has " + std::to_string(entry.length_bytes()) +
                        " bytes, its destination " + std::to_string(target.bytes));
     }
-    pieces.push_back(
-        LoadPiece{entry.offset_bytes(), target.bytes, static_cast<std::byte*>(target.destination)});
+    pieces.push_back(LoadPiece{entry.offset_bytes(),
+                               target.bytes,
+                               static_cast<std::byte*>(target.destination),
+                               target.device});
   }
   const proto::ImageDigest& digest = *DynamicDigest(reply_.sidecar());
   const std::vector<std::uint32_t> digests(digest.chunk_crc32c().begin(),
                                            digest.chunk_crc32c().end());
   LoadReport report;
-  const Status status = LoadPieces(*source_, digests, std::move(pieces), threads, &report);
+  const Status status = LoadPieces(*source_, digests, std::move(pieces), threads, sink, &report);
   if (status.has_error() && status.error().code == Errc::kCorruption) {
     source_is_bad_ = true;
     bad_chunks_.insert(bad_chunks_.end(), report.bad_chunks.begin(), report.bad_chunks.end());

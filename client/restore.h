@@ -35,6 +35,7 @@ struct LoadTarget {
   std::uint32_t tensor = 0;  // index in the sidecar's layout
   void* destination = nullptr;
   ByteCount bytes = 0;  // must be the tensor's
+  std::int32_t device = kHostDevice;
 };
 
 class Restore {
@@ -56,7 +57,9 @@ class Restore {
   [[nodiscard]] Result<const std::string*> SidecarJson();
 
   // kCorruption: destinations hold rubbish, and Finish will name the source as bad.
-  [[nodiscard]] Status Load(std::span<const LoadTarget> targets, std::uint32_t threads);
+  [[nodiscard]] Status Load(std::span<const LoadTarget> targets,
+                            std::uint32_t threads,
+                            LoadSink* sink = nullptr);
 
   // "failure" empty: this rank has loaded.  Whether the restore is committed; else begin again with
   // this attempt.

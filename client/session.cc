@@ -155,8 +155,10 @@ void Session::Tell(const proto::ClientMessage& message) {
 }
 
 SessionStats Session::Stats() {
+  EngineState engine = engine_->State();
   MutexLock lock(mutex_);
   SessionStats stats = stats_;
+  stats.engine = std::move(engine);
   stats.connected = connected_;
   stats.fenced = fenced_.has_value();
   return stats;

@@ -57,6 +57,7 @@ struct SnapshotInput {
   std::int64_t step = 0;
   std::span<const void* const> pointers;  // one for each spec
   std::span<const TensorStrides> strides;
+  std::vector<DeviceStream> streams;  // one for each device of the layout
   std::vector<proto::StateItem> state;
 };
 
@@ -65,8 +66,10 @@ struct SnapshotStart {
   std::string reason;  // why it was skipped
 };
 
+// How the snapshot under way ended; where its bytes still land (GPUs), how the last one did that no
+// fence has told of.  kCopied also where there is nothing to tell.
 struct FenceResult {
-  CopyOutcome::Kind kind = CopyOutcome::Kind::kCopied;  // also where nothing was under way
+  CopyOutcome::Kind kind = CopyOutcome::Kind::kCopied;
   std::string reason;
 };
 
@@ -75,6 +78,8 @@ struct SessionStats {
   std::uint64_t copied_bytes = 0;
   std::chrono::nanoseconds copy{0}, fence_wait{0}, snapshot{0};  // sums
   std::chrono::nanoseconds last_copy{0}, last_fence_wait{0}, last_snapshot{0};
+  std::chrono::nanoseconds device_wait{0}, last_device_wait{0};
+  EngineState engine;
   std::uint64_t reconnects = 0;
   std::int64_t last_begun_step = -1, last_sealed_step = -1;
   std::int64_t last_complete_step = -1, last_durable_step = -1;
@@ -102,16 +107,19 @@ class Session final : private ConnectionHandler {
                             std::uint32_t world_size);
 
   // Registers a layout.  After an error no layout is in force: snapshots are refused until one is,
-  // since pointers of new tensors must never be read by the lengths of old ones.
-  [[nodiscard]] Status SetLayout(std::vector<layout::TensorSpec> specs);
+  // since pointers of new tensors must never be read by the lengths of old ones.  "devices" says
+  // where each tensor lies; empty: in host memory.
+  [[nodiscard]] Status SetLayout(std::vector<layout::TensorSpec> specs,
+                                 std::span<const std::int32_t> devices = {});
 
   [[nodiscard]] Status WaitReady(MonotonicTime deadline);
 
   // Begins a snapshot or says why it is skipped.  Only bad input and kFenced are errors.
   [[nodiscard]] Result<SnapshotStart> Snapshot(SnapshotInput input);
 
-  // Waits until the sources of the snapshot under way may be written.
-  [[nodiscard]] FenceResult Fence();
+  // Waits until the sources of the snapshot under way may be written; "streams" are held back
+  // beside those that the snapshot named.
+  [[nodiscard]] FenceResult Fence(std::span<const DeviceStream> streams = {});
 
   // kAbandoned where "step" was given up, kNotFound where it was never begun.
   [[nodiscard]] Status WaitSealed(std::int64_t step, MonotonicTime deadline);
@@ -212,9 +220,10 @@ class Session final : private ConnectionHandler {
   SlotTable slots_ HF_GUARDED_BY(mutex_);
   StepLedger ledger_ HF_GUARDED_BY(mutex_);
   SessionStats stats_ HF_GUARDED_BY(mutex_);
-  std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;       // begun or missed
-  std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);     // until the fence has seen its outcome
-  std::deque<std::uint64_t> missed_ HF_GUARDED_BY(mutex_);  // tickets, bounded
+  std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;        // begun or missed
+  std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);      // until the fence
+  std::optional<FenceResult> untold_ HF_GUARDED_BY(mutex_);  // a bad end behind its fence
+  std::deque<std::uint64_t> missed_ HF_GUARDED_BY(mutex_);   // tickets, bounded
 };
 
 }  // namespace holdfast::client

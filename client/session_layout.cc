@@ -32,11 +32,12 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
   return message;
 }
 
-Status Session::SetLayout(std::vector<layout::TensorSpec> specs) {
+Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
+                          std::span<const std::int32_t> devices) {
   auto wanted = std::make_shared<Registered>();
   HF_TRY(wanted->layout, layout::PlanImage(specs));
   wanted->hash = layout::LayoutHash(wanted->layout);
-  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes));
+  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices));
   bool on_record = false;
   {
     MutexLock lock(mutex_);
@@ -49,6 +50,7 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs) {
     }
     on_record = registered_ != nullptr && registered_->hash == wanted->hash;
   }
+  HF_TRYV(engine_->Adopt(plan));
   if (!on_record) {
     HF_TRYV(Register(wanted));
   }

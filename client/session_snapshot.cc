@@ -54,6 +54,7 @@ Result<SnapshotStart> Session::Snapshot(SnapshotInput input) {
   }
   shot->job->plan = std::move(plan);
   shot->job->sources = std::move(sources);
+  shot->job->streams = std::move(input.streams);
   shot->job->sample_fraction = options_.sample_fraction;
   shot->state = std::move(input.state);
   // Before the copy: its end may come at any moment after Start, and a seal follows its begin.
@@ -79,8 +80,8 @@ Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& in
   const MonotonicTime deadline = SystemClock().Now() + options_.begin_wait;
   MutexLock lock(mutex_);
   last_step_ = input.step;
-  if (engine_->Busy()) {
-    *why_not = "the copy of the snapshot before is still under way: call the fence first";
+  if (std::string busy = engine_->Busy(); !busy.empty()) {
+    *why_not = std::move(busy);
     return std::shared_ptr<Shot>();
   }
   while (true) {
@@ -132,7 +133,7 @@ void Session::Skip(std::int64_t step, const std::string& reason) {
   TellMissed(step, reason);
 }
 
-FenceResult Session::Fence() {
+FenceResult Session::Fence(std::span<const DeviceStream> streams) {
   const MonotonicTime began = SystemClock().Now();
   std::shared_ptr<Shot> shot;
   {
@@ -142,16 +143,25 @@ FenceResult Session::Fence() {
   if (shot == nullptr) {
     return {};
   }
-  engine_->WaitFence();
+  const bool ended = engine_->WaitFence(streams);
   const auto waited = SystemClock().Now() - began;
   MutexLock lock(mutex_);
-  Account(shot);
   stats_.fence_wait += waited;
   stats_.last_fence_wait = waited;
+  if (ended) {
+    Account(shot);
+  }
+  FenceResult result;
+  if (shot->accounted) {
+    result = FenceResult{shot->job->outcome.kind, shot->job->outcome.reason};
+  }
   if (current_ == shot) {
     current_.reset();
   }
-  return FenceResult{shot->job->outcome.kind, shot->job->outcome.reason};
+  if (result.kind == CopyOutcome::Kind::kCopied && untold_.has_value()) {
+    result = *std::exchange(untold_, std::nullopt);
+  }
+  return result;
 }
 
 // By whichever is first, the fence or the engine's callback: after the fence the numbers are right.
@@ -162,6 +172,8 @@ void Session::Account(const std::shared_ptr<Shot>& shot) {
   const CopyOutcome& outcome = shot->job->outcome;
   stats_.copy += outcome.duration;
   stats_.last_copy = outcome.duration;
+  stats_.device_wait += outcome.device_wait;
+  stats_.last_device_wait = outcome.device_wait;
   switch (outcome.kind) {
     case CopyOutcome::Kind::kCopied:
       stats_.copied_bytes += shot->job->plan->ImageBytes();
@@ -175,6 +187,9 @@ void Session::Account(const std::shared_ptr<Shot>& shot) {
       ++stats_.failed;
       ledger_.Set(shot->job->step, StepState::kGivenUp, outcome.reason);
       break;
+  }
+  if (current_ != shot && outcome.kind != CopyOutcome::Kind::kCopied) {
+    untold_ = FenceResult{outcome.kind, outcome.reason};
   }
   changed_.NotifyAll();
 }

@@ -39,6 +39,7 @@ Result<std::shared_ptr<SlotMapping>> SlotMapping::Map(transport::OwnedFd fd, Byt
 }
 
 SlotMapping::~SlotMapping() {
+  pin_.reset();  // while the memory is there
   ::munmap(data_, bytes_);
 }
 

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "common/bytes.h"
 #include "common/result.h"
@@ -22,6 +23,12 @@
 #include "transport/owned_fd.h"
 
 namespace holdfast::client {
+
+// That a device may read and write a mapping by itself.  Ends the right when it is destroyed.
+class SlotPin {
+ public:
+  virtual ~SlotPin() = default;
+};
 
 class SlotMapping {
  public:
@@ -41,6 +48,11 @@ class SlotMapping {
   // Takes or gives back the right to write.
   [[nodiscard]] Status SetWritable(bool writable);
 
+  // Keeps "pin" for as long as the mapping is there.  Before the slot counts as ready.
+  void SetPin(std::unique_ptr<SlotPin> pin) { pin_ = std::move(pin); }
+
+  [[nodiscard]] bool Pinned() const { return pin_ != nullptr; }
+
   [[nodiscard]] std::byte* Data() const { return data_; }
 
   [[nodiscard]] ByteCount Size() const { return bytes_; }
@@ -50,6 +62,7 @@ class SlotMapping {
 
   std::byte* const data_;
   const ByteCount bytes_;
+  std::unique_ptr<SlotPin> pin_;
 };
 
 }  // namespace holdfast::client

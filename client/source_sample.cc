@@ -41,7 +41,7 @@ SourceSample::SourceSample(const CopyPlan& plan, double fraction, std::uint64_t 
   std::size_t total = 0;
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
     const PlannedTensor& tensor = plan.Tensors()[i];
-    if (!tensor.checked || tensor.mode != CopyMode::kLazy) {
+    if (!tensor.checked || tensor.mode != CopyMode::kLazy || tensor.device != kHostDevice) {
       continue;
     }
     const double wanted = fraction * static_cast<double>(tensor.length);
@@ -93,7 +93,7 @@ std::optional<std::size_t> SourceSample::Check(const CopyPlan& plan,
   }
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
     const PlannedTensor& tensor = plan.Tensors()[i];
-    if (tensor.checked && tensor.mode == CopyMode::kStaged &&
+    if (tensor.checked && tensor.mode == CopyMode::kStaged && tensor.device == kHostDevice &&
         !StagedIsUnchanged(sources[i], slot + tensor.offset, tensor.length)) {
       return i;
     }

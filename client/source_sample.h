@@ -10,6 +10,8 @@
 //
 // Bytes are compared, not numbers: a NaN equals itself here, and -0.0 is not 0.0.
 //
+// Tensors on devices are not its business: their engine samples them there.
+//
 // Threads:   Take on the training thread, then Check on a copy thread, once each.
 // Ownership: borrows plan and sources for each call only.
 #pragma once

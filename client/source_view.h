@@ -37,6 +37,9 @@ class SourceView {
 
   [[nodiscard]] ByteCount Size() const { return bytes_; }
 
+  // Of element (0, 0, ...); for memory that the host cannot read.
+  [[nodiscard]] const std::byte* Base() const { return base_; }
+
   // Every byte range of at most this length that starts at a multiple of it is contiguous.
   [[nodiscard]] ByteCount RunBytes() const { return run_bytes_; }
 

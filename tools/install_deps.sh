@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs the Debian packages and the Python environment that are missing; fast when none is.
+# Installs the Debian packages, the Python environment and the CUDA compiler that are missing; fast when
+# none is.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -34,5 +35,40 @@ install_venv() {
   touch "$venv/.complete"
 }
 
+# CUDA's headers, static runtime and compiler from their wheels, without what compiling one file does not
+# use. The lines above about stamp and lock hold here too.
+unpack_cuda() {
+  local folder=$1
+  rm -rf "$folder" "$folder.wheels"
+  "$(./venv_path.sh)/bin/pip" install --quiet --disable-pip-version-check --root-user-action=ignore \
+    --no-deps --no-compile --target "$folder.wheels" -r cuda-requirements.txt || return 1
+  mv "$folder.wheels/nvidia/cu13" "$folder" || return 1
+  rm -rf "$folder.wheels" "$folder/bin/nvlink" "$folder"/lib/*.so.* "$folder/lib/libcudadevrt.a"
+  # pip of some versions drops the run bits of files outside of a wheel's scripts.
+  chmod -R a+x "$folder/bin" "$folder/nvvm/bin" || return 1
+  touch "$folder/.complete"
+}
+
+# Without CUDA the build is CPU only. Bazel learns the folder from a file of settings of this clone, so
+# that a server that runs already looks again.
+install_cuda() {
+  local folder settings
+  folder="${XDG_CACHE_HOME:-$HOME/.cache}/holdfast/cuda-$(sha256sum cuda-requirements.txt | cut -c1-16)"
+  if [[ ! -e $folder/.complete ]]; then
+    exec 8> "$folder.lock"
+    flock 8
+    if [[ ! -e $folder/.complete ]]; then
+      echo "unpacking the CUDA compiler into $folder"
+      if ! unpack_cuda "$folder"; then
+        echo "warning: CUDA's wheels were not installed: unless CUDA is on this machine, the build is CPU only" >&2
+        return
+      fi
+    fi
+  fi
+  settings="common --repo_env=HOLDFAST_CUDA=$folder"
+  [[ -e ../cuda.bazelrc && $(< ../cuda.bazelrc) == "$settings" ]] || echo "$settings" > ../cuda.bazelrc
+}
+
 install_packages
 install_venv
+install_cuda

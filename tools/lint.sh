@@ -63,7 +63,9 @@ check_tidy() {
     mapfile -t wanted < <(comm -12 <(printf '%s\n' "${wanted[@]}") <(printf '%s\n' "${files[@]}" | sort))
   fi
   tools/run_tidy.py --budget="$budget" --at-most="$at_most" \
-    --bazel-bin="$($bazel info bazel-bin 2> /dev/null)" "${wanted[@]}" | tee "$why"
+    --bazel-bin="$($bazel info bazel-bin 2> /dev/null)" \
+    --cuda-include="$($bazel info output_base 2> /dev/null)/external/cuda/include" "${wanted[@]}" |
+    tee "$why"
 }
 
 check clang-format check_format

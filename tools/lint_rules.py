@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SUFFIXES = (".h", ".cc", ".c", ".cpp", ".hpp")
+SUFFIXES = (".h", ".cc", ".c", ".cpp", ".hpp", ".cu", ".cuh")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
@@ -45,8 +45,15 @@ THIRD_PARTY = [
     ("prometheus-cpp", r"prometheus/", ("daemon/metrics",)),
     ("CLI11", r"CLI/", ("cli/",)),
     ("ISA-L", r"isa-l(/|\.h)", ("common/crc32c", "ec/")),
-    ("CUDA", r"cuda", ("client/copy_cuda",)),
     ("libfabric", r"rdma/", ("transport/fabric_",)),
+]
+# The same for what not even tests and benchmarks may include elsewhere: a machine may lack it.
+OPTIONAL_PARTY = [
+    (
+        "CUDA",
+        r"(cuda|nv)[^/]*(\.h|/)|(crt/|cooperative_groups|driver_types\.h|device_types\.h)",
+        ("client/copy_cuda/", "tests/client/copy_cuda/", "tests/support/cuda_", "bench/gpu/"),
+    ),
 ]
 # Headers without I/O of folders that do I/O: values that the core fills, pure functions that it calls.
 PURE_HEADERS = {
@@ -114,10 +121,9 @@ def _blank(text: str) -> str:
 
 
 def third_party(source: Source) -> Iterator[Finding]:
-    if source.path.startswith(FREE_FOLDERS):
-        return
+    free = source.path.startswith(FREE_FOLDERS)
     for line, _, included in source.includes():
-        for name, pattern, allowed in THIRD_PARTY:
+        for name, pattern, allowed in OPTIONAL_PARTY + ([] if free else THIRD_PARTY):
             if re.match(pattern, included) and not source.path.startswith(allowed):
                 text = f"{name} is included in {', '.join(allowed)} only"
                 yield Finding(source.path, line, "third-party", text)

@@ -40,6 +40,9 @@ FLAGS = [
     "-DTOML_EXCEPTIONS=0",
 ]
 
+# The folders that tools/lint_rules.py lets include CUDA.
+NEEDS_CUDA = re.compile(r"(tests/)?client/copy_cuda/|tests/support/cuda_|bench/gpu/")
+
 
 @functools.cache
 def _read(path: str) -> tuple[bytes, tuple[str, ...]]:
@@ -84,6 +87,7 @@ def tidy(path: str, flags: list[str]) -> tuple[bool, str]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bazel-bin", default="bazel-bin", help="where generated headers lie")
+    parser.add_argument("--cuda-include", default="", help="the folder of CUDA's headers, if any")
     parser.add_argument("--budget", type=float, default=0, help="seconds; 0 is no limit")
     parser.add_argument("--at-most", type=int, default=-1, help="files not known clean; -1 is no limit")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -96,6 +100,10 @@ def main() -> int:
     CACHE.mkdir(parents=True, exist_ok=True)
     version = subprocess.run([TIDY, "--version"], check=True, stdout=subprocess.PIPE).stdout
     flags = [*FLAGS, f"-iquote{options.bazel_bin}"]
+    if pathlib.Path(options.cuda_include, "cuda_runtime_api.h").is_file():
+        flags.append(f"-isystem{options.cuda_include}")
+    else:
+        options.files = [f for f in options.files if not NEEDS_CUDA.match(f)]
     base = version + (ROOT / ".clang-tidy").read_bytes() + " ".join(FLAGS).encode()
     files = [f for f in options.files if f.endswith((".cc", ".cpp"))]
     keys = {path: key(path, base) for path in files}

@@ -56,6 +56,7 @@ def count_target(result: dict[str, Any]) -> Counts:
 def count_bazel(events: str, code: int) -> Counts:
     """All tests of one `bazel test` from its --build_event_json_file."""
     runs: dict[tuple[Any, ...], Counts] = {}
+    tests: set[str] = set()
     total: Counts = (0, 0, 0)
     for line in events.splitlines():
         event = json.loads(line)
@@ -64,6 +65,13 @@ def count_bazel(events: str, code: int) -> Counts:
             of = identity["testResult"]
             # A later attempt replaces an earlier one; shards and runs add up.
             runs[of["label"], of.get("run"), of.get("shard")] = count_target(event["testResult"])
+        elif event.get("aborted", {}).get("reason") == "SKIPPED":
+            # Not for this machine, say without CUDA.  Only a test counts.
+            label = identity.get("targetCompleted", {}).get("label")
+            total = add(total, (0, 0, int(label in tests)))
+        elif "targetConfigured" in identity:
+            if event.get("configured", {}).get("targetKind", "").endswith("_test rule"):
+                tests.add(identity["targetConfigured"]["label"])
         elif "targetCompleted" in identity and not event.get("completed", {}).get("success"):
             total = add(total, (0, 1, 0))
             print(f"failed to build: {identity['targetCompleted']['label']}", file=sys.stderr)

@@ -232,7 +232,7 @@ TEST_F(OfflineTest, AnExportThatFailsAtAnyCallLeavesNoHalfFile) {  // I12
     const bool there = std::filesystem::exists(to);
     for (const std::string& name : there ? Names(to) : std::vector<std::string>()) {
       if (name == "rank-00000.safetensors") {
-        EXPECT_TRUE(ReadFile(to + "/" + name) == shard.image) << "call " << call;
+        EXPECT_TRUE(ReadFile(std::filesystem::path(to) / name) == shard.image) << "call " << call;
       } else {
         EXPECT_THAT(name, ::testing::AnyOf(StartsWith(".tmp-"), "rank-00000.state.json"));
       }
@@ -327,6 +327,7 @@ TEST_F(OfflineTest, UsageErrorsAreExitTwo) {
   EXPECT_EQ(Run({"rm", kTestJob, "1", "--yes"}).exit, 2);
   EXPECT_EQ(Run({"--help"}).exit, 0);
   EXPECT_THAT(Run({"--version"}).out, HasSubstr("holdfast "));
+  EXPECT_THAT(Run({"--version"}).out, HasSubstr("\ncopy engines: host"));
 }
 
 TEST_F(OfflineTest, WithoutADaemonTheExitIsFourAndSaysWhatToDo) {

@@ -105,7 +105,7 @@ TEST_F(CapiTest, BadInputIsACodeAndALineNeverACrash) {
   hf_client* none = nullptr;
   EXPECT_EQ(hf_connect(nullptr, nullptr, 10, &none), HF_INVALID_ARGUMENT);
   EXPECT_EQ(hf_connect("/nowhere", nullptr, 10, nullptr), HF_INVALID_ARGUMENT);
-  EXPECT_EQ(hf_fence(nullptr), HF_INVALID_ARGUMENT);
+  EXPECT_EQ(hf_fence(nullptr, nullptr, 0), HF_INVALID_ARGUMENT);
   EXPECT_EQ(hf_set_layout(nullptr, nullptr, 0), HF_INVALID_ARGUMENT);
   EXPECT_EQ(hf_restore_sidecar(nullptr, nullptr, nullptr), HF_INVALID_ARGUMENT);
   EXPECT_STRNE(hf_last_error(), "");
@@ -174,9 +174,9 @@ TEST_F(CapiTest, ForkedChildHasNoClientNoSocketAndDoesNotDisturbItsParent) {
     hf_begin begin{};
     const int codes[] = {
         hf_get_stats(client_.Handle(), &stats),
-        hf_fence(client_.Handle()),
+        hf_fence(client_.Handle(), nullptr, 0),
         hf_set_layout(client_.Handle(), nullptr, 0),
-        hf_snapshot(client_.Handle(), 1, nullptr, 0, nullptr, 0, nullptr, 0, &begin),
+        hf_snapshot(client_.Handle(), 1, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, &begin),
         hf_wait_sealed(client_.Handle(), 1, 0)};
     bool sound = true;
     for (const int code : codes) {
@@ -236,7 +236,7 @@ TEST_F(CapiTest, RestoreMayBeFreedAfterItsClient) {
 
 TEST_F(CapiTest, VersionsAreSaid) {
   EXPECT_EQ(hf_abi_version(), HF_ABI_VERSION);
-  EXPECT_STREQ(hf_version(), "0.1.0 (host)");
+  EXPECT_EQ(std::string(hf_version()).rfind("0.1.0 (host", 0), 0U) << hf_version();
 }
 
 // Design, section 10: the trainer process is lost in the middle of a copy.

@@ -84,7 +84,7 @@ TEST_P(ImageLoadTest, AnyPiecesComeOutRightAndEachChunkIsDigestedOnce) {
       }
     }
     LoadReport report;
-    const Status status = LoadPieces(*source, digests_, pieces, 1 + round % 4, &report);
+    const Status status = LoadPieces(*source, digests_, pieces, 1 + round % 4, nullptr, &report);
     ASSERT_FALSE(status.has_error()) << status.error().ToString();
     EXPECT_EQ(report.chunks_digested, chunks.size());
     for (const auto& piece : pieces) {
@@ -109,7 +109,7 @@ TEST_P(ImageLoadTest, FlippedBitAnywhereInAChunkIsFoundAndNamed) {
     const ByteCount chunk = at / kChunkBytes;
     LoadReport report;
     const Status status =
-        LoadPieces(*source, digests_, {LoadPiece{chunk * kChunkBytes + 5, 1, &wanted}}, 2, &report);
+        LoadPieces(*source, digests_, {LoadPiece{chunk * kChunkBytes + 5, 1, &wanted}}, 2, nullptr, &report);
     ASSERT_TRUE(status.has_error()) << at;
     EXPECT_EQ(status.error().code, Errc::kCorruption);
     EXPECT_EQ(report.bad_chunks, std::vector<std::uint64_t>{chunk});
@@ -122,7 +122,7 @@ TEST_P(ImageLoadTest, ChunksThatNobodyWantsAreNotRead) {
   const auto source = Open(damaged);
   std::vector<std::byte> out(kChunkBytes);
   LoadReport report;
-  EXPECT_FALSE(LoadPieces(*source, digests_, {LoadPiece{4096, out.size(), out.data()}}, 1, &report)
+  EXPECT_FALSE(LoadPieces(*source, digests_, {LoadPiece{4096, out.size(), out.data()}}, 1, nullptr, &report)
                    .has_error());
   EXPECT_EQ(report.chunks_digested, 2U);
 }
@@ -137,6 +137,7 @@ TEST_P(ImageLoadTest, TiedTensorsAreBothFilled) {
                  digests_,
                  {LoadPiece{5000, a.size(), a.data()}, LoadPiece{5000, b.size(), b.data()}},
                  2,
+                 nullptr,
                  &report)
           .has_error());
   EXPECT_EQ(a, b);
@@ -151,10 +152,10 @@ TEST_P(ImageLoadTest, PiecesOutsideTheImageAreRefused) {
                                  LoadPiece{UINT64_MAX, 2, &byte},
                                  LoadPiece{1, UINT64_MAX, &byte},
                                  LoadPiece{0, 1, nullptr}}) {
-    EXPECT_EQ(LoadPieces(*source, digests_, {piece}, 1, &report).error().code,
+    EXPECT_EQ(LoadPieces(*source, digests_, {piece}, 1, nullptr, &report).error().code,
               Errc::kInvalidArgument);
   }
-  EXPECT_EQ(LoadPieces(*source, {}, {LoadPiece{0, 1, &byte}}, 1, &report).error().code,
+  EXPECT_EQ(LoadPieces(*source, {}, {LoadPiece{0, 1, &byte}}, 1, nullptr, &report).error().code,
             Errc::kCorruption)
       << "no digests";
 }
@@ -164,7 +165,7 @@ TEST_P(ImageLoadTest, FailedReadIsAnErrorAndNotCorruption) {
   const auto source = Open(image_);
   std::vector<std::byte> out(image_.size());
   LoadReport report;
-  EXPECT_EQ(LoadPieces(*source, digests_, {LoadPiece{0, out.size(), out.data()}}, 2, &report)
+  EXPECT_EQ(LoadPieces(*source, digests_, {LoadPiece{0, out.size(), out.data()}}, 2, nullptr, &report)
                 .error()
                 .code,
             Errc::kIoError);

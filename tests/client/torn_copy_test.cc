@@ -64,7 +64,7 @@ class TornCopyTest : public testing::Test {
     EXPECT_FALSE(engine.Start(job, [](const auto&) {}).has_error());
     write();
     EXPECT_FALSE(ArmFailpoints("").has_error());  // orders the write before every copy
-    engine.WaitFence();
+    engine.WaitFence({});
     return job->outcome;
   }
 
@@ -161,7 +161,7 @@ TEST_F(TornCopyTest, TenThousandFencedStepsRaiseNoAlarm) {
     job->slot = slot;
     job->sources = MakeSources(*plan, state.pointers, {}).value();
     ASSERT_FALSE(engine.Start(job, [](const auto&) {}).has_error());
-    engine.WaitFence();
+    engine.WaitFence({});
     ASSERT_EQ(job->outcome.kind, CopyOutcome::Kind::kCopied) << step << job->outcome.reason;
     for (std::size_t i = 0; i < 3; ++i) {
       state.Tensor(i)[static_cast<std::size_t>(step) % 4] ^= std::byte{1};  // the update

@@ -1,9 +1,12 @@
 // kill -9 of a real daemon at every failpoint on the way of a snapshot, then a start: whatever was
 // answered as sealed comes back bit for bit, and training goes on.
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <set>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -103,6 +106,84 @@ constexpr KillCase kCases[] = {
 INSTANTIATE_TEST_SUITE_P(AtEach, DaemonKillTest, testing::ValuesIn(kCases), [](const auto& info) {
   return std::string(info.param.name);
 });
+
+// Snapshot folders of the job without a manifest, and temporary files.
+std::set<std::string> LeftOvers(const std::string& root) {
+  namespace fs = std::filesystem;
+  std::set<std::string> found;
+  for (const auto& entry : fs::recursive_directory_iterator(root)) {
+    const std::string name = entry.path().filename();
+    const bool snapshot = entry.is_directory() && name.starts_with("step-");
+    if ((snapshot && !fs::exists(entry.path() / "manifest.json")) || name.starts_with(".t")) {
+      found.insert(entry.path());
+    }
+  }
+  return found;
+}
+
+class DaemonKillInFlushTest : public DaemonKillTest {};
+
+// I12: what a flush that was cut short wrote does not stay when something newer is published.
+TEST_P(DaemonKillInFlushTest, NothingOfTheFlushStays) {
+  DaemonProcess::Start start;
+  start.failpoints = std::string(GetParam().failpoint) + "=kill@1";
+  daemon_.Spawn(start);
+  {
+    TestTrainer trainer;
+    (void)TrainUntilTheDaemonDies(&trainer);
+    ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
+  }
+  ASSERT_FALSE(LeftOvers(daemon_.root()).empty());
+  ASSERT_TRUE(daemon_.StartAndWait());
+  TestTrainer next;
+  ASSERT_EQ(next.Join(daemon_.socket(), "job", daemon_.root()), "");
+  ASSERT_TRUE(next.Restore().has_value()) << next.error();
+  for (std::int64_t step = 101; step <= 103; ++step) {
+    (void)next.SnapshotAndWait(step);
+  }
+  hf_drained drained{};
+  ASSERT_TRUE(next.client().Drain(60'000, &drained).ok());
+  ASSERT_EQ(drained.durable, 1U) << drained.reason;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!LeftOvers(daemon_.root()).empty() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(LeftOvers(daemon_.root()), std::set<std::string>());
+}
+
+// I12: with the memory gone it can never be finished: the start itself removes it.
+TEST_P(DaemonKillInFlushTest, AStartWithoutItsMemoryRemovesIt) {
+  DaemonProcess::Start start;
+  start.failpoints = std::string(GetParam().failpoint) + "=kill@1";
+  daemon_.Spawn(start);
+  {
+    TestTrainer trainer;
+    (void)TrainUntilTheDaemonDies(&trainer);
+    ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
+  }
+  ASSERT_FALSE(LeftOvers(daemon_.root()).empty());
+  for (const auto& entry : std::filesystem::directory_iterator(daemon_.arena())) {
+    std::filesystem::remove_all(entry.path());
+  }
+  ASSERT_TRUE(daemon_.StartAndWait());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!LeftOvers(daemon_.root()).empty() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(LeftOvers(daemon_.root()), std::set<std::string>());
+}
+
+constexpr KillCase kFlushCases[] = {
+    {"BeforeTheLink", "flush.before_image_link", 1},
+    {"BeforeTheSidecar", "flush.before_sidecar", 1},
+    {"AfterTheShard", "flush.after_image", 1},
+    {"BeforeTheManifest", "publish.before_link", 1},
+};
+
+INSTANTIATE_TEST_SUITE_P(AtEach,
+                         DaemonKillInFlushTest,
+                         testing::ValuesIn(kFlushCases),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // The source of a restore is being opened when the daemon dies.
 TEST(DaemonKillInRestoreTest, ARestoreFromATierCanBeTakenUpAgain) {

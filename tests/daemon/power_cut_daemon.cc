@@ -266,7 +266,7 @@ void PowerCutDaemon::Do(const ListTier& action) {
     for (const storage_tiers::SnapshotEntry& entry : listing.value().snapshots) {
       EXPECT_FALSE(entry.problem.has_value()) << entry.problem->ToString();
       if (tier_.ReadManifest(kJob, entry.id).has_value()) {
-        found.push_back({KeyOf(entry.id), 2, {}});
+        found.push_back({KeyOf(entry.id), 2, {}, {}});
       }
     }
   }

@@ -14,7 +14,7 @@ import json
 import math
 from typing import Any
 
-from holdfast._client import Capture, Choice, Drained, Incarnation, StateItem, Stats
+from holdfast._client import HOST, Capture, Choice, Drained, Incarnation, StateItem, Stats, Streams
 from holdfast._client import TensorSpec, Tier
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
 from holdfast.errors import CorruptionError, TornError, error_of
@@ -95,8 +95,14 @@ class FakeRestore:
         return self.snapshot.sidecar()
 
     def load(
-        self, indices: list[int], addresses: list[int], lengths: list[int], threads: int
+        self,
+        indices: list[int],
+        addresses: list[int],
+        lengths: list[int],
+        devices: list[int],
+        threads: int,
     ) -> None:
+        assert set(devices) <= {HOST}
         assert self.snapshot is not None and len(set(indices)) == len(indices)
         for index, address, length in zip(indices, addresses, lengths):
             data = self.snapshot.data[self.snapshot.specs[index].name]
@@ -172,7 +178,8 @@ class FakeClient:
         self.pending = (snapshot, later)
         return None
 
-    def fence(self) -> None:
+    def fence(self, streams: Streams = ()) -> None:
+        assert not streams
         if self.pending is None:
             return
         (snapshot, later), self.pending = self.pending, None

@@ -1,4 +1,4 @@
-"""The package, the example and the demo's driver hold up to strict typing."""
+"""The package, the example, the demo, the wheel's builder and the GPU bench hold up to strict typing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "folder, what",
-    [("client/python", "holdfast"), ("examples", "train_gpt.py"), ("tools/demo", ".")],
+    "folder, what, beside",
+    [
+        ("client/python", "holdfast", ""),
+        ("examples", "train_gpt.py", ""),
+        ("tools/demo", ".", ""),
+        ("tools/wheel", ".", ""),
+        ("bench/gpu", ".", "bench"),
+    ],
 )
-def test_mypy_strict_is_clean(folder: str, what: str, tmp_path: pathlib.Path) -> None:
+def test_mypy_strict_is_clean(
+    folder: str, what: str, beside: str, tmp_path: pathlib.Path
+) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), what],
         cwd=ROOT / folder,
-        env={"MYPYPATH": str(ROOT / "client/python"), "PATH": "/usr/bin:/bin"},
+        env={
+            "MYPYPATH": ":".join(str(ROOT / path) for path in ("client/python", beside) if path),
+            "PATH": "/usr/bin:/bin",
+        },
         capture_output=True,
         text=True,
         timeout=300,

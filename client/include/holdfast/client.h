@@ -72,16 +72,23 @@ class Restore {
     return outcome;
   }
 
-  // The three vectors have one element for each tensor.
+  // The vectors have one element for each tensor; without "devices" all go to host memory.
   Outcome Load(const std::vector<std::uint32_t>& indices,
                const std::vector<void*>& destinations,
                const std::vector<std::uint64_t>& lengths,
-               std::uint32_t threads) {
-    if (indices.size() != destinations.size() || indices.size() != lengths.size()) {
-      return {HF_INVALID_ARGUMENT, "indices, destinations and lengths differ in number"};
+               std::uint32_t threads,
+               const std::vector<std::int32_t>& devices = {}) {
+    if (indices.size() != destinations.size() || indices.size() != lengths.size() ||
+        (!devices.empty() && devices.size() != indices.size())) {
+      return {HF_INVALID_ARGUMENT, "indices, destinations, lengths or devices differ in number"};
     }
-    return Outcome::Of(hf_restore_load(
-        handle_, indices.data(), destinations.data(), lengths.data(), indices.size(), threads));
+    return Outcome::Of(hf_restore_load(handle_,
+                                       indices.data(),
+                                       destinations.data(),
+                                       lengths.data(),
+                                       devices.empty() ? nullptr : devices.data(),
+                                       indices.size(),
+                                       threads));
   }
 
   // "failure" nullptr: this rank has loaded.
@@ -158,19 +165,24 @@ class Client {
                    const std::vector<const void*>& pointers,
                    const std::vector<hf_strides>& strides,
                    const std::vector<hf_state_item>& state,
-                   hf_begin* begin) {
+                   hf_begin* begin,
+                   const std::vector<hf_stream>& streams = {}) {
     return Outcome::Of(hf_snapshot(handle_,
                                    step,
                                    pointers.data(),
                                    pointers.size(),
                                    strides.data(),
                                    strides.size(),
+                                   streams.data(),
+                                   streams.size(),
                                    state.data(),
                                    state.size(),
                                    begin));
   }
 
-  Outcome Fence() { return Outcome::Of(hf_fence(handle_)); }
+  Outcome Fence(const std::vector<hf_stream>& streams = {}) {
+    return Outcome::Of(hf_fence(handle_, streams.data(), streams.size()));
+  }
 
   Outcome WaitSealed(std::int64_t step, std::uint32_t timeout_ms) {
     return Outcome::Of(hf_wait_sealed(handle_, step, timeout_ms));

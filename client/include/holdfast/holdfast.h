@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define HF_ABI_VERSION 1u
+#define HF_ABI_VERSION 2u
 #define HF_EXPORT __attribute__((visibility("default")))
 
 /* The values of holdfast::Errc, and two that only a client can meet. */
@@ -92,7 +92,7 @@ typedef struct hf_client hf_client;
 typedef struct hf_restore hf_restore;
 
 HF_EXPORT uint32_t hf_abi_version(void);
-/* "0.1.0", and which copy engines this library has: "0.1.0 (host)". */
+/* "0.1.0", and which copy engines this library has: "0.1.0 (host)", "0.1.0 (host, cuda 13.0)". */
 HF_EXPORT const char* hf_version(void);
 /* Text of this thread's last failure; valid until its next call into the library.  Never NULL. */
 HF_EXPORT const char* hf_last_error(void);
@@ -104,15 +104,21 @@ HF_EXPORT int hf_arm_failpoints(const char* specification);
 
 typedef struct hf_options {
   uint32_t struct_size;  /* sizeof(hf_options): guards against another header */
-  uint32_t copy_threads; /* threads that copy and digest, at least 1; 0: 1 */
+  uint32_t copy_threads; /* threads that copy and digest; 0: 1, for GPUs as many as keep up */
   uint32_t slots_wanted; /* slots of the arena for this rank, 2 or more; 0: daemon's default */
   uint32_t small_tensor_bytes; /* STABLE tensors up to this size are copied inside hf_snapshot */
   uint32_t begin_wait_ms;      /* how long hf_snapshot may wait for a free slot; 0: not at all */
   uint32_t request_timeout_ms; /* for requests that the daemon answers at once; 0: 10,000 */
   double sample_fraction;      /* share of each STABLE tensor's bytes that is read again; 0: 0.01 */
+  /* For state on GPUs. */
+  uint32_t verify_every; /* digest the state on the device at every so many snapshots; 0: never */
+  uint32_t staging_percent; /* of free device memory, for updates that come before the copies end */
+  uint64_t gather_bytes;    /* most that is copied at once on a device; 0: 64 MiB */
 } hf_options;
 
-/* Fills in the defaults (struct_size, 1 thread, 16 KiB, no wait, 10 s, 0.01). */
+/* Fills in the defaults (struct_size, 16 KiB, no wait, 10 s, 0.01, no device digests, 50 %, 64
+ * MiB).
+ */
 HF_EXPORT void hf_options_init(hf_options* options);
 
 /* Connects to the daemon at "socket_path" (NULL "options": the defaults).  HF_UNAVAILABLE where no
@@ -178,7 +184,12 @@ typedef struct hf_tensor {
   uint64_t flat_offset; /* elements of the concatenated boxes */
   uint64_t flat_length;
   const char* alias_of; /* a tensor listed before whose storage this is entirely; or NULL */
+  uint32_t on_device;   /* 0: host memory; 1: memory of CUDA device "device" */
+  int32_t device;
 } hf_tensor;
+
+/* Stands for host memory where an array has a device number for each tensor. */
+#define HF_HOST (-1)
 
 /* Registers a layout with the daemon (again whenever names, shapes or types change; snapshots of
  * the old layout stay).  HF_NO_SPACE says how much memory is needed and how much is free.  Slots
@@ -204,6 +215,14 @@ typedef struct hf_strides {
   const int64_t* strides; /* [ndim] elements, not negative */
 } hf_strides;
 
+/* A stream on which the trainer works: a cudaStream_t of the runtime or driver API, NULL for the
+ * default stream.  It must live until the fence has returned. */
+typedef struct hf_stream {
+  int32_t device;
+  uint32_t reserved; /* 0 */
+  void* stream;
+} hf_stream;
+
 typedef struct hf_begin {
   uint32_t started; /* 1: copies are under way; 0: skipped, counted, reported as missed */
   char reason[256]; /* why it was skipped */
@@ -212,22 +231,30 @@ typedef struct hf_begin {
 /* Takes snapshot "step" (0 or more, higher than the last).  "pointers"[i] is where tensor i of the
  * layout starts now (NULL for aliases and empty tensors); tensors not named in "strides" are
  * contiguous.  STAGED and small tensors are copied before this returns; the memory of the others
- * must stay valid and unwritten until hf_fence has returned.  Returns HF_OK also where it was
- * skipped; HF_FENCED when a newer incarnation exists. */
+ * must stay valid and unwritten until hf_fence has returned.  "streams" has one stream for each
+ * device that holds tensors: what was given to it before counts as written, and tensors on that
+ * device must be contiguous.  The caller's thread never waits for a device; a stream that is being
+ * captured into a CUDA graph is an error.  Returns HF_OK also where it was skipped; HF_FENCED when
+ * a newer incarnation exists. */
 HF_EXPORT int hf_snapshot(hf_client* client,
                           int64_t step,
                           const void* const* pointers,
                           size_t count,
                           const hf_strides* strides,
                           size_t strides_count,
+                          const hf_stream* streams,
+                          size_t stream_count,
                           const hf_state_item* state,
                           size_t state_count,
                           hf_begin* out);
 
 /* Waits until the snapshot under way is copied and its sample checked; at once where there is none.
  * Never needs the daemon.  HF_TORN: the sources were written meanwhile (hf_last_error names the
- * tensor); that snapshot is given up, training may go on. */
-HF_EXPORT int hf_fence(hf_client* client);
+ * tensor); that snapshot is given up, training may go on.
+ * For tensors on devices it waits on the host only until every copy is issued; the streams of
+ * hf_snapshot, and "streams" beside them, then wait on the device.  How such a snapshot ended is
+ * told by a later hf_fence. */
+HF_EXPORT int hf_fence(hf_client* client, const hf_stream* streams, size_t stream_count);
 
 /* Waits until no sealing is under way any more for steps up to "step".  HF_ABANDONED if that step
  * was given up, HF_TIMEOUT. */
@@ -241,9 +268,12 @@ typedef struct hf_stats {
   uint64_t reconnects;
   int64_t last_begun_step, last_sealed_step; /* -1: none */
   int64_t last_complete_step,
-      last_durable_step; /* of this incarnation, as far as heard; -1: none */
-  uint32_t connected;    /* 1: a daemon answers now */
-  uint32_t fenced;       /* 1: a newer incarnation exists */
+      last_durable_step;                        /* of this incarnation, as far as heard; -1: none */
+  uint64_t device_wait_ns, last_device_wait_ns; /* updates stood still on the GPU for copies */
+  uint64_t pinned_slots,
+      unpinned_slots; /* unpinned: copies from GPUs take a multiple of the time */
+  uint32_t connected; /* 1: a daemon answers now */
+  uint32_t fenced;    /* 1: a newer incarnation exists */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);
@@ -277,13 +307,17 @@ HF_EXPORT int hf_restore_begin(hf_client* client,
 HF_EXPORT int hf_restore_sidecar(hf_restore* restore, const char** json, size_t* json_bytes);
 
 /* Copies tensors out of the image: tensor "indices"[i] of the sidecar's layout to
- * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's).  Every chunk read is
+ * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's), in the memory of
+ * "devices"[i] (NULL: all in host memory).  Copies to devices have ended when it returns, and no
+ * byte reaches a device before its chunk was checked.  "threads" 0: one, to devices as many as the
+ * machine has.  Every chunk read is
  * checked against its digest; on HF_CORRUPTION the destinations hold rubbish and the attempt must
  * be finished as bad. */
 HF_EXPORT int hf_restore_load(hf_restore* restore,
                               const uint32_t* indices,
                               void* const* destinations,
                               const uint64_t* lengths,
+                              const int32_t* devices,
                               size_t count,
                               uint32_t threads);
 

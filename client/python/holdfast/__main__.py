@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from holdfast._native import program_path
@@ -15,6 +16,9 @@ def main() -> int:
     except HoldfastError as error:
         print(f"holdfast: {error}", file=sys.stderr)
         return 1
+    # Python ignores these, and a program that follows would inherit that.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
     os.execv(program, [program, *sys.argv[1:]])
 
 

@@ -19,6 +19,10 @@ from holdfast import _native
 from holdfast.errors import HoldfastError, error_of
 
 _MAX_MS = 2**32 - 1
+#: The device number of host memory.
+HOST = -1
+#: (device, handle of a CUDA stream)
+Streams = Sequence[tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,8 @@ class TensorSpec:
     tensor_class: int
     replica_id: int = 0
     alias_of: str | None = None
+    #: The CUDA device that holds it, or HOST.
+    device: int = HOST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +112,13 @@ class Stats:
     last_sealed_step: int
     last_complete_step: int
     last_durable_step: int
+    #: How long updates stood still on a GPU because copies were not done.
+    device_wait_ns: int
+    last_device_wait_ns: int
+    #: Slots that a GPU writes by itself, and those that it could not be given: copies into them
+    #: take a multiple of the time.
+    pinned_slots: int
+    unpinned_slots: int
     connected: bool
     fenced: bool
 
@@ -155,6 +168,15 @@ class Capture:
     items: Sequence[StateItem]
     #: Tensors made for this snapshot, held here; copied before hf_snapshot returns.
     staged: Mapping[str, torch.Tensor]
+    #: One stream for each device that holds tensors.
+    streams: Streams = ()
+
+
+def _streams(streams: Streams) -> Any:
+    array = (_native.StreamStruct * max(1, len(streams)))()
+    for i, (device, handle) in enumerate(streams):
+        array[i] = _native.StreamStruct(device, 0, handle)
+    return array
 
 
 def _text(raw: bytes | None) -> str:
@@ -187,7 +209,12 @@ class Restore:
         return ctypes.string_at(text.value, length.value).decode("utf-8")
 
     def load(
-        self, indices: Sequence[int], addresses: Sequence[int], lengths: Sequence[int], threads: int
+        self,
+        indices: Sequence[int],
+        addresses: Sequence[int],
+        lengths: Sequence[int],
+        devices: Sequence[int],
+        threads: int,
     ) -> None:
         """Copies tensors of the sidecar, checked, to memory that the caller keeps alive."""
         n = len(indices)
@@ -197,6 +224,7 @@ class Restore:
                 (ctypes.c_uint32 * n)(*indices),
                 (ctypes.c_void_p * n)(*addresses),
                 (ctypes.c_uint64 * n)(*lengths),
+                (ctypes.c_int32 * n)(*devices),
                 n,
                 threads,
             )
@@ -229,14 +257,18 @@ class Client:
         socket: str,
         timeout: float,
         slots: int = 0,
-        copy_threads: int = 1,
+        copy_threads: int = 0,
         request_timeout: float = 10.0,
+        verify_every: int = 0,
+        staging_percent: int = 50,
     ) -> None:
         self.lib = _native.library()
         options = _native.Options()
         self.lib.hf_options_init(ctypes.byref(options))
         options.slots_wanted = slots
         options.copy_threads = copy_threads
+        options.verify_every = verify_every
+        options.staging_percent = staging_percent
         options.request_timeout_ms = _milliseconds(request_timeout)
         handle = ctypes.c_void_p()
         self._handle: ctypes.c_void_p | None = None
@@ -310,6 +342,8 @@ class Client:
                 local_shape=shape,
                 replica_id=spec.replica_id,
                 alias_of=None if spec.alias_of is None else spec.alias_of.encode(),
+                on_device=int(spec.device != HOST),
+                device=max(spec.device, 0),
             )
         self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
 
@@ -329,15 +363,17 @@ class Client:
         begin = self._begin
         code = self.lib.hf_snapshot(
             self._handle, step, capture.address, capture.count, capture.strides.array,
-            capture.strides.count, state, len(items), ctypes.byref(begin),
+            capture.strides.count, _streams(capture.streams), len(capture.streams),
+            state, len(items), ctypes.byref(begin),
         )
         if code != 0:
             raise self._error(code)
         return None if begin.started else _text(begin.reason) or "no reason given"
 
-    def fence(self) -> None:
-        """Raises TornError where the state was written during the copy."""
-        code = self.lib.hf_fence(self._handle)
+    def fence(self, streams: Streams = ()) -> None:
+        """Raises TornError where the state was written during the copy (for state on GPUs: during
+        one before).  streams: further ones that will write it."""
+        code = self.lib.hf_fence(self._handle, _streams(streams), len(streams))
         if code != 0:
             raise self._error(code)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import torch
 
-from holdfast._client import Capture, NativeStrides, TensorSpec
+from holdfast._client import HOST, Capture, NativeStrides, TensorSpec
+from holdfast._devices import StreamSource, TorchStreams, current_streams, device_of, devices_of
 from holdfast._state import TrainingState
 from holdfast._tensors import DTYPES, STAGED, LayoutChanged, Watch, classes, owners
 from holdfast.errors import StateError
@@ -27,8 +28,9 @@ class Layout:
     snapshot.  capture() raises LayoutChanged when another layout is due.
     """
 
-    def __init__(self, state: TrainingState) -> None:
+    def __init__(self, state: TrainingState, streams: StreamSource | None = None) -> None:
         self._state = state
+        self._streams: StreamSource = streams or TorchStreams()
         entries = state.entries()
         owner = owners(entries)
         specs = [
@@ -39,6 +41,7 @@ class Layout:
                 tensor_class,
                 e.replica_id,
                 entries[o].name if o != i else None,
+                device_of(e.tensor),
             )
             for i, (e, o, tensor_class) in enumerate(zip(entries, owner, classes(entries)))
         ]
@@ -47,6 +50,10 @@ class Layout:
             for i, e in enumerate(entries)
             if owner[i] == i and e.tensor.numel() and not e.tensor.is_contiguous()
         ]
+        # A device copies whole ranges: what is not contiguous there goes through a copy.
+        self._through = [i for i, _ in strides if device_of(entries[i].tensor) != HOST]
+        strides = [pair for pair in strides if pair[0] not in set(self._through)]
+        self._copies: list[torch.Tensor] = []
         # Aliases and empty tensors have no bytes to read.
         self._hidden = [owner[i] != i or e.tensor.numel() == 0 for i, e in enumerate(entries)]
         self._watch = Watch(entries, owner)
@@ -58,9 +65,16 @@ class Layout:
                     f'"{name}" names a tensor of the model and one of the extra state: give the '
                     'model a name (model={"name": module})'
                 )
-            if tensor.numel() and not tensor.is_contiguous():
+            device = device_of(tensor)
+            if tensor.numel() and not tensor.is_contiguous() and device == HOST:
                 strides.append((len(specs), tensor.stride()))
-            specs.append(TensorSpec(name, DTYPES[tensor.dtype], tuple(tensor.shape), STAGED))
+            specs.append(
+                TensorSpec(
+                    name, DTYPES[tensor.dtype], tuple(tensor.shape), STAGED, device=device
+                )
+            )
+        #: The CUDA devices that hold tensors.
+        self.devices = devices_of([e.tensor for e in entries] + list(dynamic.values()))
         self.specs = specs
         self._fixed = len(entries)
         self._dynamic = _signature(dynamic)
@@ -82,12 +96,26 @@ class Layout:
         items, dynamic = self._state.values()
         if _signature(dynamic) != self._dynamic:
             raise LayoutChanged
+        self._copies = [self._watch.tensor(i).contiguous() for i in self._through]
+        for i, copy in zip(self._through, self._copies):
+            self._addresses[i] = copy.data_ptr()
+        dynamic = {
+            name: t if device_of(t) == HOST else t.contiguous() for name, t in dynamic.items()
+        }
         self._addresses[self._fixed :] = array.array(
             "Q", [t.data_ptr() if t.numel() else 0 for t in dynamic.values()]
         )
         address, count = self._addresses.buffer_info()
-        return Capture(address, count, self._strides, items, dynamic)
+        return Capture(
+            address, count, self._strides, items, dynamic,
+            current_streams(self.devices, self._streams),
+        )
+
+    def streams(self) -> list[tuple[int, int]]:
+        """The streams that this thread works on now, one for each device of the layout."""
+        return current_streams(self.devices, self._streams)
 
     def release(self) -> None:
         """The copies of the last capture are done."""
+        self._copies = []
         self._watch.release()

@@ -1,7 +1,8 @@
 """ctypes declarations of client/include/holdfast/holdfast.h, and where the native files are found.
 
-The library and the programs holdfastd and holdfast lie in holdfast/_native/ of an installed
-package; in a checkout HOLDFAST_LIBRARY names the library and HOLDFAST_BIN the folder of the programs.
+An installed wheel has the library in holdfast/_lib and the programs holdfastd and holdfast in
+holdfast/_bin; in a checkout HOLDFAST_LIBRARY names the library and HOLDFAST_BIN the folder of the
+programs.
 Nothing here is compiled; what guards against another header is hf_abi_version() and the size of
 hf_options that the library itself fills in.
 """
@@ -12,13 +13,13 @@ import ctypes
 import functools
 import os
 import pathlib
-from ctypes import POINTER, c_char, c_char_p, c_double, c_int, c_int64, c_size_t
+from ctypes import POINTER, c_char, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t
 from ctypes import c_uint8, c_uint32, c_uint64, c_void_p
 
 from holdfast._version import ABI_VERSION
 from holdfast.errors import LibraryNotFoundError, VersionMismatchError
 
-_PACKAGED = pathlib.Path(__file__).resolve().parent / "_native"
+_PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
 class Options(ctypes.Structure):
@@ -30,6 +31,9 @@ class Options(ctypes.Structure):
         ("begin_wait_ms", c_uint32),
         ("request_timeout_ms", c_uint32),
         ("sample_fraction", c_double),
+        ("verify_every", c_uint32),
+        ("staging_percent", c_uint32),
+        ("gather_bytes", c_uint64),
     ]
 
 
@@ -65,6 +69,8 @@ class TensorStruct(ctypes.Structure):
         ("flat_offset", c_uint64),
         ("flat_length", c_uint64),
         ("alias_of", c_char_p),
+        ("on_device", c_uint32),
+        ("device", c_int32),
     ]
 
 
@@ -79,6 +85,10 @@ class StateItemStruct(ctypes.Structure):
 
 class StridesStruct(ctypes.Structure):
     _fields_ = [("tensor", c_uint32), ("ndim", c_uint32), ("strides", POINTER(c_int64))]
+
+
+class StreamStruct(ctypes.Structure):
+    _fields_ = [("device", c_int32), ("reserved", c_uint32), ("stream", c_void_p)]
 
 
 class BeginStruct(ctypes.Structure):
@@ -104,6 +114,10 @@ class StatsStruct(ctypes.Structure):
         ("last_sealed_step", c_int64),
         ("last_complete_step", c_int64),
         ("last_durable_step", c_int64),
+        ("device_wait_ns", c_uint64),
+        ("last_device_wait_ns", c_uint64),
+        ("pinned_slots", c_uint64),
+        ("unpinned_slots", c_uint64),
         ("connected", c_uint32),
         ("fenced", c_uint32),
     ]
@@ -149,10 +163,11 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     # "pointers" is an address here: that of an array the caller keeps between snapshots.
     "hf_snapshot": (
         [c_void_p, c_int64, c_void_p, c_size_t, POINTER(StridesStruct), c_size_t,
-         POINTER(StateItemStruct), c_size_t, POINTER(BeginStruct)],
+         POINTER(StreamStruct), c_size_t, POINTER(StateItemStruct), c_size_t,
+         POINTER(BeginStruct)],
         c_int,
     ),
-    "hf_fence": ([c_void_p], c_int),
+    "hf_fence": ([c_void_p, POINTER(StreamStruct), c_size_t], c_int),
     "hf_wait_sealed": ([c_void_p, c_int64, c_uint32], c_int),
     "hf_get_stats": ([c_void_p, POINTER(StatsStruct)], c_int),
     "hf_restore_begin": (
@@ -162,7 +177,8 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     ),
     "hf_restore_sidecar": ([c_void_p, POINTER(c_void_p), POINTER(c_size_t)], c_int),
     "hf_restore_load": (
-        [c_void_p, POINTER(c_uint32), POINTER(c_void_p), POINTER(c_uint64), c_size_t, c_uint32],
+        [c_void_p, POINTER(c_uint32), POINTER(c_void_p), POINTER(c_uint64), POINTER(c_int32),
+         c_size_t, c_uint32],
         c_int,
     ),
     "hf_restore_finish": ([c_void_p, c_char_p, c_uint32, POINTER(c_uint32)], c_int),
@@ -175,7 +191,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
 def library_path() -> pathlib.Path:
     """Where libholdfast.so is: HOLDFAST_LIBRARY, which must exist if it is set, or the package."""
     named = os.environ.get("HOLDFAST_LIBRARY")
-    path = pathlib.Path(named) if named else _PACKAGED / "libholdfast.so"
+    path = pathlib.Path(named) if named else _PACKAGE / "_lib" / "libholdfast.so"
     if not path.is_file():
         source = "HOLDFAST_LIBRARY names" if named else "this package should hold"
         raise LibraryNotFoundError(
@@ -188,7 +204,7 @@ def library_path() -> pathlib.Path:
 def program_path(name: str) -> pathlib.Path:
     """Where the program "holdfastd" or "holdfast" is: in HOLDFAST_BIN or the package."""
     named = os.environ.get("HOLDFAST_BIN")
-    path = (pathlib.Path(named) if named else _PACKAGED) / name
+    path = (pathlib.Path(named) if named else _PACKAGE / "_bin") / name
     if not (path.is_file() and os.access(path, os.X_OK)):
         source = "in the folder that HOLDFAST_BIN names" if named else "in this package"
         raise LibraryNotFoundError(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from holdfast._client import Restore
+from holdfast._devices import device_of, optimizer_device
 from holdfast._encoding import Decoder, tensor_names
 from holdfast._state import (
     FORMAT,
@@ -114,6 +115,7 @@ class Transfer:
                 list(self._wanted),
                 [t.data_ptr() for t in self._wanted.values()],
                 [t.numel() * t.element_size() for t in self._wanted.values()],
+                [device_of(t) for t in self._wanted.values()],
                 threads,
             )
         with torch.no_grad():
@@ -240,7 +242,7 @@ class Loader:
         in_use: set[int] = set()
         for key, optimizer in self._state.optimizers.items():
             prefix = dotted("optimizer", key)
-            own = {id(p): p for g in optimizer.param_groups for p in g["params"]}
+            own = {id(p): (p, g) for g in optimizer.param_groups for p in g["params"]}
             states = self._optimizer.setdefault(prefix, {})
             start = f"{prefix}.state."
             for name in [n for n in saved if n.startswith(start)]:
@@ -250,8 +252,10 @@ class Loader:
                 tensor = saved.pop(name)
                 source = self._sidecar.source(tensor)
                 if source not in made:
+                    owner, group = own[ids[parameter]]
                     made[source] = _optimizer_tensor(
-                        tensor, present.get(name), own[ids[parameter]], in_use
+                        tensor, present.get(name), owner, in_use,
+                        optimizer_device(field, group, owner),
                     )
                     self._transfer.add(source, made[source])
                 states.setdefault(parameter, {})[field] = made[source]
@@ -325,7 +329,11 @@ class Loader:
 
 
 def _optimizer_tensor(
-    saved: SavedTensor, present: Entry | None, parameter: torch.Tensor, in_use: set[int]
+    saved: SavedTensor,
+    present: Entry | None,
+    parameter: torch.Tensor,
+    in_use: set[int],
+    device: torch.device,
 ) -> torch.Tensor:
     """Where to read optimizer state into: what is there if it fits (and is not tied to what holds
     other state already), else memory laid out as the optimizer itself would have done."""
@@ -335,11 +343,11 @@ def _optimizer_tensor(
         if fits and tensor.untyped_storage().data_ptr() not in in_use:
             in_use.add(tensor.untyped_storage().data_ptr())
             return tensor
-    if tuple(parameter.shape) == saved.shape:
+    if tuple(parameter.shape) == saved.shape and device == parameter.device:
         return torch.empty_like(
             parameter, dtype=saved.dtype, memory_format=torch.preserve_format, requires_grad=False
         ).detach()
-    return torch.empty(saved.shape, dtype=saved.dtype)
+    return torch.empty(saved.shape, dtype=saved.dtype, device=device)
 
 
 def _call(what: str, function: Any, state: Any) -> None:

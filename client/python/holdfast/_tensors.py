@@ -66,10 +66,10 @@ def check_tensor(name: str, tensor: Any) -> None:
         raise StateError(f'tensor "{name}" is a {kind}, whose parts are not in one place')
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise StateError(f'tensor "{name}" is sparse or quantised, which cannot be saved')
-    if tensor.device.type != "cpu":
+    if tensor.device.type not in ("cpu", "cuda"):
         raise StateError(
-            f'tensor "{name}" is on {tensor.device}: this build has the host copy engine only, so '
-            "all tensors must be on the CPU"
+            f'tensor "{name}" is on {tensor.device}: only tensors on the CPU and on CUDA devices '
+            "can be saved"
         )
     if tensor.dtype not in DTYPES:
         raise StateError(f'tensor "{name}" has the type {tensor.dtype}, which cannot be saved')
@@ -149,6 +149,7 @@ class Watch:
         self._tensors: list[torch.Tensor | None] = [e.tensor for e in entries]
         self._storages: list[Any] = [e.tensor.untyped_storage() for e in entries]
         self._dtypes = [e.tensor.dtype for e in entries]
+        self._devices = [e.tensor.device for e in entries]
         self._shapes = [tuple(e.tensor.shape) for e in entries]
         self._strides = [e.tensor.stride() for e in entries]
         self._sizes = [e.tensor.numel() for e in entries]
@@ -187,6 +188,7 @@ class Watch:
                 tensor.stride() != self._strides[i]
                 or tensor.shape != self._shapes[i]
                 or tensor.dtype != self._dtypes[i]
+                or tensor.device != self._devices[i]
             ):
                 raise LayoutChanged
             if same and address == self.addresses[i]:
@@ -204,6 +206,12 @@ class Watch:
         if any(self.addresses[i] != self.addresses[o] for i, o in self._ties):
             raise LayoutChanged
         return changed
+
+    def tensor(self, index: int) -> torch.Tensor:
+        """The tensor as refresh() saw it."""
+        found = self._tensors[index]
+        assert found is not None
+        return found.detach()
 
     def release(self) -> None:
         """The copies are done: lets go of tensors that are replaced at every step."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from holdfast import _daemon
 from holdfast._client import Client, Drained, Incarnation, Restore, Stats, Tier, tiers_of
+from holdfast._devices import named_streams
 from holdfast._group import Group
 from holdfast._layout import Layout
 from holdfast._restore import Loader, Sidecar
@@ -76,6 +77,9 @@ class Checkpointer:
     auto_fence: put the fence before optimizer.step() by its pre-hook.  With step(closure) the hook
     fires before forward and backward: switch it off there and call fence() before the update.
     allow_pickle: save and load what JSON and tensors cannot express.
+    copy_threads: threads that copy and digest (0: one, or as many as keep up with a GPU).
+    verify_every: for state on GPUs: digest it on the device at every so many snapshots, and compare
+    with what arrived (0: compare a sample only, as at every snapshot).
     slots: snapshots that the daemon keeps room for in memory (0: its default).
     timeout: seconds for the connection and for requests that the daemon answers at once.
     """
@@ -101,7 +105,8 @@ class Checkpointer:
         world_size: int | None = None,
         job_secret: str | None = None,
         slots: int = 0,
-        copy_threads: int = 1,
+        copy_threads: int = 0,
+        verify_every: int = 0,
         timeout: float = 30.0,
     ) -> None:
         self.job = job
@@ -122,7 +127,9 @@ class Checkpointer:
         self._state.entries()  # refuse what cannot be saved before anything is connected
         self._tiers = tiers_of(persist, persist_every, persist_seconds, keep_last, keep_every)
         self._client = _daemon.connect(
-            lambda path, seconds: Client(path, seconds, slots, copy_threads, timeout),
+            lambda path, seconds: Client(
+                path, seconds, slots, copy_threads, timeout, verify_every
+            ),
             socket,
             autostart,
             timeout,
@@ -226,14 +233,19 @@ class Checkpointer:
             return SnapshotResult(step, True, reason)
         return SnapshotResult(step, False)
 
-    def fence(self) -> None:
+    def fence(self, streams: Sequence[Any] = ()) -> None:
         """Call before anything but optimizer.step() writes to parameters or optimizer state.
-        Returns at once where no copy is under way."""
+        Returns at once where no copy is under way.
+
+        For state on GPUs the current stream of each device waits on the device, and so do
+        "streams" (torch.cuda.Stream): those on which the writer works, if it is another.
+        """
         if not self._copying:
             return
         client = self._connected()
         try:
-            client.fence()
+            here = self._layout.streams() if self._layout is not None else []
+            client.fence(here + named_streams(streams))
         except TornError as error:
             if not self._warned_torn:
                 self._warned_torn = True

@@ -1,0 +1,189 @@
+"""The stage of two GPUs: DistributedDataParallel with a rank on each, one daemon, all links at once.
+
+Started by run.py it starts torchrun, which starts it again as each rank.  A dry run has two ranks on
+the host.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import holdfast
+import torch
+import torch.distributed as dist
+from report import Reach, Row, compared, median
+from torch.nn.parallel import DistributedDataParallel
+
+from blocks import Ours, Steps, Way, run_block
+from device import Bare, Device
+from model import Batch, Training
+from reference import Reference, verdict
+from settings import Stage, skipped
+
+RANKS = 2
+SLOTS = 3
+
+
+class Rank:
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.sizes = stage, stage.sizes
+        self.rank = dist.get_rank()
+        self.device = Device(stage.settings.device, self.rank)
+        devices = [self.rank] if self.device.cuda else None
+        self.training = Training(
+            self.sizes, self.device, lambda m: DistributedDataParallel(m, device_ids=devices)
+        )
+        self.training.batch = Batch(min(8, 2 * self.sizes.layers), self.sizes.length)
+        self.training.iterate()
+        self.bytes = self.training.bytes()
+        self.host = self.device.host_buffer(Reference.size(self.training.state()))
+        self.reference = Reference(self.device, self.host)
+        self.steps = Steps()
+        self.checkpointer = self._checkpointer()
+        self.checkpointer.restore()
+        self.checkpointer.prepare(120)
+
+    def _checkpointer(self) -> holdfast.Checkpointer:
+        return holdfast.Checkpointer(
+            "gpus", model=self.training.model, optimizer=self.training.optimizer, slots=SLOTS
+        )
+
+    def add(self, row: Row) -> None:
+        if self.rank == 0:
+            self.stage.add(row)
+
+    def together(self, number: float) -> list[float]:
+        """Every rank's."""
+        found: list[Any] = [None] * RANKS
+        dist.all_gather_object(found, number)
+        return [float(n) for n in found]
+
+    def all_rates(self, seconds: float) -> float:
+        """GB/s of all ranks."""
+        return sum(self.bytes / each / 1e9 for each in self.together(seconds))
+
+    def copy(self) -> None:
+        bare = Bare(self.device, self.host[: self.bytes])
+        ours: list[float] = []
+        ceiling: list[float] = []
+        for i in range(self.sizes.rounds + 1):
+            step = self.steps.next()
+            self._pinned_slot()
+            dist.barrier()
+            self.device.sync()
+            began = time.perf_counter()
+            result = self.checkpointer.snapshot(step)
+            self.checkpointer.fence()
+            self.device.sync()
+            took = time.perf_counter() - began
+            if not result:
+                raise RuntimeError(f"a snapshot was skipped: {result.reason}")
+            self.checkpointer.wait(step)
+            rate = self.all_rates(took)
+            dist.barrier()
+            plain = self.all_rates(bare.copy(to_host=True))
+            if i:
+                ours.append(rate)
+                ceiling.append(plain)
+        size = f"{RANKS} x {self.bytes / 1e9:.3g} GB"
+        self.add(compared(f"copy rate of all GPUs at once, {size}", "GB/s", ours, ceiling,
+                          Reach("ratio", least=0.97), "ceiling: all bare copies at once"))  # fmt: skip
+
+    def _pinned_slot(self) -> None:
+        """Until the slots are there and pinned."""
+        self.checkpointer.prepare(60)
+        deadline = time.monotonic() + 60
+        while self.device.cuda and time.monotonic() < deadline:
+            stats = self.checkpointer.stats
+            if stats.pinned_slots + stats.unpinned_slots >= SLOTS:
+                return
+            time.sleep(0.05)
+
+    def iterations(self) -> None:
+        ours = Ours("ours", self.checkpointer, self.steps)
+        means: dict[str, list[float]] = {"none": [], "ours": []}
+        lost = 0
+        for _ in range(self.sizes.side_rounds):
+            for way in (Way(), ours):
+                dist.barrier()
+                block = run_block(self.training, way, self.sizes.iterations, 2)
+                means[way.name].append(max(self.together(block.mean())))
+                lost += len(block.skipped)
+        lost = int(sum(self.together(lost)))
+        row = compared(
+            f"iteration of {median(means['none']):.0f} ms under DDP, snapshot every step", "ms",
+            means["ours"], means["none"], None, f"ceiling: none; {lost} skipped",
+        )  # fmt: skip
+        self.add(row)
+
+    def same_bytes(self) -> None:
+        step = self.steps.next()
+        self.checkpointer.prepare(60)
+        self.reference.take(self.training.state(), step)
+        if not self.checkpointer.snapshot(step):
+            raise RuntimeError("the snapshot to compare was skipped")
+        self.training.iterate(self.checkpointer.fence)
+        self.checkpointer.wait(step)
+        dist.barrier()
+        self.checkpointer.close(drain=False)
+        self.training.destroy()
+        self.checkpointer = self._checkpointer()
+        found = self.checkpointer.restore()
+        self.device.sync()
+        wrong = self.reference.differences(self.training.state())
+        right = self.together(float(found == step and not wrong))
+        self.add(Row("restore of all ranks", "", reach="same bytes", ok=all(right),
+                     note=f"step {found}; rank 0: {verdict(wrong)}"))  # fmt: skip
+
+    def run(self) -> None:
+        works = [self.copy, self.iterations, self.same_bytes]
+        for work in works:
+            with self.stage.guarded(f"{RANKS} GPUs: {work.__name__}"):
+                work()
+                continue
+            raise SystemExit(1)  # the other rank waits for this one in vain
+        self.checkpointer.close(drain=False)
+
+
+def launch(arguments: Sequence[str]) -> int:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        "--nproc-per-node", str(RANKS), __file__, *arguments,
+    ]  # fmt: skip
+    environment = {"OMP_NUM_THREADS": "4", **os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return subprocess.run(command, env=environment).returncode
+
+
+def end_with_torchrun() -> None:
+    """torchrun gives ranks a session of their own: a signal to this stage does not reach them."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+def main() -> int:
+    if "RANK" not in os.environ:
+        stage = Stage.of_arguments()
+        stage.say("gpus ...")
+        stage.add(skipped("FSDP2 on two GPUs", "this version refuses sharded state"))
+        return launch(sys.argv[1:])
+    end_with_torchrun()
+    stage = Stage.of_arguments()
+    if stage.settings.cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if stage.settings.cuda else "gloo")
+    try:
+        Rank(stage).run()
+    finally:
+        dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

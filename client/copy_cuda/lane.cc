@@ -1,0 +1,304 @@
+#include "client/copy_cuda/lane.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::client {
+namespace {
+
+// Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
+constexpr std::size_t kWindowsAhead = 3;
+
+}  // namespace
+
+Result<bool> IsCapturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  HF_TRYV(CudaStatus(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing"));
+  return status != cudaStreamCaptureStatusNone;
+}
+
+Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device, double staging_share) {
+  HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
+  std::unique_ptr<Lane> lane(new Lane(device, staging_share));
+  HF_TRY(lane->copies_, MakeStream());
+  HF_TRY(lane->within_, MakeStream());
+  return lane;
+}
+
+Status Lane::Adopt(std::shared_ptr<const CopyPlan> plan,
+                   ByteCount window_bytes,
+                   ByteCount most_gathered,
+                   std::size_t rooms) {
+  HF_TRYV(CudaStatus(cudaSetDevice(device_), "cudaSetDevice"));
+  auto lane_plan = std::make_unique<const LanePlan>(std::move(plan), device_, window_bytes);
+  const ByteCount gathered = lane_plan->Room().before;
+  if (gathered > most_gathered) {
+    return Error(Errc::kNoSpace,
+                 "the tensors on device " + std::to_string(device_) +
+                     " that must be copied at once (buffers, scalars, small ones) have " +
+                     FormatBytes(gathered) + ", the limit is " + FormatBytes(most_gathered) +
+                     ": declare those that only the optimizer writes as parameters, or raise "
+                     "device_gather_bytes");
+  }
+  free_rooms_.clear();
+  rooms_.clear();  // before the new ones are made: both may not fit
+  plan_ = std::move(lane_plan);
+  for (std::size_t i = 0; i < rooms; ++i) {
+    HF_TRY(auto room, Room::Make(*plan_));
+    rooms_.push_back(std::move(room));
+    free_rooms_.push_back(rooms_.back().get());
+  }
+  return Ok();
+}
+
+Room* Lane::TakeRoom() {
+  if (free_rooms_.empty()) {
+    return nullptr;
+  }
+  Room* const room = free_rooms_.back();
+  free_rooms_.pop_back();
+  return room;
+}
+
+void Lane::ReturnRoom(Room* room) {
+  free_rooms_.push_back(room);
+}
+
+Result<CudaEvent> Lane::TakeEvent() {
+  if (events_.empty()) {
+    return MakeEvent();
+  }
+  CudaEvent event = std::move(events_.back());
+  events_.pop_back();
+  return event;
+}
+
+void Lane::Tidy() {
+  if (cudaSetDevice(device_) == cudaSuccess) {
+    staging_.Grow();
+  }
+}
+
+Flight::Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room)
+    : lane_(lane), job_(std::move(job)), room_(room) {}
+
+void Flight::Begin(cudaStream_t stream, bool sums) {
+  auto begin = [&]() -> Status {
+    HF_TRY(begun_, MakeEvent());
+    HF_TRY(done_, MakeEvent());
+    HF_TRYV(room_->Begin(job_->sources, job_->step, sums, stream));
+    return CudaStatus(cudaEventRecord(begun_.get(), stream), "cudaEventRecord");
+  };
+  if (const Status begun = begin(); begun.has_error()) {
+    failure_ = begun.error();
+  }
+}
+
+bool Flight::Advance(bool hurry, bool may_issue) {
+  bool moved = PollLandings();
+  if (issued_) {
+    return moved;
+  }
+  if (failure_.has_value()) {
+    Fail(*failure_);
+    return true;
+  }
+  if (!may_issue) {
+    return moved;
+  }
+  const std::size_t before = next_window_;
+  const bool was_started = started_;
+  // Events are made on the device that is current, and belong to it.
+  Status status = CudaStatus(cudaSetDevice(lane_->device_), "cudaSetDevice");
+  if (status.has_value()) {
+    status = IssueSome(hurry);
+  }
+  if (status.has_error()) {
+    Fail(status.error());
+  }
+  return moved || issued_ || next_window_ != before || started_ != was_started;
+}
+
+bool Flight::PollLandings() {
+  bool moved = false;
+  while (!in_flight_.empty()) {
+    Landing& oldest = in_flight_.front();
+    const cudaError_t code = cudaEventQuery(oldest.event.get());
+    if (code == cudaErrorNotReady) {
+      break;
+    }
+    moved = true;
+    if (code != cudaSuccess) {
+      // The device has failed for good: nothing lands any more, and no event will come.
+      in_flight_.clear();
+      if (!failure_.has_value()) {
+        failure_ = CudaStatus(code, "a copy to the host").error();
+      }
+      issued_ = true;
+      if (uses_staging_) {
+        lane_->staging_.GiveBack();
+      }
+      return true;
+    }
+    landed_ = std::max(landed_, oldest.landed);
+    if (oldest.staged) {
+      lane_->staging_.GiveBack();
+    }
+    lane_->ReturnEvent(std::move(oldest.event));
+    in_flight_.pop_front();
+  }
+  return moved;
+}
+
+// What has landed when everything up to window "window" has; 0 windows: the head.
+ByteCount Flight::LandedAfter(std::size_t window) const {
+  const auto& windows = lane_->plan_->Windows();
+  return window < windows.size() ? windows[window].image_offset : job_->plan->ImageBytes();
+}
+
+Status Flight::IssueSome(bool hurry) {
+  if (!started_) {
+    started_ = true;
+    HF_TRYV(IssueHead());
+  }
+  const auto& windows = lane_->plan_->Windows();
+  std::size_t staged_windows = 0;
+  if (hurry && next_window_ < windows.size()) {
+    HF_TRYV(StageRest(&staged_windows));
+  }
+  const std::size_t end = windows.size() - staged_windows;
+  const bool all = hurry || !lane_->staging_.Helps();
+  while (next_window_ < end && (all || in_flight_.size() < kWindowsAhead)) {
+    HF_TRYV(IssueWindow(windows[next_window_], nullptr));
+    ++next_window_;
+    HF_TRYV(AddLanding(LandedAfter(next_window_), false));
+  }
+  return next_window_ == end ? Close(staged_windows) : Ok();
+}
+
+Status Flight::IssueHead() {
+  HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->copies_.get(), begun_.get(), 0),
+                     "cudaStreamWaitEvent"));
+  HF_TRYV(room_->ReadBack(lane_->copies_.get()));
+  return AddLanding(LandedAfter(0), false);
+}
+
+Status Flight::IssueWindow(const CopyWindow& window, const std::byte* staged_at) {
+  copies_.Clear();
+  for (std::size_t i = window.first; i < window.end; ++i) {
+    const TensorPiece& piece = lane_->plan_->Pieces()[i];
+    const ByteCount image_at = job_->plan->Tensors()[piece.tensor].offset + piece.offset;
+    const std::byte* from = job_->sources[piece.tensor].Base() + piece.offset;
+    if (staged_at != nullptr) {
+      from = staged_at;
+      staged_at += piece.bytes;
+    }
+    copies_.Add(job_->slot->Data() + image_at, from, piece.bytes);
+  }
+  return lane_->copier_.Issue(
+      copies_, cudaMemcpyDeviceToHost, lane_->copies_.get(), job_->slot->Pinned());
+}
+
+// Puts as many of the last windows as fit into the staging memory, behind everything that the
+// trainer's stream had when the snapshot began.
+Status Flight::StageRest(std::size_t* staged_windows) {
+  const auto& windows = lane_->plan_->Windows();
+  ByteCount rest = 0;
+  for (std::size_t i = next_window_; i < windows.size(); ++i) {
+    rest += windows[i].bytes;
+  }
+  if (!lane_->staging_.Useful(rest)) {
+    return Ok();
+  }
+  std::size_t first = windows.size();
+  ByteCount staged = 0;
+  while (first > next_window_ && staged + windows[first - 1].bytes <= lane_->staging_.Free()) {
+    staged += windows[--first].bytes;
+  }
+  if (first == windows.size()) {
+    return Ok();
+  }
+  copies_.Clear();
+  std::byte* to = lane_->staging_.Memory();
+  for (std::size_t i = windows[first].first; i < windows.back().end; ++i) {
+    const TensorPiece& piece = lane_->plan_->Pieces()[i];
+    copies_.Add(to, job_->sources[piece.tensor].Base() + piece.offset, piece.bytes);
+    to += piece.bytes;
+  }
+  lane_->staging_.Take();
+  uses_staging_ = true;
+  HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), begun_.get(), 0),
+                     "cudaStreamWaitEvent"));
+  HF_TRYV(lane_->copier_.Issue(copies_, cudaMemcpyDeviceToDevice, lane_->within_.get(), true));
+  *staged_windows = windows.size() - first;
+  return Ok();
+}
+
+// After the last read of the sources: the sample once more, then "done"; what was staged follows.
+Status Flight::Close(std::size_t staged_windows) {
+  cudaStream_t const copies = lane_->copies_.get();
+  if (staged_windows > 0) {
+    HF_TRY(CudaEvent staged, lane_->TakeEvent());
+    HF_TRYV(CudaStatus(cudaEventRecord(staged.get(), lane_->within_.get()), "cudaEventRecord"));
+    HF_TRYV(CudaStatus(cudaStreamWaitEvent(copies, staged.get(), 0), "cudaStreamWaitEvent"));
+    lane_->ReturnEvent(std::move(staged));  // the wait is bound to the record, not to the event
+  }
+  HF_TRYV(room_->SampleAgain(copies));
+  HF_TRYV(CudaStatus(cudaEventRecord(done_.get(), copies), "cudaEventRecord"));
+  HF_TRYV(room_->ReadBackSample(copies));
+  const auto& windows = lane_->plan_->Windows();
+  const std::byte* staged_at = lane_->staging_.Memory();
+  for (; next_window_ < windows.size(); ++next_window_) {
+    HF_TRYV(IssueWindow(windows[next_window_], staged_at));
+    staged_at += windows[next_window_].bytes;
+  }
+  HF_TRYV(AddLanding(job_->plan->ImageBytes(), staged_windows > 0));
+  issued_ = true;
+  return Ok();
+}
+
+Status Flight::AddLanding(ByteCount landed, bool staged) {
+  HF_TRY(CudaEvent event, lane_->TakeEvent());
+  HF_TRYV(CudaStatus(cudaEventRecord(event.get(), lane_->copies_.get()), "cudaEventRecord"));
+  in_flight_.push_back(Landing{std::move(event), landed, staged});
+  return Ok();
+}
+
+// The fence opens at once; the end of what was issued is still waited for, because it lands.
+void Flight::Fail(Error error) {
+  failure_ = std::move(error);
+  issued_ = true;
+  static_cast<void>(cudaSetDevice(lane_->device_));
+  for (const CudaStream* stream : {&lane_->copies_, &lane_->within_}) {
+    auto event = lane_->TakeEvent();
+    const bool recorded =
+        event.has_value() && cudaEventRecord(event.value().get(), stream->get()) == cudaSuccess;
+    const bool staged = stream == &lane_->within_ && uses_staging_;
+    if (recorded) {
+      in_flight_.push_back(Landing{std::move(event).value(), 0, staged});
+    } else if (staged) {
+      lane_->staging_.GiveBack();
+    }
+  }
+}
+
+Result<HeldBack> Flight::HoldBack(cudaStream_t stream) const {
+  HeldBack held;
+  HF_TRY(held.before, MakeEvent(cudaEventDefault));
+  HF_TRY(held.after, MakeEvent(cudaEventDefault));
+  HF_TRYV(CudaStatus(cudaEventRecord(held.before.get(), stream), "cudaEventRecord"));
+  HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, done_.get(), 0), "cudaStreamWaitEvent"));
+  HF_TRYV(CudaStatus(cudaEventRecord(held.after.get(), stream), "cudaEventRecord"));
+  return held;
+}
+
+std::chrono::nanoseconds HeldBack::Duration() const {
+  float milliseconds = 0;
+  if (cudaEventQuery(after.get()) != cudaSuccess ||
+      cudaEventElapsedTime(&milliseconds, before.get(), after.get()) != cudaSuccess) {
+    return std::chrono::nanoseconds(0);
+  }
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(milliseconds * 1e6F));
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,165 @@
+// One device's part of the copy engine, and one snapshot's way through it.
+//
+// A lane has one stream for copies to the host.  A flight is a snapshot on its way: the trainer's
+// thread begins it, the engine's copy thread advances it in small steps and never blocks in one,
+// but for copies to memory that could not be pinned.
+//
+//   Begin        the trainer's stream: gather, sample, digests, event "begun"
+//   Advance      waits (on the device) for "begun"; issues windows; after the last one reads the
+//                sample again and records "done"
+//   hurry        a fence waits: everything left is issued at once, or staged on the device
+//   HoldBack     a stream of the trainer waits (on the device) for "done"
+//
+// Where staging helps (staging.h), windows are issued a few at a time, because what is issued
+// cannot be taken back: a fence that comes early finds most of the snapshot still free to be
+// staged. Elsewhere all are issued at once.
+//
+// Threads:   Begin and HoldBack on the trainer's thread, Advance on the copy thread; the engine
+//            hands a flight from one to the other under its lock.
+// Ownership: a flight borrows its lane and the room; the engine keeps both.
+// Errors:    the first one is kept in the flight; it then only waits for what was issued.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "client/copy_cuda/lane_plan.h"
+#include "client/copy_cuda/room.h"
+#include "client/copy_cuda/runtime.h"
+#include "client/copy_cuda/staging.h"
+#include "client/copy_engine.h"
+
+namespace holdfast::client {
+
+class Flight;
+
+// Whether a stream is being captured into a graph.
+[[nodiscard]] Result<bool> IsCapturing(cudaStream_t stream);
+
+// Threads: as above; Adopt on the trainer's thread, while no flight is under way.
+class Lane {
+ public:
+  // Makes streams on "device".
+  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(std::int32_t device,
+                                                          double staging_share);
+
+  // Makes the rooms for snapshots of this layout.
+  [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan,
+                             ByteCount window_bytes,
+                             ByteCount most_gathered,
+                             std::size_t rooms);
+
+  [[nodiscard]] std::int32_t Device() const { return device_; }
+
+  [[nodiscard]] const LanePlan& Plan() const { return *plan_; }
+
+  // A room that no flight has; nullptr: all are in use.  Both under the engine's lock.
+  [[nodiscard]] Room* TakeRoom();
+  void ReturnRoom(Room* room);
+
+  // Between flights, on the copy thread: whatever is slow.
+  void Tidy();
+
+ private:
+  friend class Flight;
+
+  Lane(std::int32_t device, double staging_share) : device_(device), staging_(staging_share) {}
+
+  // An event that no flight uses; the copy thread's.
+  [[nodiscard]] Result<CudaEvent> TakeEvent();
+
+  void ReturnEvent(CudaEvent event) { events_.push_back(std::move(event)); }
+
+  const std::int32_t device_;
+  CudaStream copies_;
+  CudaStream within_;  // copies within the device
+  std::unique_ptr<const LanePlan> plan_;
+  std::vector<std::unique_ptr<Room>> rooms_;
+  std::vector<Room*> free_rooms_;
+  std::vector<CudaEvent> events_;
+  BatchCopier copier_;
+  Staging staging_;
+};
+
+// Two events around the wait of a stream, in the order of the stream.
+struct HeldBack {
+  CudaEvent before, after;
+
+  // How long the stream stood still; 0 where it has not come so far.
+  [[nodiscard]] std::chrono::nanoseconds Duration() const;
+};
+
+class Flight {
+ public:
+  // On the trainer's thread, with the lane's device current.  Where it fails in the middle the
+  // flight has a Failure and must be advanced to its end like any other.
+  Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room);
+
+  void Begin(cudaStream_t stream, bool sums);
+
+  // One step.  "may_issue": the flights before this one on the lane have issued all.  Whether
+  // anything happened.
+  bool Advance(bool hurry, bool may_issue);
+
+  // All copies are issued and "done" is recorded, or it has failed: the fence need not wait.
+  [[nodiscard]] bool Issued() const { return issued_; }
+
+  // Nothing of it can land any more.
+  [[nodiscard]] bool Ended() const { return issued_ && in_flight_.empty(); }
+
+  // Bytes of the image before this offset have landed, as far as they are this lane's.
+  [[nodiscard]] ByteCount Landed() const { return landed_; }
+
+  [[nodiscard]] const std::optional<Error>& Failure() const { return failure_; }
+
+  // Makes "stream" wait for the last read of the sources.  Only after Issued(), while the engine
+  // knows of no failure; its device is current.
+  [[nodiscard]] Result<HeldBack> HoldBack(cudaStream_t stream) const;
+
+  // Tells the lane how long the update stood still for this one.  After Ended().
+  void NoteWait(std::chrono::nanoseconds wait) { lane_->staging_.NoteWait(wait, uses_staging_); }
+
+  [[nodiscard]] Lane* lane() const { return lane_; }
+
+  [[nodiscard]] Room* room() const { return room_; }
+
+ private:
+  struct Landing {
+    CudaEvent event;
+    ByteCount landed = 0;  // what Landed() becomes
+    bool staged = false;   // the last one that reads the staging memory
+  };
+
+  bool PollLandings();
+  [[nodiscard]] Status IssueSome(bool hurry);
+  [[nodiscard]] Status IssueHead();
+  [[nodiscard]] Status IssueWindow(const CopyWindow& window, const std::byte* staged_at);
+  [[nodiscard]] Status Close(std::size_t staged_windows);
+  [[nodiscard]] Status StageRest(std::size_t* staged_windows);
+  [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
+  [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
+  void Fail(Error error);
+
+  Lane* const lane_;
+  const std::shared_ptr<const CopyJob> job_;
+  Room* const room_;
+  CudaEvent begun_;
+  CudaEvent done_;
+
+  bool started_ = false;
+  bool issued_ = false;
+  bool uses_staging_ = false;
+  std::size_t next_window_ = 0;
+  ByteCount landed_ = 0;
+  std::deque<Landing> in_flight_;
+  CudaCopies copies_;
+  std::optional<Error> failure_;
+};
+
+}  // namespace holdfast::client

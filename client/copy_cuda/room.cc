@@ -1,0 +1,186 @@
+#include "client/copy_cuda/room.h"
+
+#include <cstring>
+
+namespace holdfast::client {
+
+Result<std::unique_ptr<Room>> Room::Make(const LanePlan& plan) {
+  std::unique_ptr<Room> room(new Room(plan));
+  HF_TRYV(room->Allocate());
+  return room;
+}
+
+Status Room::Allocate() {
+  const std::size_t gathers = plan_.Smalls().size() + 2 * plan_.Places().size();
+  table_bytes_ = gathers * sizeof(GatherItem) + plan_.Segments().size() * sizeof(SumItem);
+  HF_TRY(device_, MakeDeviceMemory(plan_.Room().end));
+  HF_TRY(host_, MakePinnedMemory(plan_.Room().end));
+  HF_TRY(device_tables_, MakeDeviceMemory(table_bytes_));
+  HF_TRY(host_tables_, MakePinnedMemory(table_bytes_));
+  return Ok();
+}
+
+std::span<GatherItem> Room::BeforeItems() const {
+  return {reinterpret_cast<GatherItem*>(host_tables_.get()),
+          plan_.Smalls().size() + plan_.Places().size()};
+}
+
+std::span<GatherItem> Room::AfterItems() const {
+  return {BeforeItems().data() + BeforeItems().size(), plan_.Places().size()};
+}
+
+std::span<SumItem> Room::SumItems() const {
+  auto* behind = reinterpret_cast<SumItem*>(AfterItems().data() + AfterItems().size());
+  return {behind, plan_.Segments().size()};
+}
+
+Status Room::UploadTable(const void* first, std::size_t bytes, cudaStream_t stream) {
+  const auto offset = static_cast<const std::byte*>(first) - host_tables_.get();
+  return CudaStatus(
+      cudaMemcpyAsync(device_tables_.get() + offset, first, bytes, cudaMemcpyHostToDevice, stream),
+      "cudaMemcpyAsync of a table");
+}
+
+template <class Item>
+const Item* Room::OnDevice(std::span<Item> items) const {
+  const auto offset = reinterpret_cast<const std::byte*>(items.data()) - host_tables_.get();
+  return reinterpret_cast<const Item*>(device_tables_.get() + offset);
+}
+
+void Room::FillTables(std::span<const SourceView> sources) {
+  const RoomLayout& areas = plan_.Room();
+  GatherItem* item = BeforeItems().data();
+  for (const SmallTensor& small : plan_.Smalls()) {
+    const SourceView& source = sources[small.tensor];
+    *item++ = GatherItem{source.Base(), device_.get() + areas.small + small.at, source.Size()};
+  }
+  for (std::size_t i = 0; i < plan_.Places().size(); ++i) {
+    const SamplePlace& place = plan_.Places()[i];
+    const std::byte* from = sources[place.piece.tensor].Base() + plan_.PlaceOffset(i, step_);
+    *item++ = GatherItem{from, device_.get() + areas.before + place.at, place.block};
+  }
+  if (!sums_) {
+    return;
+  }
+  SumItem* sum = SumItems().data();
+  for (const TensorPiece& segment : plan_.Segments()) {
+    const ByteCount small_at = plan_.SmallAt(segment.tensor);
+    const std::byte* base = small_at == LanePlan::kNotSmall
+                                ? sources[segment.tensor].Base()
+                                : device_.get() + areas.small + small_at;
+    *sum++ = SumItem{base + segment.offset, segment.bytes};
+  }
+}
+
+Status Room::Begin(std::span<const SourceView> sources,
+                   std::int64_t step,
+                   bool sums,
+                   cudaStream_t stream) {
+  step_ = step;
+  sums_ = sums && device_code_;
+  FillTables(sources);
+  if (!device_code_) {
+    return GatherByCopies(BeforeItems(), stream);
+  }
+  if (BeforeItems().empty()) {
+    return Ok();
+  }
+  HF_TRYV(UploadTable(BeforeItems().data(), BeforeItems().size_bytes(), stream));
+  HF_TRYV(CudaStatus(
+      LaunchGather(
+          OnDevice(BeforeItems()), static_cast<std::uint32_t>(BeforeItems().size()), stream),
+      "launch of the gather kernel"));
+  if (sums_) {
+    HF_TRYV(UploadTable(SumItems().data(), SumItems().size_bytes(), stream));
+    auto* results = reinterpret_cast<std::uint64_t*>(device_.get() + plan_.Room().sums);
+    HF_TRYV(CudaStatus(
+        LaunchSums(
+            OnDevice(SumItems()), results, static_cast<std::uint32_t>(SumItems().size()), stream),
+        "launch of the digest kernel"));
+  }
+  return Ok();
+}
+
+// Without device code one copy a range: a sample of every chunk would cost the training too much,
+// so only the first of each tensor is taken.
+bool Room::Sampled(std::size_t place) const {
+  return device_code_ || plan_.Places()[place].piece.offset == 0;
+}
+
+Status Room::GatherByCopies(std::span<const GatherItem> items, cudaStream_t stream) {
+  const std::size_t smalls = items.size() - plan_.Places().size();
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i < smalls || Sampled(i - smalls)) {
+      HF_TRYV(CudaStatus(
+          cudaMemcpyAsync(
+              items[i].to, items[i].from, items[i].bytes, cudaMemcpyDeviceToDevice, stream),
+          "cudaMemcpyAsync within the device"));
+    }
+  }
+  return Ok();
+}
+
+Status Room::CopyToHost(ByteCount from, ByteCount to, cudaStream_t stream) {
+  if (from == to) {
+    return Ok();
+  }
+  return CudaStatus(
+      cudaMemcpyAsync(
+          host_.get() + from, device_.get() + from, to - from, cudaMemcpyDeviceToHost, stream),
+      "cudaMemcpyAsync of small tensors and samples");
+}
+
+Status Room::ReadBack(cudaStream_t stream) {
+  return CopyToHost(0, sums_ ? plan_.Room().after : plan_.Room().sums, stream);
+}
+
+Status Room::SampleAgain(cudaStream_t stream) {
+  const GatherItem* before = BeforeItems().data() + plan_.Smalls().size();
+  for (GatherItem& item : AfterItems()) {
+    item = *before++;
+    item.to = static_cast<std::byte*>(item.to) + (plan_.Room().after - plan_.Room().before);
+  }
+  if (!device_code_) {
+    return GatherByCopies(AfterItems(), stream);
+  }
+  if (AfterItems().empty()) {
+    return Ok();
+  }
+  HF_TRYV(UploadTable(AfterItems().data(), AfterItems().size_bytes(), stream));
+  return CudaStatus(
+      LaunchGather(OnDevice(AfterItems()), static_cast<std::uint32_t>(AfterItems().size()), stream),
+      "launch of the gather kernel");
+}
+
+Status Room::ReadBackSample(cudaStream_t stream) {
+  return CopyToHost(plan_.Room().after, plan_.Room().end, stream);
+}
+
+std::optional<std::uint64_t> Room::Sum(std::size_t index) const {
+  if (!sums_) {
+    return std::nullopt;
+  }
+  std::uint64_t sum = 0;
+  std::memcpy(&sum, host_.get() + plan_.Room().sums + index * sizeof sum, sizeof sum);
+  return sum;
+}
+
+std::optional<std::size_t> Room::ChangedTensor(const std::byte* slot) const {
+  for (std::size_t i = 0; i < plan_.Places().size(); ++i) {
+    if (!Sampled(i)) {
+      continue;
+    }
+    const SamplePlace& place = plan_.Places()[i];
+    const std::byte* before = host_.get() + plan_.Room().before + place.at;
+    const std::byte* after = host_.get() + plan_.Room().after + place.at;
+    const std::byte* landed =
+        slot + plan_.Plan().Tensors()[place.piece.tensor].offset + plan_.PlaceOffset(i, step_);
+    if (std::memcmp(before, after, place.block) != 0 ||
+        std::memcmp(before, landed, place.block) != 0) {
+      return place.piece.tensor;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace holdfast::client

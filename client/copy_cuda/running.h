@@ -1,0 +1,95 @@
+// One snapshot on its way through the CUDA copy engine; private to copy_cuda*.cc.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/copy_cuda/copy_cuda.h"
+#include "client/source_sample.h"
+#include "common/crc32c.h"
+
+namespace holdfast::client {
+
+// The members after "guarded" belong to the engine's lock.  A flight is advanced by the copy thread
+// alone; others look into it only after "landed_all" was set under the lock.
+struct CudaCopyEngine::Running {
+  Running(std::shared_ptr<CopyJob> j, JobDone d, SourceSample s)
+      : job(std::move(j)),
+        done(std::move(d)),
+        sample(std::move(s)),
+        chunks(ChunkCount(job->plan->ImageBytes())),
+        ranges((chunks + kChunksPerRange - 1) / kChunksPerRange),
+        began(SystemClock().Now()) {
+    job->outcome = CopyOutcome();
+    job->outcome.chunk_crc32c.resize(chunks);
+  }
+
+  // What a worker takes at a time.
+  static constexpr std::uint64_t kChunksPerRange = 4;
+  static constexpr ByteCount kHostPieceBytes = 4 * kMiB;
+
+  [[nodiscard]] ByteCount RangeEnd(std::uint64_t range) const {
+    return std::min((range + 1) * kChunksPerRange * kChunkBytes, job->plan->ImageBytes());
+  }
+
+  [[nodiscard]] bool HostPiecesLeft() const {
+    return !failure.has_value() && next_host_piece < host_pieces.size();
+  }
+
+  // The sources in host memory are copied; whether they were left alone must be seen BEFORE the
+  // fence opens.
+  [[nodiscard]] bool HostCheckDue() const {
+    return !failure.has_value() && !host_check_taken && next_host_piece == host_pieces.size() &&
+           host_working == 0;
+  }
+
+  [[nodiscard]] bool RangeReady() const {
+    return !failure.has_value() && next_range < ranges && host_done &&
+           RangeEnd(next_range) <= landed;
+  }
+
+  // Nothing of it is left to be done but its end.
+  [[nodiscard]] bool Finishable() const {
+    return landed_all && working == 0 && !finishing &&
+           (failure.has_value() || (host_done && next_range == ranges));
+  }
+
+  [[nodiscard]] bool FenceOpen() const {
+    return issued && host_working == 0 && (failure.has_value() || host_done);
+  }
+
+  const std::shared_ptr<CopyJob> job;
+  const JobDone done;
+  const SourceSample sample;  // of host tensors
+  const std::uint64_t chunks;
+  const std::uint64_t ranges;
+  const MonotonicTime began;
+  std::vector<TensorPiece> host_pieces;          // lazy tensors in host memory
+  std::vector<std::unique_ptr<Flight>> flights;  // one a device
+  std::vector<const Flight*> flight_of;          // by planned tensor; nullptr: host memory
+  std::atomic<std::size_t> bad_tensor{kNone};    // that was written, or landed as something else
+  static constexpr std::size_t kNone = ~std::size_t{0};
+
+  // guarded
+  bool hurry = false;       // its fence waits
+  bool issued = false;      // all its copies
+  bool landed_all = false;  // nothing of it can land any more
+  ByteCount landed = 0;     // the image's bytes before it are in the slot or in a room
+  bool host_done = false;   // tensors in host memory: copied and checked
+  bool host_check_taken = false;
+  std::size_t next_host_piece = 0;
+  std::size_t host_working = 0;
+  std::uint64_t next_range = 0;
+  std::size_t working = 0;  // workers on it, host pieces included
+  bool finishing = false;
+  bool ended = false;
+  std::optional<std::string> failure;
+  std::vector<HeldBack> held_back;
+};
+
+}  // namespace holdfast::client

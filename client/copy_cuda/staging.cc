@@ -1,0 +1,62 @@
+#include "client/copy_cuda/staging.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::client {
+namespace {
+
+// A framework that is near its limit frees and retries before it fails: what is left below this is
+// not ours to take.
+constexpr double kReserve = 0.05;
+// Below it the copy within the device costs as much as the wait.
+constexpr std::chrono::milliseconds kWorthIt{3};
+constexpr std::uint64_t kMeasureEvery = 64;
+
+}  // namespace
+
+void Staging::NoteWait(std::chrono::nanoseconds wait, bool was_staged) {
+  if (!was_staged) {
+    helps_.store(wait >= kWorthIt, std::memory_order_relaxed);
+  }
+}
+
+bool Staging::Useful(ByteCount rest) {
+  if (!helps_.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  wanted_ = std::max(wanted_, rest);
+  return ++asked_ % kMeasureEvery != 0;
+}
+
+void Staging::Grow() {
+  if (share_ <= 0 || refused_ || in_use_ || wanted_ <= bytes_) {
+    return;
+  }
+  std::size_t free = 0;
+  std::size_t total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) {
+    refused_ = true;
+    return;
+  }
+  const auto reserve = static_cast<ByteCount>(kReserve * static_cast<double>(total));
+  const ByteCount available = free + bytes_ > reserve ? free + bytes_ - reserve : 0;
+  const auto allowed = static_cast<ByteCount>(share_ * static_cast<double>(available));
+  const ByteCount bytes = std::min(wanted_ + wanted_ / 8, allowed);
+  if (bytes <= bytes_) {
+    refused_ = bytes_ == 0;
+    return;
+  }
+  memory_.reset();
+  bytes_ = 0;
+  auto memory = MakeDeviceMemory(bytes);
+  if (memory.has_error()) {
+    static_cast<void>(cudaGetLastError());
+    refused_ = true;  // the update waits for the copies instead
+    return;
+  }
+  memory_ = std::move(memory).value();
+  bytes_ = bytes;
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,62 @@
+// Device memory into which the rest of a snapshot is copied when the optimizer wants to write
+// before the copies to the host are done.
+//
+// A copy within the device is about forty times as fast as one to the host, so the update waits a
+// few milliseconds instead of the rest; the bytes then leave at leisure.  It is taken only while
+// memory is plentiful: training must never run out of memory because of a snapshot.  And only where
+// it helps: a host that runs ahead of its device comes to the fence long before the update does, so
+// what decides is how long the device stood still, measured now and then without staging.
+//
+// Threads:   the engine's copy thread, but for NoteWait.
+// Ownership: owns memory and stream.  One snapshot at a time.
+// Errors:    none: what cannot be had is not used.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include "client/copy_cuda/runtime.h"
+#include "common/units.h"
+
+namespace holdfast::client {
+
+class Staging {
+ public:
+  // "share" of the device's free memory may be taken; 0: never.
+  explicit Staging(double share) : share_(share) {}
+
+  // How long the update stood still for a snapshot; any thread.
+  void NoteWait(std::chrono::nanoseconds wait, bool was_staged);
+
+  // Whether the update stood still for the last snapshot that was measured.
+  [[nodiscard]] bool Helps() const { return share_ > 0 && helps_.load(std::memory_order_relaxed); }
+
+  // Whether the snapshot at hand, of which "rest" is not copied, should be staged.
+  [[nodiscard]] bool Useful(ByteCount rest);
+
+  // Takes memory for what was wanted, on the current device.  Slow (cudaMalloc): between snapshots.
+  void Grow();
+
+  // How many bytes a snapshot may put here now.
+  [[nodiscard]] ByteCount Free() const { return in_use_ ? 0 : bytes_; }
+
+  void Take() { in_use_ = true; }
+
+  void GiveBack() { in_use_ = false; }
+
+  [[nodiscard]] std::byte* Memory() const { return memory_.get(); }
+
+ private:
+  const double share_;
+  DeviceMemory memory_;
+  ByteCount bytes_ = 0;
+  ByteCount wanted_ = 0;
+  bool refused_ = false;
+  bool in_use_ = false;
+  std::uint64_t asked_ = 0;
+  std::atomic<bool> helps_{false};
+};
+
+}  // namespace holdfast::client

@@ -1,0 +1,195 @@
+// What can go wrong around the CUDA copy engine, played on the simulated runtime.
+#include <gtest/gtest.h>
+
+#include "client/copy_cuda/copy_cuda.h"
+#include "common/crc32c.h"
+#include "common/mix64.h"
+#include "tests/client/copy_cuda/sim_trainer.h"
+
+namespace holdfast::client {
+namespace {
+
+using std::chrono::microseconds;
+
+cuda_sim::Options SimOf(std::uint64_t seed, int devices = 1) {
+  cuda_sim::Options options;
+  options.seed = seed;
+  options.devices = devices;
+  options.max_delay = microseconds(Mix64(seed) % 30);
+  return options;
+}
+
+CudaCopyOptions SmallWindows() {
+  CudaCopyOptions options;
+  options.threads = 2;
+  options.window_bytes = 8 * kKiB;
+  return options;
+}
+
+// What the engine calls for a snapshot.
+constexpr const char* kCalls[] = {"cudaEventCreateWithFlags",
+                                  "cudaEventQuery",
+                                  "cudaEventRecord",
+                                  "cudaGetDevice",
+                                  "cudaMemcpyAsync",
+                                  "cudaMemcpyBatchAsync",
+                                  "cudaSetDevice",
+                                  "cudaStreamIsCapturing",
+                                  "cudaStreamWaitEvent",
+                                  "cudaThreadExchangeStreamCaptureMode"};
+
+class CudaEngineFailureTest : public testing::Test {
+ protected:
+  // Whether the slot of a snapshot that counts as copied holds the state at its step.
+  static void ExpectNothingWrong(SimTrainer* trainer, std::int64_t step, std::uint64_t seed) {
+    const CopyOutcome outcome = trainer->WaitDone(step);
+    if (outcome.kind == CopyOutcome::Kind::kCopied) {
+      const std::string expected = trainer->Expected(step);
+      EXPECT_TRUE(trainer->Landed(step) == expected) << "seed " << seed << " sealed rubbish";
+      EXPECT_TRUE(outcome.chunk_crc32c == ChunkDigests(AsBytes(expected))) << "seed " << seed;
+    } else {
+      EXPECT_NE(outcome.reason, "") << "seed " << seed;
+    }
+  }
+};
+
+// I7, I12: an error at any call of the runtime fails that snapshot and no other, hangs nobody, and
+// leaves nothing behind.
+TEST_F(CudaEngineFailureTest, AnErrorAtAnyCallCostsOneSnapshot) {
+  int failed = 0;
+  for (std::uint64_t seed = 1; seed <= 400 && !HasFailure(); ++seed) {
+    cuda_sim::Reset(SimOf(seed));
+    {
+      SimTrainer trainer(seed, 1, seed % 3 == 0);
+      CudaCopyEngine engine(SmallWindows());
+      ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+      const std::string call = kCalls[seed % std::size(kCalls)];
+      cuda_sim::FailCall(call, 1 + static_cast<int>(Mix64(seed) % 12), cudaErrorUnknown);
+      for (std::int64_t step = 1; step <= 3; ++step) {
+        const bool begun = trainer.Snapshot(&engine, step).has_value();
+        EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess) << "an error of ours was left to the trainer";
+        trainer.Forward();
+        engine.WaitFence({});
+        EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess) << "an error of ours was left to the trainer";
+        trainer.Update();
+        if (begun) {
+          ExpectNothingWrong(&trainer, step, seed);
+        }
+        failed += !begun || trainer.WaitDone(step).kind == CopyOutcome::Kind::kFailed;
+      }
+      // The error may be still to come; the one after it is good in any case.
+      CopyOutcome::Kind last = CopyOutcome::Kind::kFailed;
+      for (std::int64_t step = 8; step <= 10 && last != CopyOutcome::Kind::kCopied; ++step) {
+        const bool begun = trainer.Snapshot(&engine, step).has_value();
+        engine.WaitFence({});
+        trainer.Update();
+        last = begun ? trainer.WaitDone(step).kind : last;
+      }
+      EXPECT_EQ(last, CopyOutcome::Kind::kCopied) << "seed " << seed;
+      engine.Stop();
+    }
+    EXPECT_EQ(cuda_sim::Leaks().Total(), 0) << "seed " << seed;
+  }
+  EXPECT_GT(failed, 100) << "the errors never met the engine";
+}
+
+// A device that has failed for good: every snapshot fails, nobody hangs, and the training finds its
+// own error where it was.
+TEST_F(CudaEngineFailureTest, ADeadDeviceEndsSnapshotsAndNothingElse) {
+  for (std::uint64_t seed = 1; seed <= 200 && !HasFailure(); ++seed) {
+    cuda_sim::Reset(SimOf(seed));
+    SimTrainer trainer(seed, 1, false);
+    CudaCopyEngine engine(SmallWindows());
+    ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+    std::vector<std::int64_t> begun;
+    for (std::int64_t step = 1; step <= 4; ++step) {
+      if (step == 2) {
+        static_cast<void>(cuda_sim::FaultInStream(trainer.Stream(0), cudaErrorIllegalAddress));
+      }
+      if (trainer.Snapshot(&engine, step).has_value()) {
+        begun.push_back(step);
+      }
+      engine.WaitFence({});
+      trainer.Update();
+    }
+    for (const std::int64_t step : begun) {
+      const CopyOutcome outcome = trainer.WaitDone(step);
+      EXPECT_TRUE(step == 1 || outcome.kind != CopyOutcome::Kind::kCopied) << "seed " << seed;
+    }
+    EXPECT_EQ(cudaStreamSynchronize(trainer.Stream(0)), cudaErrorIllegalAddress);
+    engine.Stop();
+  }
+}
+
+// The slots of a process whose memory lock limit is too small: copies go through pageable memory.
+TEST_F(CudaEngineFailureTest, SlotsThatCannotBePinnedAreFilledAllTheSame) {
+  cuda_sim::Reset(SimOf(1));
+  SimTrainer trainer(1, 1, false);
+  CudaCopyEngine engine(SmallWindows());
+  ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+  cuda_sim::FailCall("cudaHostRegister", 1, cudaErrorMemoryAllocation);
+  std::atomic<int> ready{0};
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_FALSE(engine
+                     .Prepare(MakeSlot(trainer.Layout()),
+                              [&](const Status& status) { ready += status.has_value(); })
+                     .has_error());
+  }
+  while (ready < 2) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(engine.State().unpinned_slots, 1U);
+  EXPECT_EQ(engine.State().pinned_slots, 1U);
+  EXPECT_NE(engine.State().note.find("cudaHostRegister"), std::string::npos);
+  ASSERT_FALSE(trainer.Snapshot(&engine, 1).has_error());
+  engine.WaitFence({});
+  trainer.Update();
+  ExpectNothingWrong(&trainer, 1, 1);
+  EXPECT_EQ(trainer.WaitDone(1).kind, CopyOutcome::Kind::kCopied);
+  engine.Stop();
+}
+
+TEST_F(CudaEngineFailureTest, ASnapshotInAGraphCaptureIsRefusedAndTheGraphIsWhole) {
+  cuda_sim::Reset(SimOf(3));
+  SimTrainer trainer(3, 1, false);
+  CudaCopyEngine engine(SmallWindows());
+  ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+  ASSERT_FALSE(trainer.Snapshot(&engine, 1).has_error());
+  cuda_sim::BeginCapture(trainer.Stream(0));
+  engine.WaitFence({});  // the host waits: the graph must not hold a wait for our event
+  const Status refused = trainer.Snapshot(&engine, 2);
+  ASSERT_TRUE(refused.has_error());
+  EXPECT_EQ(refused.error().code, Errc::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("CUDA graph"), std::string::npos);
+  EXPECT_EQ(cuda_sim::EndCapture(trainer.Stream(0)), cudaSuccess);
+  EXPECT_EQ(cuda_sim::Violations(), std::vector<std::string>{});
+  EXPECT_EQ(trainer.WaitDone(1).kind, CopyOutcome::Kind::kCopied);
+  engine.Stop();
+}
+
+TEST_F(CudaEngineFailureTest, ATrainerWithoutDriverIsToldWhy) {
+  cuda_sim::Reset(SimOf(5));
+  SimTrainer trainer(5, 1, false);
+  CudaCopyEngine engine(SmallWindows());
+  cuda_sim::FailCall("cudaSetDevice", 1, cudaErrorInsufficientDriver);
+  const Status adopted = engine.Adopt(trainer.Plan());
+  ASSERT_TRUE(adopted.has_error());
+  EXPECT_EQ(adopted.error().code, Errc::kUnavailable);
+  engine.Stop();
+}
+
+TEST_F(CudaEngineFailureTest, TooMuchToGatherIsRefusedWithTheNumbers) {
+  cuda_sim::Reset(SimOf(6));
+  SimTrainer trainer(6, 1, false);
+  CudaCopyOptions options = SmallWindows();
+  options.most_gathered = 256;
+  CudaCopyEngine engine(options);
+  const Status adopted = engine.Adopt(trainer.Plan());
+  ASSERT_TRUE(adopted.has_error());
+  EXPECT_EQ(adopted.error().code, Errc::kNoSpace);
+  EXPECT_NE(adopted.error().message.find("256 B"), std::string::npos) << adopted.error().message;
+  engine.Stop();
+}
+
+}  // namespace
+}  // namespace holdfast::client

@@ -1,0 +1,198 @@
+#include "tests/client/copy_cuda/sim_trainer.h"
+
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "common/mix64.h"
+#include "layout/dtype.h"
+
+namespace holdfast::client {
+namespace {
+
+constexpr ByteCount kSmall = 8 * kKiB;
+
+StateShape Shape(std::uint64_t seed) {
+  StateShape shape;
+  shape.tensors = 4 + static_cast<int>(seed % 12);
+  shape.max_elements = 20'000;
+  shape.strided = false;
+  return shape;
+}
+
+}  // namespace
+
+SimTrainer::SimTrainer(std::uint64_t seed, int devices, bool mixed)
+    : state_(MakeRandomState(seed, Shape(seed))), random_(seed) {
+  for (int device = 0; device < devices; ++device) {
+    EXPECT_EQ(cudaSetDevice(device), cudaSuccess);
+    cudaStream_t stream = nullptr;
+    EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    streams_.push_back(stream);
+  }
+  pointers_ = state_.pointers;
+  for (std::size_t i = 0; i < state_.specs.size(); ++i) {
+    std::uint64_t elements = 1;
+    for (const auto length : state_.specs[i].local_shape) {
+      elements *= length;
+    }
+    bytes_.push_back(elements * layout::ElementBytes(state_.specs[i].dtype).value());
+    const bool on_host = mixed && i % 3 == 0;
+    device_of_.push_back(on_host ? kHostDevice : static_cast<std::int32_t>(i) % devices);
+    memory_.push_back(nullptr);
+    if (on_host || pointers_[i] == nullptr) {
+      continue;
+    }
+    EXPECT_EQ(cudaSetDevice(device_of_[i]), cudaSuccess);
+    EXPECT_EQ(cudaMalloc(&memory_[i], bytes_[i] + 64), cudaSuccess);
+    pointers_[i] = static_cast<std::byte*>(memory_[i]) + Mix64(seed + i) % 64;
+    std::memcpy(cuda_sim::HostView(pointers_[i]), state_.pointers[i], bytes_[i]);
+  }
+  EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+  plan_ = CopyPlan::Make(state_.layout, state_.specs, kSmall, device_of_).value();
+}
+
+SimTrainer::~SimTrainer() {
+  SynchronizeAll();
+  for (void* memory : memory_) {
+    static_cast<void>(cudaFree(memory));
+  }
+  for (cudaStream_t stream : streams_) {
+    static_cast<void>(cudaStreamDestroy(stream));
+  }
+}
+
+std::vector<DeviceStream> SimTrainer::Streams() const {
+  std::vector<DeviceStream> streams;
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    streams.push_back(DeviceStream{static_cast<std::int32_t>(i), streams_[i]});
+  }
+  return streams;
+}
+
+std::byte* SimTrainer::HostBytes(std::size_t spec) {
+  return device_of_[spec] == kHostDevice || memory_[spec] == nullptr
+             ? state_.Tensor(spec)
+             : cuda_sim::HostViewAs<std::byte>(pointers_[spec]);
+}
+
+void SimTrainer::Run(cudaStream_t stream, std::function<void()> kernel) {
+  if (cuda_sim::Launch(stream, std::move(kernel)) != cudaSuccess) {
+    launch_failed_ = true;  // a device that has failed for good
+  }
+}
+
+void SimTrainer::Record(Shot* shot) {
+  shot->before.resize(state_.specs.size());
+  for (std::size_t i = 0; i < state_.specs.size(); ++i) {
+    if (pointers_[i] == nullptr) {
+      continue;  // an alias, or empty
+    }
+    auto read = [this, i, shot] { shot->before[i].assign(HostBytes(i), HostBytes(i) + bytes_[i]); };
+    if (memory_[i] == nullptr) {
+      read();
+    } else {
+      Run(streams_[device_of_[i]], read);
+    }
+  }
+}
+
+Status SimTrainer::Snapshot(CopyEngine* engine, std::int64_t step) {
+  auto shot = std::make_unique<Shot>();
+  Shot* const raw = shot.get();
+  shot->job = std::make_shared<CopyJob>();
+  shot->job->step = step;
+  shot->job->plan = plan_;
+  shot->job->slot = MakeSlot(state_.layout);
+  shot->job->sources = MakeSources(*plan_, pointers_, {}).value();
+  shot->job->streams = Streams();
+  Record(raw);
+  shots_[step] = std::move(shot);
+  return engine->Start(raw->job, [this, raw](const auto&) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    raw->done = true;
+    changed_.notify_all();
+  });
+}
+
+void SimTrainer::Write(std::size_t spec, cudaStream_t stream) {
+  const std::uint64_t value = Mix64(++random_);
+  auto write = [this, spec, value] {
+    std::byte* const bytes = HostBytes(spec);
+    for (std::size_t i = 0; i < bytes_[spec]; ++i) {
+      bytes[i] = static_cast<std::byte>(static_cast<std::uint64_t>(bytes[i]) * 31 + value + i);
+    }
+  };
+  if (memory_[spec] == nullptr) {
+    write();
+  } else {
+    Run(stream, write);
+  }
+}
+
+void SimTrainer::Forward() {
+  for (std::size_t i = 0; i < state_.specs.size(); ++i) {
+    if (state_.specs[i].tensor_class == proto::STAGED && pointers_[i] != nullptr) {
+      Write(i, streams_[std::max(device_of_[i], 0)]);
+    }
+  }
+}
+
+void SimTrainer::Update() {
+  for (std::size_t i = 0; i < state_.specs.size(); ++i) {
+    if (pointers_[i] != nullptr) {
+      Write(i, streams_[std::max(device_of_[i], 0)]);
+    }
+  }
+}
+
+void SimTrainer::WriteOneElement(cudaStream_t stream) {
+  std::vector<std::size_t> stable;
+  for (std::size_t i = 0; i < state_.specs.size(); ++i) {
+    if (memory_[i] != nullptr && bytes_[i] > 0 && state_.specs[i].tensor_class == proto::STABLE) {
+      stable.push_back(i);
+    }
+  }
+  ASSERT_FALSE(stable.empty());
+  const std::size_t spec = stable[Mix64(++random_) % stable.size()];
+  const std::size_t at = Mix64(++random_) % bytes_[spec];
+  Run(stream, [this, spec, at] { HostBytes(spec)[at] ^= std::byte{0x10}; });
+}
+
+bool SimTrainer::Done(std::int64_t step) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return shots_.at(step)->done;
+}
+
+CopyOutcome SimTrainer::WaitDone(std::int64_t step) {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const bool ended =
+        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return shots_.at(step)->done; });
+    EXPECT_TRUE(ended) << "step " << step << " never ended";
+  }
+  SynchronizeAll();
+  return shots_.at(step)->job->outcome;
+}
+
+void SimTrainer::SynchronizeAll() {
+  for (cudaStream_t stream : streams_) {
+    static_cast<void>(cudaStreamSynchronize(stream));
+  }
+  static_cast<void>(cudaGetLastError());  // of the training's own calls
+}
+
+std::string SimTrainer::Expected(std::int64_t step) {
+  RandomState copy = state_;
+  const Shot& shot = *shots_.at(step);
+  for (std::size_t i = 0; i < copy.specs.size(); ++i) {
+    copy.pointers[i] = shot.before[i].data();
+  }
+  return copy.ReferenceImage();
+}
+
+std::string SimTrainer::Landed(std::int64_t step) const {
+  return BytesOf(*shots_.at(step)->job->slot);
+}
+
+}  // namespace holdfast::client

@@ -1,0 +1,91 @@
+// A training on a simulated GPU: its state in device memory, and steps that write it in stream
+// order.
+//
+// Threads:   the test's one.
+// Ownership: owns device memory and stream; the engine must be stopped before it is destroyed.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <cuda_runtime_api.h>
+
+#include "client/copy_cuda/copy_cuda.h"
+#include "tests/client/random_state.h"
+#include "tests/support/cuda_sim/cuda_sim.h"
+
+namespace holdfast::client {
+
+class SimTrainer {
+ public:
+  // State made of "seed", on "devices" devices; some tensors stay in host memory where "mixed".
+  SimTrainer(std::uint64_t seed, int devices, bool mixed);
+  ~SimTrainer();
+
+  [[nodiscard]] std::shared_ptr<const CopyPlan> Plan() const { return plan_; }
+
+  [[nodiscard]] const proto::Layout& Layout() const { return state_.layout; }
+
+  // Hands the state as it is in stream order now to a snapshot.
+  [[nodiscard]] Status Snapshot(CopyEngine* engine, std::int64_t step);
+
+  // Work that writes what forward may write (staged tensors only).
+  void Forward();
+
+  // Work that writes every tensor.
+  void Update();
+
+  // Writes one element of a tensor that only the update may write.
+  void WriteOneElement(cudaStream_t stream);
+
+  // Waits until "step" has ended, and for all streams; the outcome.
+  [[nodiscard]] CopyOutcome WaitDone(std::int64_t step);
+  [[nodiscard]] bool Done(std::int64_t step);
+
+  // What the slot of "step" must hold, and what it holds.
+  [[nodiscard]] std::string Expected(std::int64_t step);
+  [[nodiscard]] std::string Landed(std::int64_t step) const;
+
+  void SynchronizeAll();
+
+  // Whether the training's own work was refused.
+  [[nodiscard]] bool LaunchFailed() const { return launch_failed_; }
+
+  [[nodiscard]] cudaStream_t Stream(int device) const { return streams_[device]; }
+
+  [[nodiscard]] std::vector<DeviceStream> Streams() const;
+
+ private:
+  struct Shot {
+    std::shared_ptr<CopyJob> job;
+    std::vector<std::vector<std::byte>> before;  // each spec's bytes, written in stream order
+    bool done = false;
+  };
+
+  [[nodiscard]] std::byte* HostBytes(std::size_t spec);
+  void Write(std::size_t spec, cudaStream_t stream);
+  void Record(Shot* shot);
+  void Run(cudaStream_t stream, std::function<void()> kernel);
+
+  RandomState state_;
+  std::uint64_t random_;
+  std::vector<std::int32_t> device_of_;
+  std::vector<void*> memory_;
+  std::vector<std::size_t> bytes_;
+  std::vector<cudaStream_t> streams_;
+  std::shared_ptr<const CopyPlan> plan_;
+  std::vector<const void*> pointers_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::int64_t, std::unique_ptr<Shot>> shots_;
+  bool launch_failed_ = false;
+};
+
+}  // namespace holdfast::client
