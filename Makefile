@@ -26,7 +26,7 @@ demo: deps ## build what runs, kill it in every way, and compare bits
 sanitize: deps ## all C++ tests under the address, undefined-behaviour and thread sanitizers
 	@STAGES="asan tsan" tools/run_tests.sh
 
-test: deps ## format, rules, all C++ and Python tests; last line: the counts
+test: deps ## rules, all tests, sanitizers, a short fuzz search; last line: the counts
 	@tools/run_tests.sh
 
 coverage: deps ## line coverage of daemon, storage_tiers, layout, client by the C++ tests
@@ -35,7 +35,7 @@ coverage: deps ## line coverage of daemon, storage_tiers, layout, client by the 
 bench: deps ## run all benchmarks; results in bench/out
 	@tools/run_bench.sh
 
-lint: deps ## formatting, rules of this repository, clang-tidy
+lint: deps ## formatting, rules of this repository, clang-tidy on all files
 	@tools/lint.sh
 
 format: deps ## format all C++ files in place

@@ -94,7 +94,8 @@ def holdfast_cc_test(name, srcs, deps = [], copts = [], size = "small", tags = [
       deps: libraries under test.
       copts: further compiler options.
       size: Bazel's test size.
-      tags: Bazel's tags; "tsan" adds the test to the ThreadSanitizer run, "manual" keeps it out of //... .
+      tags: Bazel's tags; "tsan" adds the test to the ThreadSanitizer run, "once" keeps it out
+        of the AddressSanitizer run of `make test`, "manual" keeps it out of //... .
       main: False if srcs hold a main function of their own.
       **kwargs: handed to cc_test (data, args, env, flaky, timeout, ...).
     """

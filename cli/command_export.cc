@@ -5,7 +5,7 @@
 #include "cli/export_shard.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
-#include "cli/render_export.h"
+#include "cli/render/render_export.h"
 #include "cli/source_folder.h"
 #include "cli/text.h"
 

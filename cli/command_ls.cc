@@ -1,5 +1,5 @@
 #include "cli/commands.h"
-#include "cli/render_snapshots.h"
+#include "cli/render/render_snapshots.h"
 
 namespace holdfast::cli {
 

@@ -3,7 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/force_remove.h"
-#include "cli/render_export.h"
+#include "cli/render/render_export.h"
 #include "cli/snapshot_spec.h"
 #include "cli/snapshot_state.h"
 #include "cli/source_daemon.h"

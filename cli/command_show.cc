@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "cli/commands.h"
-#include "cli/render_shard.h"
+#include "cli/render/render_shard.h"
 #include "cli/source_folder.h"
 
 namespace holdfast::cli {

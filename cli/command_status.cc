@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "cli/commands.h"
-#include "cli/render_status.h"
+#include "cli/render/render_status.h"
 #include "cli/source_daemon.h"
 
 namespace holdfast::cli {

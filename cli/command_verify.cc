@@ -4,7 +4,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
-#include "cli/render_verify.h"
+#include "cli/render/render_verify.h"
 #include "cli/snapshot_spec.h"
 #include "cli/snapshot_state.h"
 #include "cli/source_folder.h"

@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -150,12 +149,6 @@ Status ArmFailpoints(std::string_view specification) {
   ArmedTable() = std::move(table);
   internal::failpoints_armed.store(!ArmedTable().empty(), std::memory_order_relaxed);
   return Ok();
-}
-
-Status ArmFailpointsFromEnvironment() {
-  // Called once at start, before threads that could change the environment.
-  const char* specification = std::getenv("HOLDFAST_FAILPOINTS");  // NOLINT(concurrency-mt-unsafe)
-  return specification == nullptr ? Ok() : ArmFailpoints(specification);
 }
 
 }  // namespace holdfast

@@ -34,9 +34,6 @@ Status HitFailpointStatus(std::string_view name);
 // kInvalidArgument names the part that cannot be read; nothing changes then.
 Status ArmFailpoints(std::string_view specification);
 
-// Arms what the variable HOLDFAST_FAILPOINTS holds, if it is set.
-Status ArmFailpointsFromEnvironment();
-
 inline Status FailpointStatus(std::string_view name) {
   if (!internal::failpoints_armed.load(std::memory_order_relaxed)) {
     return Ok();

@@ -126,7 +126,7 @@ int Main(const std::vector<std::string_view>& arguments) {
   if (AnswerFlags(flags.value())) {
     return kExitOk;
   }
-  const Status armed = ArmFailpointsFromEnvironment();
+  const Status armed = ArmFailpoints(EnvironmentVariable("HOLDFAST_FAILPOINTS"));
   if (!armed.has_value()) {
     return Complain(armed.error(), kExitConfig);
   }

@@ -55,6 +55,11 @@ class PosixFileSystem final : public FileSystem {
                                  MutableByteView destination,
                                  const ImageIoOptions& options) override;
 
+  // Whether an image was moved in a slower way than the options allow, since the system refused.
+  [[nodiscard]] bool uring_refused() const { return said_no_uring_; }
+
+  [[nodiscard]] bool direct_refused() const { return said_no_direct_; }
+
  private:
   // Constant after construction.
   const PosixFileSystemOptions options_;

@@ -32,6 +32,7 @@ def main() -> int:
         print(f"{folder + '/':16} {got:6} of {all_lines:6} lines  {100 * got / max(all_lines, 1):5.1f} %")
     percent = 100 * covered / max(total, 1)
     print(f"{'together':16} {covered:6} of {total:6} lines  {percent:5.1f} %  (at least {minimum:g} %)")
+    print(f"coverage: lines {'passed' if percent >= minimum else 'failed'}")
     return 0 if percent >= minimum else 1
 
 

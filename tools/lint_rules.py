@@ -174,7 +174,13 @@ def folders(source: Source) -> Iterator[Finding]:
             yield Finding(source.path, line, "folders", f'{home}/ may not include "{included}"')
 
 
+# Over the limit when the rule began to see Python; to be split.
+LONG_SO_FAR = {"client/python/holdfast/_client.py", "client/python/holdfast/checkpointer.py"}
+
+
 def file_length(source: Source) -> Iterator[Finding]:
+    if source.path in LONG_SO_FAR:
+        return
     if len(source.lines) > MAX_FILE_LINES:
         text = f"{len(source.lines)} lines; the limit is {MAX_FILE_LINES}"
         yield Finding(source.path, len(source.lines), "file-length", text)
@@ -231,11 +237,11 @@ def detached(source: Source) -> Iterator[Finding]:
 
 
 def environment(source: Source) -> Iterator[Finding]:
-    allowed = re.search(r"(config_load|failpoint)[^/]*$", source.path)
+    allowed = re.search(r"config_load[^/]*$", source.path)
     if allowed or source.path.startswith(FREE_FOLDERS):
         return
     for line in source.grep(r"\b(secure_)?getenv\s*\("):
-        yield Finding(source.path, line, "getenv", "only configuration and failpoints read it")
+        yield Finding(source.path, line, "getenv", "only config_load reads it: hand the value on")
 
 
 def _statements(code: str) -> Iterator[tuple[int, str]]:
@@ -294,6 +300,23 @@ def co_await(source: Source) -> Iterator[Finding]:
                 yield Finding(source.path, line, "co-await", text)
 
 
+def proto_fields(source: Source) -> Iterator[Finding]:
+    """A field says unit, range or when it is set; bodies of a oneof say it at their message."""
+    if not source.path.endswith(".proto"):
+        return
+    for number, line in enumerate(source.lines, 1):
+        field = re.match(r"\s+(?:repeated\s+)?[\w.]+ \w+ = \d+;\s*(//.*)?$", line)
+        above = source.lines[number - 2].strip()
+        in_oneof = line.startswith("    ")
+        if field and not field[1] and not above.startswith("//") and not in_oneof:
+            yield Finding(source.path, number, "proto-field", "a field without a comment")
+
+
+# Text files of ours that are no C++: only their length, and what is said of fields, is checked.
+OTHER_SUFFIXES = (".py", ".proto", ".bazel", ".bzl", ".sh")
+TEXT_RULES = [file_length, proto_fields]
+
+
 RULES: list[Callable[[Source], Iterator[Finding]]] = [
     third_party,
     asio,
@@ -305,6 +328,7 @@ RULES: list[Callable[[Source], Iterator[Finding]]] = [
     detached,
     environment,
     co_await,
+    proto_fields,
 ]
 
 
@@ -312,7 +336,7 @@ def check(path: str, text: str) -> list[Finding]:
     """All findings in one file, given by its path from the root."""
     source = Source(path, text)
     findings = []
-    for rule in RULES:
+    for rule in TEXT_RULES if path.endswith(OTHER_SUFFIXES) else RULES:
         for finding in rule(source):
             line = source.lines[finding.line - 1] if finding.line <= len(source.lines) else ""
             if f"lint: allow({finding.rule})" not in line:
@@ -321,7 +345,7 @@ def check(path: str, text: str) -> list[Finding]:
 
 
 def repository_files() -> list[str]:
-    """C and C++ files that git tracks or would track."""
+    """Files with rules that git tracks or would track."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -329,7 +353,7 @@ def repository_files() -> list[str]:
         stdout=subprocess.PIPE,
         text=True,
     ).stdout.split("\0")
-    return sorted({f for f in listed if f.endswith(SUFFIXES) and (ROOT / f).is_file()})
+    return sorted({f for f in listed if f.endswith(SUFFIXES + OTHER_SUFFIXES) and (ROOT / f).is_file()})
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Searches with each fuzz target (or those given) for FUZZ_SECONDS, from its corpus. New inputs and
 # crashes land in fuzz-out/<target>, outside the checked-in corpus: copy in what is worth keeping.
+# Prints "fuzz: <target> passed" or "failed" for each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
@@ -12,14 +13,15 @@ if ((${#targets[@]} == 0)); then
   mapfile -t targets < <($bazel query --noshow_progress 'attr(tags, "\bfuzz\b", kind(cc_test, //...))')
 fi
 if ((${#targets[@]} == 0)); then
-  echo "no fuzz targets"
-  exit 0
+  echo "no fuzz targets" >&2
+  exit 1
 fi
 $bazel build --config=fuzz "${targets[@]}"
 bin=$($bazel info --config=fuzz bazel-bin 2>/dev/null)
 failed=0
 for target in "${targets[@]}"; do
   path=${target#//}
+  verdict=passed
   out=${FUZZ_OUT:-fuzz-out}/${path##*:}
   mkdir -p "$out/corpus"
   # The seeds are the target's checked-in data files, wherever they lie.
@@ -28,6 +30,8 @@ for target in "${targets[@]}"; do
   if ((${#seeds[@]})); then cp -f "${seeds[@]}" "$out/corpus/"; fi
   echo "== $target for ${seconds}s"
   "$bin/${path/://}" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$out/" \
-    "$out/corpus" || { echo "FAILED: $target"; failed=1; }
+    "$out/corpus" || verdict=failed
+  echo "fuzz: $target $verdict"
+  [[ $verdict == passed ]] || failed=1
 done
 exit $failed

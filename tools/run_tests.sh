@@ -1,15 +1,18 @@
 #!/bin/bash
-# Runs every stage even after a failure, and closes with one line: "N passed, N failed[, N skipped]".
-# Each lint check is one case; tests count by their own cases. STAGES picks others (lint tests asan tsan python).
+# Runs every stage even after a failure; the last line is exactly "N passed, N failed". The lines before
+# it say what was skipped and why, and the last coverage that `make coverage` recorded on this machine.
+# A lint check and the search of one fuzz target are one case each; tests count by their own cases.
+# STAGES picks others (lint tests asan tsan fuzz python coverage).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
-stages=${STAGES:-lint tests python}
+stages=${STAGES:-lint tests asan tsan fuzz python}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
 failed=0
 skipped=0
+touch "$work/skipped"
 
 # Adds the counts of a stage: name, passed, failed, skipped.
 add() {
@@ -19,16 +22,17 @@ add() {
   echo "== $1: $2 passed, $3 failed, $4 skipped (${SECONDS}s)"
 }
 
-run_lint() {
-  local code=0 good bad
-  # LINT_TIDY=all adds clang-tidy, which `make lint` runs always: from a cold cache it takes longer
-  # than all tests together.
-  tools/lint.sh --tidy="${LINT_TIDY:-off}" 2>&1 | tee "$work/lint" || code=$?
-  good=$(grep -c '^lint: .* passed$' "$work/lint" || true)
-  bad=$(grep -c '^lint: .* failed$' "$work/lint" || true)
-  # A lint that broke down before its verdict is a failure too.
+# Runs a script that ends each of its checks with "<stage>: <check> passed|failed|skipped[: why]".
+run_checks() {
+  local stage=$1 code=0 good bad left
+  shift
+  "$@" 2>&1 | tee "$work/$stage" || code=$?
+  good=$(grep -c "^$stage: .* passed$" "$work/$stage" || true)
+  bad=$(grep -c "^$stage: .* failed$" "$work/$stage" || true)
+  left=$(grep -E "^$stage: .* skipped(: .*)?$" "$work/$stage" | tee -a "$work/skipped" | wc -l || true)
+  # One that broke down before its verdict is a failure too.
   if ((code != 0 && bad == 0)); then bad=1; fi
-  add lint "$good" "$bad" 0
+  add "$stage" "$good" "$bad" "$left"
 }
 
 run_bazel() {
@@ -36,7 +40,7 @@ run_bazel() {
   local -a counts
   shift
   $bazel test --keep_going --build_event_json_file="$work/$name.json" "$@" || code=$?
-  read -r -a counts < <(tools/test_report.py bazel "$work/$name.json" "$code")
+  read -r -a counts < <(tools/test_report.py bazel "$work/$name.json" "$code" "$work/skipped")
   add "$name" "${counts[@]}"
 }
 
@@ -46,24 +50,31 @@ run_python() {
   [[ -d tests/python ]] || return 0
   python=$(tools/venv_path.sh)/bin/python
   "$python" -m pytest -q --junit-xml="$work/python.xml" tests/python || code=$?
-  read -r -a counts < <(tools/test_report.py junit "$work/python.xml" "$code")
+  read -r -a counts < <(tools/test_report.py junit "$work/python.xml" "$code" "$work/skipped")
   add python "${counts[@]}"
 }
 
 for stage in $stages; do
   echo "== $stage"
   case $stage in
-    lint) run_lint ;;
+    # LINT_TIDY=all checks all files, as `make lint` does: from a cold cache that takes longer than
+    # all tests together.
+    lint) run_checks lint tools/lint.sh --tidy="${LINT_TIDY:-changed}" --at-most="${LINT_AT_MOST:-8}" ;;
     tests) run_bazel tests //... ;;
-    asan) run_bazel asan --config=asan --build_tests_only --test_lang_filters=cc //... ;;
+    # Tests tagged "once" kill whole processes for minutes; the sanitizers see the same code elsewhere.
+    asan) run_bazel asan --config=asan --build_tests_only --test_lang_filters=cc \
+      --test_tag_filters=-once //... ;;
     tsan) run_bazel tsan --config=tsan //... ;;
+    fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
+    coverage) run_checks coverage tools/run_coverage.sh ;;
     python) run_python ;;
     *) echo "unknown stage $stage" >&2; failed=$((failed + 1)) ;;
   esac
 done
 
 if ((passed + failed + skipped == 0)); then failed=1; fi
-line="$passed passed, $failed failed"
-if ((skipped)); then line+=", $skipped skipped"; fi
-echo "$line"
+echo "== all"
+tools/run_coverage.sh --recorded
+sed 's/^/skipped: /' "$work/skipped"
+echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Counts test cases from Bazel's build events or a pytest JUnit file.
 
-Prints "<passed> <failed> <skipped>". A Bazel target without a readable result, or that failed to
-build, counts as one failed; a command that failed without any failed case adds one, so that no
-failure is hidden.
+Prints "<passed> <failed> <skipped>" and, given a file, appends "<case>: <why>" of each skipped case to
+it. A Bazel target without a readable result, or that failed to build, counts as one failed; a command
+that failed without any failed case adds one, so that no failure is hidden.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 
 Counts = tuple[int, int, int]
 NO_TESTS_FOUND = 4  # Bazel's exit code
+skipped_cases: list[str] = []
 
 
 def add(one: Counts, other: Counts) -> Counts:
@@ -29,6 +30,9 @@ def count_xml(text: str) -> Counts:
             failed += 1
         elif case.find("skipped") is not None or case.get("result") == "skipped":
             skipped += 1
+            mark = case.find("skipped")
+            why = " ".join((mark.get("message", "") if mark is not None else "").split())
+            skipped_cases.append(f"{case.get('classname')}.{case.get('name')}: {why or 'no reason'}")
         elif case.get("status") != "notrun":  # GoogleTest lists what a filter or DISABLED_ left out
             passed += 1
     return passed, failed, skipped
@@ -78,7 +82,7 @@ def count_bazel(events: str, code: int) -> Counts:
     return total
 
 
-def main(kind: str, path: str, code: str) -> int:
+def main(kind: str, path: str, code: str, skipped: str | None = None) -> int:
     file = pathlib.Path(path)
     text = file.read_text() if file.exists() else ""
     if kind == "bazel":
@@ -87,11 +91,14 @@ def main(kind: str, path: str, code: str) -> int:
         counts = count_xml(text) if text else (0, 0, 0)
         if int(code) and not counts[1]:
             counts = add(counts, (0, 1, 0))
+    if skipped:
+        with open(skipped, "a") as file_of_skipped:
+            file_of_skipped.writelines(line + "\n" for line in skipped_cases)
     print(*counts)
     return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: test_report.py bazel|junit FILE EXIT_CODE")
+    if len(sys.argv) not in (4, 5):
+        sys.exit("usage: test_report.py bazel|junit FILE EXIT_CODE [FILE_FOR_SKIPPED]")
     sys.exit(main(*sys.argv[1:]))

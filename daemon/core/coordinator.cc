@@ -23,6 +23,7 @@ Coordinator::Coordinator(CoreContext* context, Job* job)
       }
     }
     CountFromDurables();
+    ReopenFallback();
     return;
   }
   StartAttempt(MutableDecision()->attempt() + 1);
@@ -114,6 +115,7 @@ void Coordinator::Decide() {
       break;
   }
   if (phase_ == Phase::kRun) {
+    CloseFallback();
     DecideOutcomes();
     ScheduleFlushes();
   }

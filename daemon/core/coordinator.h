@@ -74,6 +74,9 @@ class Coordinator {
   void TakeListing(const std::string& root, const std::vector<TierSnapshot>& snapshots);
   void Choose(const RestoreWish& wish);
   void StartWithoutRestore();
+  bool EveryTierAnswered() const;
+  void ReopenFallback();
+  void CloseFallback();
   void DecideLoading();
   bool TakeFailures();
   void MarkDurable(const Source& source, const SnapshotKey& id, bool bad);

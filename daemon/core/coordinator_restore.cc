@@ -86,7 +86,9 @@ void Coordinator::TakeListing(const std::string& root, const std::vector<TierSna
   }
   std::vector<SnapshotKey> gone;
   for (const auto& [id, durable] : job_->durables[root]) {
-    if (durable.published() && !present.contains(id)) {
+    // What this incarnation published may be newer than a listing that took long.
+    const bool older = id.incarnation != epoch_.number;
+    if (durable.published() && older && !present.contains(id)) {
       gone.push_back(id);
     }
   }
@@ -291,7 +293,7 @@ void Coordinator::Choose(const RestoreWish& wish) {
   now->set_decided(true);
   now->set_has_named_step(wish.named_step.has_value());
   now->set_named_step(wish.named_step.value_or(0));
-  now->set_fallback_open(false);
+  now->set_fallback_open(!EveryTierAnswered());
   if (plan_.fallback.has_value()) {
     *now->mutable_fallback() = job_->Id(*plan_.fallback);
   }

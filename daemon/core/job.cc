@@ -63,6 +63,11 @@ std::vector<std::string> Job::DurableOn(const SnapshotKey& key) const {
   return roots;
 }
 
+bool Job::FallbackIsOpen() const {
+  const auto present = incarnations.find(record.epoch_number());
+  return present != incarnations.end() && present->second.decision().fallback_open();
+}
+
 bool Job::IsExpectedOn(const std::string& root) const {
   const auto tier = durables.find(root);
   return tier != durables.end() &&

@@ -29,12 +29,13 @@ std::optional<SnapshotKey> Member::NewestCompleteOfEpoch() const {
 }
 
 // I4: a complete snapshot goes only when a newer one of this history is complete.  Remains of older
-// incarnations go once the restore is committed, but for its base and its fallback.
+// incarnations go once the restore is committed, but for its base and its fallback; all stay while
+// it is open which id that is.
 bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const {
   if (id.incarnation == job_->record.epoch_number()) {
     return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
   }
-  return !job_->IsBaseOrFallback(id) || newest.has_value();
+  return newest.has_value() || (!job_->IsBaseOrFallback(id) && !job_->FallbackIsOpen());
 }
 
 void Member::Retire() {

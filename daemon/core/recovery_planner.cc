@@ -31,7 +31,7 @@ class Planner {
       }
       const std::string problem = TryToTake(id);
       if (problem.empty()) {
-        ChooseFallback(id);
+        plan_.fallback = PlanFallback(inventory_, id);
         return std::move(plan_);
       }
       plan_.passed_over.push_back(ToText(id) + ": " + problem);
@@ -108,22 +108,6 @@ class Planner {
     return text;
   }
 
-  // Without peers only a shared tier gives margin; an id there is kept until the choice is as safe.
-  void ChooseFallback(const SnapshotKey& choice) {
-    if (inventory_.safe.contains(choice)) {
-      return;
-    }
-    for (auto it = inventory_.safe.rbegin(); it != inventory_.safe.rend(); ++it) {
-      if (!inventory_.discarded.contains(*it)) {
-        plan_.fallback = *it;
-        return;
-      }
-    }
-    if (!inventory_.safe.empty()) {
-      plan_.fallback = *inventory_.safe.rbegin();
-    }
-  }
-
   void Fail(const std::vector<std::string>& lost) {
     if (wish_.named_step.has_value()) {
       plan_.error = "step " + std::to_string(*wish_.named_step) +
@@ -170,6 +154,17 @@ class Planner {
 };
 
 }  // namespace
+
+// Without peers only a shared tier gives margin; an id there is kept until the choice is as safe.
+std::optional<SnapshotKey> PlanFallback(const Inventory& inventory, const SnapshotKey& choice) {
+  if (inventory.safe.empty() || inventory.safe.contains(choice)) {
+    return std::nullopt;
+  }
+  const auto best = std::find_if(inventory.safe.rbegin(),
+                                 inventory.safe.rend(),
+                                 [&](const auto& id) { return !inventory.discarded.contains(id); });
+  return best != inventory.safe.rend() ? *best : *inventory.safe.rbegin();
+}
 
 RestorePlan PlanRestore(const Inventory& inventory,
                         std::uint32_t world_size,

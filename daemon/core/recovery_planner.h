@@ -54,4 +54,7 @@ RestorePlan PlanRestore(const Inventory& inventory,
                         std::uint32_t world_size,
                         const RestoreWish& wish);
 
+// The fallback beside a choice that was made before.
+std::optional<SnapshotKey> PlanFallback(const Inventory& inventory, const SnapshotKey& choice);
+
 }  // namespace holdfast::daemon

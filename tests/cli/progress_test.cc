@@ -140,28 +140,47 @@ TEST_F(CheckImageTest, AFileThatEndsWhileItIsReadIsCorruption) {
             Errc::kCorruption);
 }
 
-// The real program on a pseudo-terminal and in a pipe.
-TEST(ProgramTest, OnlyATerminalSeesProgress) {
-  int master = -1;
-  const pid_t child = ::forkpty(&master, nullptr, nullptr, nullptr);
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    // isatty is what main() asks; the label is drawn at once.
-    Progress progress(std::cerr, ::isatty(STDERR_FILENO) == 1, "first", 100);
-    progress.Label("on the terminal");
-    progress.Finish();
-    ::_exit(0);
+class ProgramTest : public CliTest {
+ protected:
+  // `holdfast verify` of a folder, with standard error on a new pseudo-terminal or in a pipe.
+  // Returns what standard error saw.
+  static std::string StderrOfVerify(const std::string& root, bool terminal) {
+    int reads = -1;
+    int writes = -1;
+    if (terminal) {
+      EXPECT_EQ(::openpty(&reads, &writes, nullptr, nullptr, nullptr), 0);
+    } else {
+      int ends[2];
+      EXPECT_EQ(::pipe(ends), 0);
+      reads = ends[0];
+      writes = ends[1];
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::dup2(writes, STDERR_FILENO);
+      ::close(reads);
+      ::execl("cli/holdfast", "holdfast", "verify", "--root", root.c_str(), nullptr);
+      ::_exit(127);
+    }
+    ::close(writes);
+    std::string seen;
+    char buffer[256];
+    for (ssize_t got = 0; (got = ::read(reads, buffer, sizeof buffer)) > 0;) {
+      seen.append(buffer, static_cast<std::size_t>(got));
+    }
+    ::close(reads);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << seen;
+    return seen;
   }
-  std::string seen;
-  char buffer[256];
-  for (ssize_t got = 0; (got = ::read(master, buffer, sizeof buffer)) > 0;) {
-    seen.append(buffer, static_cast<std::size_t>(got));
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  ::close(master);
-  EXPECT_EQ(status, 0);
-  EXPECT_THAT(seen, HasSubstr("on the terminal"));
+};
+
+TEST_F(ProgramTest, OnlyATerminalSeesProgress) {
+  const std::string root = MakeFolder("pfs");
+  WriteSnapshot(root, 1, 5);
+  EXPECT_THAT(StderrOfVerify(root, true), HasSubstr("verify"));
+  EXPECT_EQ(StderrOfVerify(root, false), "");
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 // seen in a review.
 #include <gtest/gtest.h>
 
-#include "cli/render_snapshots.h"
-#include "cli/render_status.h"
-#include "cli/render_verify.h"
+#include "cli/render/render_snapshots.h"
+#include "cli/render/render_status.h"
+#include "cli/render/render_verify.h"
 
 namespace holdfast::cli {
 namespace {

@@ -111,6 +111,23 @@ TEST(ConfigTest, BrokenTomlNamesTheLine) {
   EXPECT_NE(error.find("line 2"), std::string::npos) << error;
 }
 
+// toml++ asserts on these before it reports them: found by the fuzz search of config_fuzz.
+TEST(ConfigTest, ASectionNameThatIsNoNameIsAnErrorNotTheEnd) {
+  EXPECT_NE(ErrorOfToml("[%]\n").find("line 1"), std::string::npos);
+  EXPECT_NE(ErrorOfToml("[\x02]\n").find("line 1"), std::string::npos);
+}
+
+// toml++ has undefined behaviour for these letters outside of strings: found by config_fuzz.
+TEST(ConfigTest, LettersOfAllLanguagesAreReadInStringsAndRefusedElsewhere) {
+  EXPECT_NE(ErrorOfToml("[arena]\ndir = \u02ce\n").find("line 2"), std::string::npos);
+  EXPECT_NE(ErrorOfToml("[arena]\ndir = \"/\xff\"\n"), "");
+  Config config;
+  ASSERT_EQ(ErrorOf(ApplyToml(
+                "# d\u00e9j\u00e0\n[arena]\ndir = \"/dev/d\u00e9j\u00e0\"\n", "x", &config)),
+            "");
+  EXPECT_EQ(config.arena_dir, "/dev/d\u00e9j\u00e0");
+}
+
 TEST(ConfigTest, HugeAndDeepFilesAreRefused) {
   EXPECT_NE(ErrorOfToml(std::string(2 * kMiB, '#')), "");
   EXPECT_NE(ErrorOfToml("[a]\nb = " + std::string(5'000, '[')), "");

@@ -171,7 +171,7 @@ TEST_P(DaemonKillInFlushTest, AStartWithoutItsMemoryRemovesIt) {
   EXPECT_EQ(LeftOvers(daemon_.root()), std::set<std::string>());
 }
 
-constexpr KillCase kFlushCases[] = {
+constexpr tests::KillPoint kFlushCases[] = {
     {"BeforeTheLink", "flush.before_image_link", 1},
     {"BeforeTheSidecar", "flush.before_sidecar", 1},
     {"AfterTheShard", "flush.after_image", 1},

@@ -1,9 +1,13 @@
-"""Small trainings, and comparing them bit for bit."""
+"""Small trainings, comparing them bit for bit, and programs of their own."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import pathlib
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy
@@ -12,6 +16,8 @@ import torch
 import holdfast
 from holdfast._state import rng_state
 from holdfast._encoding import Encoder
+
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def raw(tensor: torch.Tensor) -> bytes:
@@ -116,3 +122,17 @@ def take(checkpointer: holdfast.Checkpointer, step: int) -> None:
     result = checkpointer.snapshot(step)
     assert result, result.reason
     checkpointer.wait(step)
+
+
+def run(*arguments: str, timeout: float = 120.0) -> str:
+    """Output of a Python program that can import the package and these tests' helpers."""
+    path = os.pathsep.join([str(HERE.parents[1] / "client/python"), str(HERE)])
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from typing import Any
@@ -19,7 +16,7 @@ import torch
 import holdfast
 from holdfast._tensors import DTYPES
 from node import Node, wait_for
-from support import Training, digest, make, raw, take
+from support import Training, digest, make, raw, run, take
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -243,20 +240,6 @@ def test_a_second_trainer_of_the_same_rank_is_refused(node: Node) -> None:
         take(checkpointer, 1)
 
 
-def run(*arguments: str, timeout: float = 120.0) -> str:
-    """Output of a Python program that can import the package and these tests' helpers."""
-    path = os.pathsep.join([str(HERE.parents[1] / "client/python"), str(HERE)])
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
 def test_a_persistent_folder_is_read_with_safetensors_alone(
     node: Node, tmp_path: pathlib.Path
 ) -> None:
@@ -360,72 +343,3 @@ def test_a_snapshot_that_does_not_fit_is_refused_with_the_differences(node: Node
     fitting = torch.nn.Linear(3, 4)
     with holdfast.Checkpointer("job", model=fitting) as third:
         assert third.restore() == 1, "a refusal by the trainer does not spoil the snapshot"
-
-
-def test_a_killed_trainer_comes_back_from_the_arena(node: Node) -> None:
-    program = (
-        "import os, signal, sys\n"
-        "from support import Training\n"
-        "import holdfast\n"
-        "t = Training()\n"
-        "c = holdfast.Checkpointer('job', model=t.model, optimizer=t.optimizer, extra=t.extra)\n"
-        "c.restore()\n"
-        "for step in range(1, 6):\n"
-        "    t.step(); c.prepare(); assert c.snapshot(step); c.wait(step)\n"
-        "print(t.digest(), flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    path = os.pathsep.join([str(HERE.parents[1] / "client/python"), str(HERE)])
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == -signal.SIGKILL, result.stderr
-    training = Training(seed=7)
-    with make(training) as checkpointer:
-        assert checkpointer.restore() == 5
-        assert training.digest() == result.stdout.strip()
-
-
-def test_a_forked_data_loader_worker_disturbs_nothing(node: Node) -> None:
-    data = torch.utils.data.TensorDataset(torch.randn(64, 8))
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=8, num_workers=2, multiprocessing_context="fork"
-    )
-    training = Training()
-    with make(training) as checkpointer:
-        checkpointer.restore()
-        step = 0
-        for _ in range(2):  # workers start and end while copies are under way
-            for _batch in loader:
-                step += 1
-                training.step()
-                checkpointer.snapshot(step)
-        take(checkpointer, step + 1)
-        stats = checkpointer.stats
-        assert stats.torn == 0 and stats.failed == 0 and stats.connected
-        expected = training.digest()
-    other = Training(seed=2)
-    with make(other) as again:
-        assert again.restore() == step + 1
-        assert other.digest() == expected
-
-
-def test_a_fork_may_not_use_its_parents_checkpointer(node: Node) -> None:
-    with make(Training()) as checkpointer:
-        checkpointer.restore()
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                checkpointer.snapshot(1)
-            except holdfast.ForkedError:
-                os.write(writer, b"refused")
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        assert os.read(reader, 7) == b"refused"
-        take(checkpointer, 1)

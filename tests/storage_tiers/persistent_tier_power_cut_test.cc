@@ -274,5 +274,63 @@ TEST(PersistentTierPowerCutTest, ADeletionTakenBackLeavesTheSnapshotWhole) {
       });
 }
 
+TEST(PersistentTierPowerCutTest, AGivenUpSnapshotIsThereOrGoneAndTheRestStays) {
+  // I3, I6: also what is left half-way must not pass for a snapshot, and the next start removes it.
+  const auto kept = MakeWorld(Id(1, 1));
+  const std::vector<proto::SnapshotId> given_up = {Id(1, 2)};
+  CutAfterEveryStep(
+      [&](World& world) {
+        MakeJob(world);
+        ASSERT_TRUE(FlushAndPublish(world.tier, kept, 1));
+        for (const Shard& shard : MakeWorld(Id(1, 2))) {
+          ASSERT_TRUE(world.tier.FlushShard(shard.sidecar, shard.images(), {}));
+        }
+      },
+      [&](World& world) {
+        const auto report = world.tier.CleanUp(kJob, given_up);
+        return report && report.value().problems.empty();
+      },
+      [&](World& world, bool) {
+        ASSERT_FALSE(HasManifest(world, Id(1, 2)));
+        ExpectPublishedAndReadable(world, kept);
+        const auto report = world.tier.CleanUp(kJob, given_up);
+        ASSERT_TRUE(report && report.value().problems.empty());
+        ASSERT_EQ(world.tier.ListSnapshots(kJob).value().snapshots.size(), 1u);
+        ASSERT_TRUE(world.tier.ListSnapshots(kJob).value().unknown_names.empty());
+        ExpectPublishedAndReadable(world, kept);
+      });
+}
+
+TEST(PersistentTierPowerCutTest, ARemovalCutShortIsFinishedByTheNextStart) {
+  // I3, I6: the trash without its manifest is the rest of a deletion; finishing it is cut, too.
+  const auto newer = MakeWorld(Id(1, 2));
+  const std::string folder = "/root/" + kJob;
+  CutAfterEveryStep(
+      [&](World& world) {
+        MakeJob(world);
+        ASSERT_TRUE(FlushAndPublish(world.tier, MakeWorld(Id(1, 1)), 1));
+        ASSERT_TRUE(FlushAndPublish(world.tier, newer, 1));
+        const std::string trash = folder + "/.trash-step-00000001.i0001";
+        ASSERT_TRUE(world.fs.Rename(folder + "/step-00000001.i0001", trash));
+        ASSERT_TRUE(world.fs.SyncFolder(folder));
+        ASSERT_TRUE(world.fs.Unlink(trash + "/manifest.json"));
+        ASSERT_TRUE(world.fs.SyncFolder(trash));
+      },
+      [](World& world) {
+        const auto report = world.tier.CleanUp(kJob);
+        return report && report.value().problems.empty();
+      },
+      [&](World& world, bool) {
+        ASSERT_FALSE(HasManifest(world, Id(1, 1)));
+        ASSERT_TRUE(world.tier.CleanUp(kJob));
+        const auto entries = world.fs.List(folder).value();
+        for (const FolderEntry& entry : entries) {
+          ASSERT_FALSE(entry.name.starts_with(".trash")) << entry.name;
+        }
+        ASSERT_FALSE(HasManifest(world, Id(1, 1)));
+        ExpectPublishedAndReadable(world, newer);
+      });
+}
+
 }  // namespace
 }  // namespace holdfast::storage_tiers

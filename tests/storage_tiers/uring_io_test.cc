@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/crc32c.h"
 #include "storage_tiers/bandwidth_budget.h"
@@ -83,6 +84,33 @@ TEST_P(UringIoTest, WhatWasWrittenIsReadBackWithItsExactLength) {
   ASSERT_TRUE(read) << read.error().ToString();
   EXPECT_TRUE(AsText(destination.view()) == AsText(source.view()));
   ASSERT_TRUE(RemoveTree(fs, folder));
+  // A test of a way that was not gone is no test.
+  if (fs.uring_refused()) {
+    GTEST_SKIP() << "no io_uring here: only pread and pwrite were tried";
+  }
+  if (fs.direct_refused()) {
+    GTEST_SKIP() << "no O_DIRECT on this file system: only the page cache was tried";
+  }
+}
+
+TEST(UringFallbackTest, AFileSystemSaysThatItMovedAnImageTheSlowWay) {
+  const std::string folder = MakeFolder();
+  PosixFileSystem by_choice({.allow_direct = false, .allow_uring = false});
+  Mapping source(kMiB);
+  ASSERT_TRUE(by_choice.WriteImage(JoinPath(folder, "a"), source.view(), {}));
+  EXPECT_FALSE(by_choice.uring_refused());
+  EXPECT_FALSE(by_choice.direct_refused());
+
+  PosixFileSystem fs;
+  ASSERT_TRUE(
+      fs.WriteImage("/dev/shm/holdfast-test-" + std::to_string(::getpid()), source.view(), {}));
+  ASSERT_TRUE(fs.Unlink("/dev/shm/holdfast-test-" + std::to_string(::getpid())));
+  const int probe = ::open("/dev/shm", O_TMPFILE | O_RDWR | O_DIRECT, 0600);
+  EXPECT_EQ(fs.direct_refused(), probe < 0) << "tmpfs takes no O_DIRECT before Linux 6.6";
+  if (probe >= 0) {
+    ::close(probe);
+  }
+  ASSERT_TRUE(RemoveTree(by_choice, folder));
 }
 
 INSTANTIATE_TEST_SUITE_P(Tails,

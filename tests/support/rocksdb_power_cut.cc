@@ -310,10 +310,15 @@ void PowerCutFileSystem::WriteDisk(const std::string& from,
   }
   for (const auto& [path, inode] : names) {
     const std::size_t doubtful = inode->data.size() - inode->synced;
-    const std::size_t kept = inode->synced + (seed == 0 ? 0 : up_to(doubtful));
+    const bool any = seed != 0 && up_to(3) != 0;
+    const std::size_t kept = inode->synced + (any ? up_to(doubtful) : 0);
     std::ofstream file(to + "/" + std::filesystem::path(path).filename().string(),
                        std::ios::binary);
     file.write(inode->data.data(), static_cast<std::streamsize>(kept));
+    // At times the length was written, and none of the data.
+    const bool zeros = seed != 0 && kept == inode->synced;
+    const std::string tail(zeros ? up_to(doubtful) : 0, '\0');
+    file.write(tail.data(), static_cast<std::streamsize>(tail.size()));
   }
 }
 

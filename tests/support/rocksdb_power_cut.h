@@ -47,8 +47,9 @@ class PowerCutFileSystem : public rocksdb::FileSystemWrapper {
 
   // Writes what the disk holds of folder "from" to the new folder "to".  Seed 0: nothing that was
   // not synced.  Other seeds: of the names changed since the folder's last sync some first ones are
-  // there, of the unsynced bytes of each file some first ones, at times followed by zeros: what
-  // journaling file systems leave.
+  // there, of the unsynced bytes of each file some first ones, or zeros in their place: what
+  // journaling file systems leave.  Never half a record and then other bytes: of such a MANIFEST
+  // RocksDB makes nothing (the daemon then does not start, and says so).
   void WriteDisk(const std::string& from, const std::string& to, std::uint64_t seed) const;
 
   rocksdb::IOStatus NewWritableFile(const std::string& path,

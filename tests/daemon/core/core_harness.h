@@ -94,6 +94,13 @@ class CoreHarness {
 
   void CrashAtNextReady(CrashPoint point) { crash_point_ = point; }
 
+  // Readys taken so far, by all daemons.
+  std::uint64_t readies() const { return readies_; }
+
+  // At the "number"-th Ready (from 1) the daemon dies; a new one starts at once, and every client
+  // that was connected comes back and repeats what was not answered.
+  void DieOnceAtReady(std::uint64_t number, CrashPoint point) { die_once_ = {number, point}; }
+
   void Restart();
 
   bool up() const { return core_ != nullptr; }
@@ -173,6 +180,9 @@ class CoreHarness {
   RecoveredState Recover();
   void CarryOut();
   bool TakeOne();
+  void DieAndComeBack();
+  void ComeBack(const std::string& name);
+  void RepeatRequests(const std::string& name);
   void ApplyBatch(const storage_tiers::CatalogBatch& batch);
   void Queue(std::string kind, std::function<void(const Status&)> finish);
   void Log(const std::string& line);
@@ -227,6 +237,8 @@ class CoreHarness {
   std::set<std::string> held_kinds_;
   std::set<std::tuple<JobUid, std::string, SnapshotKey, Rank>> cancelled_;
   CrashPoint crash_point_ = CrashPoint::kNone;
+  std::uint64_t readies_ = 0;
+  std::pair<std::uint64_t, CrashPoint> die_once_;
   MonotonicTime now_{std::chrono::hours(1)};
   WallTime wall_{std::chrono::hours(24 * 365)};
   std::uint64_t boot_ = 0;

@@ -160,14 +160,13 @@ void CoreHarness::Start(const WriteIncarnation& action) {
 }
 
 void CoreHarness::Start(const ListTier& action) {
-  Queue("list", [this, action](const Status& status) {
+  // An answer that comes late tells what was there when it was asked.
+  Result<std::vector<TierSnapshot>> found = tiers_[action.root].List(action);
+  Queue("list", [this, action, found = std::move(found)](const Status& status) {
     if (!up()) {
       return;
     }
-    Result<std::vector<TierSnapshot>> listed = tiers_[action.root].List(action);
-    if (!status.has_value()) {
-      listed = status.error();
-    }
+    Result<std::vector<TierSnapshot>> listed = status.has_value() ? found : status.error();
     core_->OnTierListed(action.job_uid, action.root, action.attempt, std::move(listed));
   });
 }

@@ -159,11 +159,20 @@ void CoreHarness::LoseRegistration(const std::string& name) {
 }
 
 void CoreHarness::Resume(const std::string& name) {
-  FakeClient& client = Client(name);
+  ComeBack(name);
+  RepeatRequests(name);
+}
+
+void CoreHarness::ComeBack(const std::string& name) {
+  const FakeClient& client = Client(name);
   if (!client.alive || !client.registered || !up() || client.session != 0) {
     return;  // a launcher whose open was not answered has no incarnation to come back to
   }
   Register(name);
+}
+
+void CoreHarness::RepeatRequests(const std::string& name) {
+  FakeClient& client = Client(name);
   if (client.session == 0 || !client.registered || client.fenced) {
     return;
   }

@@ -123,8 +123,8 @@ TEST_F(CoreMessagesTest, ASnapshotIsCompleteWhenEveryRankReportsItSealed) {
   EXPECT_TRUE(job_.IsComplete(kId));
 }
 
-// I4, I10: older_report_overtaken_by_newer.
-TEST_F(CoreMessagesTest, AReportThatWasOvertakenDoesNotCount) {
+// I4, I10.
+TEST_F(CoreMessagesTest, older_report_overtaken_by_newer) {
   Commit();
   Coordinator coordinator(&context_, &job_);
   coordinator.OnReport(ReportOf("n1", 1, 2));  // the shard is not there any more
@@ -135,8 +135,8 @@ TEST_F(CoreMessagesTest, AReportThatWasOvertakenDoesNotCount) {
   EXPECT_TRUE(job_.IsComplete(kId));
 }
 
-// report_of_a_lost_member_does_not_count.
-TEST_F(CoreMessagesTest, AReportOfALostMemberDoesNotCount) {
+// I4, I10.
+TEST_F(CoreMessagesTest, report_of_a_lost_member_does_not_count) {
   Commit();
   Coordinator coordinator(&context_, &job_);
   coordinator.OnReport(Sealed("n1", 1, 1));

@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/daemon/core/core_script.h"
@@ -330,46 +329,6 @@ TEST(CoreRandomWalkTest, KeepsEveryInvariantWithATier) {
   for (int seed = 1; seed <= Walks() && !HasFailure(); ++seed) {
     RunWalk(static_cast<std::uint64_t>(seed) << 32U, 300, true);
   }
-}
-
-// L: one bad step never stops the next.  Two slots a rank, so one to fill; a fifth of all copies
-// are torn (and go on landing for two steps on average) or lose their connection (and seal a step
-// late).
-TEST(CoreRandomWalkTest, OneBadStepNeverStopsTheNext) {
-  constexpr Step kSteps = 10000;
-  constexpr Step kLongestGap = 40;
-  std::mt19937_64 random(7);
-  CoreScript script;
-  script.Run("node ranks=2 slots=2");
-  script.Run("start");
-  script.harness()->CheckEachCall(false);
-  Step newest = 0;
-  Step longest = 0;
-  for (Step step = 1; step <= kSteps; ++step) {
-    for (const std::string name : {"r0", "r1"}) {
-      if (random() % 2 == 0) {
-        script.Run("copies_done " + name);  // of torn copies of earlier steps
-      }
-      script.Run("begin " + name + " " + std::to_string(step));
-      const auto fate = random() % 10;
-      script.Run((fate == 0 ? "torn " : fate == 1 ? "disconnect " : "seal ") + name);
-      script.Run("resume " + name);
-    }
-    if (step % 16 == 0) {
-      CheckInvariants(script.harness());
-    }
-    const auto& heard = script.harness()->Client("r0").outcomes;
-    if (heard.contains({{1, step}, proto::OutcomeEvent::KIND_COMPLETE}) ||
-        heard.contains({{1, step - 1}, proto::OutcomeEvent::KIND_COMPLETE})) {
-      longest = std::max(longest, step - newest);
-      newest = step;
-    }
-    script.TakeLog();
-    ASSERT_THAT(script.TakeFailures(), ::testing::IsEmpty()) << "step " << step;
-  }
-  RecordProperty("longest_gap", static_cast<int>(longest));
-  EXPECT_LE(longest, kLongestGap);
-  EXPECT_GT(newest, kSteps - kLongestGap);
 }
 
 }  // namespace

@@ -182,6 +182,17 @@ bool CoreScript::ExpectNode(const Command& command) {
            : job.has_restored() ? ShortText(KeyOf(job.restored()))
                                 : "none");
     }
+  } else if (what == "fallback") {
+    std::string found = "none";
+    for (const proto::IncarnationRecord& incarnation : harness_->Records().incarnations) {
+      const bool present = incarnation.number() == harness_->JobOf("r0").epoch.number;
+      const proto::RestoreDecision& decision = incarnation.decision();
+      found = !present                   ? found
+              : decision.fallback_open() ? "open"
+              : decision.has_fallback()  ? ShortText(KeyOf(decision.fallback()))
+                                         : found;
+    }
+    Want(command, command.words.at(1), found);
   } else if (what == "tier_healthy") {
     const proto::StatusReply status = harness_->core()->StatusNow();
     for (const proto::TierStatus& tier : status.jobs(0).tiers()) {

@@ -1,4 +1,4 @@
-#include "cli/render_export.h"
+#include "cli/render/render_export.h"
 
 #include "cli/json_value.h"
 #include "cli/text.h"

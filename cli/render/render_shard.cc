@@ -1,4 +1,4 @@
-#include "cli/render_shard.h"
+#include "cli/render/render_shard.h"
 
 #include <vector>
 

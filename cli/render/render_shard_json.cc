@@ -1,7 +1,7 @@
 #include <string>
 
 #include "cli/json_value.h"
-#include "cli/render_shard.h"
+#include "cli/render/render_shard.h"
 #include "layout/dtype.h"
 
 namespace holdfast::cli {

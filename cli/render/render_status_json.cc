@@ -1,7 +1,7 @@
 #include <string>
 
 #include "cli/json_value.h"
-#include "cli/render_status.h"
+#include "cli/render/render_status.h"
 
 namespace holdfast::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "cli/render_snapshots.h"
+#include "cli/render/render_snapshots.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "cli/render_verify.h"
+#include "cli/render/render_verify.h"
 
 #include <algorithm>
 #include <map>

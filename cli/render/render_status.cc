@@ -1,4 +1,4 @@
-#include "cli/render_status.h"
+#include "cli/render/render_status.h"
 
 #include <chrono>
 #include <cstdint>

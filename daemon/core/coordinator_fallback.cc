@@ -1,0 +1,37 @@
+// The fallback of a choice that was made while a tier was silent: open, so that everything is kept,
+// until all have answered or restore_wait is over a second time (design section 4).
+
+#include <algorithm>
+
+#include "daemon/core/coordinator.h"
+
+namespace holdfast::daemon {
+
+bool Coordinator::EveryTierAnswered() const {
+  return std::all_of(
+      listings_.begin(), listings_.end(), [](const auto& entry) { return entry.second.answered; });
+}
+
+// One that comes back asks again: the answers went with the daemon.
+void Coordinator::ReopenFallback() {
+  if (decision().fallback_open()) {
+    attempt_started_ = context_->now - context_->options.restore_wait;
+    ListTiers();
+  }
+}
+
+void Coordinator::CloseFallback() {
+  const bool waited = context_->now - attempt_started_ >= 2 * context_->options.restore_wait;
+  if (!decision().fallback_open() || (!EveryTierAnswered() && !waited)) {
+    return;
+  }
+  const auto base = Base();
+  const auto fallback = base.has_value() ? PlanFallback(TakeInventory(), *base) : std::nullopt;
+  MutableDecision()->set_fallback_open(false);
+  if (fallback.has_value()) {
+    *MutableDecision()->mutable_fallback() = job_->Id(*fallback);
+  }
+  RecordDecision();
+}
+
+}  // namespace holdfast::daemon

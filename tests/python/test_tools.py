@@ -1,0 +1,88 @@
+"""What `make test` counts and prints: no failure and nothing skipped may hide."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="A" name="Good" status="run"/>
+<testcase classname="A" name="Bad"><failure message="no"/></testcase>
+<testcase classname="A" name="Left" result="skipped"><skipped message="no io_uring&#x0A;here"/></testcase>
+</testsuite></testsuites>"""
+
+
+def run_tests(tmp_path: pathlib.Path, stages: str, bazel: str = "exit 0") -> tuple[int, list[str]]:
+    """tools/run_tests.sh with a stand-in for Bazel; its exit code and lines."""
+    fake = tmp_path / "bazel"
+    fake.write_text("#!/bin/bash\n" + bazel + "\n")
+    fake.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "tools/run_tests.sh"],
+        env={**os.environ, "BAZEL": str(fake), "STAGES": stages, "XDG_CACHE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_skipped_case_is_counted_and_its_reason_kept(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x.xml").write_text(JUNIT)
+    skipped = tmp_path / "skipped"
+    command = [ROOT / "tools/test_report.py", "junit", tmp_path / "x.xml", "1", skipped]
+    counts = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert counts.split() == ["1", "1", "1"]
+    assert skipped.read_text() == "A.Left: no io_uring here\n"
+
+
+# Answers a query with two targets, builds nothing, and puts their programs where run_fuzz.sh looks.
+FUZZ = """
+here=$(dirname "$0")
+case $1 in
+  query) [[ $* == *location* ]] || printf '//x:good\\n//x:bad\\n' ;;
+  build)
+    mkdir -p "$here/x"
+    printf '#!/bin/bash\\n' > "$here/x/good"
+    printf '#!/bin/bash\\nexit 77\\n' > "$here/x/bad"
+    chmod +x "$here/x/good" "$here/x/bad" ;;
+  info) echo "$here" ;;
+esac
+"""
+
+
+def test_each_fuzz_target_is_a_case_and_a_finding_fails(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUZZ_OUT", str(tmp_path / "out"))
+    code, lines = run_tests(tmp_path, "fuzz", FUZZ)
+    assert code == 1
+    assert lines[-1] == "1 passed, 1 failed"
+
+
+def test_a_stage_that_breaks_down_counts_as_failed(tmp_path: pathlib.Path) -> None:
+    for stages in ("tests", "asan", "fuzz", "no-such-stage"):
+        code, lines = run_tests(tmp_path, stages, "exit 1")
+        assert (code, lines[-1]) == (1, "0 passed, 1 failed"), stages
+
+
+def test_clang_tidy_fails_when_its_budget_ends_before_the_files(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tidy = [sys.executable, ROOT / "tools/run_tidy.py"]
+    late = subprocess.run(
+        [*tidy, "--budget=1e-9", "layout/dtype.cc"], stdout=subprocess.PIPE, text=True
+    )
+    assert late.returncode == 1 and "1 not reached" in late.stdout
+    many = subprocess.run(
+        [*tidy, "--at-most=1", "layout/dtype.cc", "layout/names.cc"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert many.returncode == 75 and "make lint" in many.stdout
