@@ -224,19 +224,18 @@ int hf_open_incarnation(hf_client* client,
                         uint32_t world_size,
                         const hf_tier* tiers,
                         size_t tier_count,
-                        const char* job_secret,
+                        uint32_t take_over,
                         hf_incarnation* out) {
   return WithSession(SessionOf(client), [&](Session& session) -> Status {
     proto::OpenIncarnationRequest request;
     HF_TRYV(CheckText(job_name, "the job's name"));
-    HF_TRYV(CheckText(job_secret == nullptr ? "" : job_secret, "the job's secret"));
     HF_TRYV(AddTiers(tiers, tier_count, &request));
     if (out == nullptr || world_size == 0) {
       return Error(Errc::kInvalidArgument, "out is NULL, or the world size is 0");
     }
     request.set_job_name(job_name);
     request.set_world_size(world_size);
-    request.set_job_secret(job_secret == nullptr ? "" : job_secret);
+    request.set_take_over(take_over != 0);
     HF_TRY(const Incarnation opened, session.OpenIncarnation(request));
     *out = hf_incarnation{};
     std::memcpy(out->job_uid, opened.job_uid.data(), sizeof out->job_uid);

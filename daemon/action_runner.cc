@@ -53,7 +53,27 @@ asio::awaitable<bool> ActionRunner::Join(std::chrono::milliseconds limit) {
 
 // ---- immediate ----
 
+bool ActionRunner::RefuseGrant(const proto::ServerMessage& message) {
+  if (!message.has_grant()) {
+    return false;
+  }
+  const SlotRef ref{message.grant().slot(), message.grant().generation()};
+  const auto slot = context_.slots.Find(ref);
+  if (slot.has_value() && slot.value()->Intact()) {
+    return false;
+  }
+  ++counters_.slots_poisoned;
+  LogWarning("slot.spoilt",
+             "slot " + std::to_string(ref.slot) + "." + std::to_string(ref.generation) +
+                 " has another length than it was made with, or lost pages: not used any more");
+  (*core_)->OnGrantRefused(ref);
+  return true;
+}
+
 void ActionRunner::Do(Send action) {
+  if (RefuseGrant(action.message)) {
+    return;
+  }
   Outgoing outgoing;
   outgoing.message = std::move(action.message);
   outgoing.writable = action.fd_writable;

@@ -74,6 +74,8 @@ class ActionRunner {
 
   // Immediate.
   void Do(Send action);
+  // True: the message grants a slot that must not be granted; the core was told.
+  [[nodiscard]] bool RefuseGrant(const proto::ServerMessage& message);
   void Do(const CloseSession& action);
   void Do(const QuarantineSlot& action);
   void Do(const CloseShardFile& action);

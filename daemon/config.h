@@ -35,6 +35,7 @@ struct Config {
 
   // [arena]
   std::string arena_dir;
+  bool discard_arena = false;  // --discard-arena: of one start, so no key of the file
   ByteCount budget_bytes = 0;  // 0: derived from the tmpfs and the memory
   std::uint64_t prefault_threads = 4;
   std::chrono::milliseconds quarantine_poll{500};
@@ -49,6 +50,7 @@ struct Config {
   ByteCount request_memory_bytes = 256 * kMiB;
   std::chrono::milliseconds hello_timeout{10'000};
   std::chrono::milliseconds send_timeout{30'000};
+  std::chrono::milliseconds open_wait{10'000};
 
   // [snapshots]
   std::uint64_t slots_per_rank = 3;

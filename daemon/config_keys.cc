@@ -81,6 +81,10 @@ std::vector<KeySpec> ClientKeys() {
       {"clients.send_timeout",
        DurationField{&Config::send_timeout, milliseconds(10), hours(1)},
        "A client that takes nothing of a message for so long is cut off; its slots stay its own."},
+      {"clients.open_wait",
+       DurationField{&Config::open_wait, milliseconds(0), minutes(10)},
+       "How long a start of a job waits for the trainers of its last start to end, before it is "
+       "refused. Longer than a killed worker takes to die; only its site knows."},
   };
 }
 

@@ -19,8 +19,9 @@ using storage_tiers::CatalogBatch;
 // Trainers and the CLI of a node; each live trainer is watched beyond its connection.
 constexpr std::size_t kWatchesForEachSession = 4;
 
-CoreOptions OptionsOf(const Config& config) {
+CoreOptions OptionsOf(const Config& config, ByteCount page_bytes) {
   CoreOptions options;
+  options.page_bytes = page_bytes;
   options.budget_bytes = config.budget_bytes;
   options.default_slots = static_cast<std::uint32_t>(config.slots_per_rank);
   options.max_ranks_per_job = static_cast<std::uint32_t>(config.max_ranks_per_job);
@@ -28,6 +29,7 @@ CoreOptions OptionsOf(const Config& config) {
   options.orphan_ttl = std::chrono::duration_cast<std::chrono::seconds>(config.orphan_ttl);
   options.restore_wait = config.restore_wait;
   options.resume_wait = config.resume_wait;
+  options.open_wait = config.open_wait;
   options.flush_retry_min = config.flush_retry_min;
   options.flush_retry_max = config.flush_retry_max;
   options.flush_gives_way = static_cast<std::uint32_t>(config.flush_gives_way);
@@ -118,7 +120,10 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
       arena_pool_("arena", 2),
       slots_(*state_.arena, arena_pool_),
       tiers_(io_.get_executor(), TierOptionsOf(config), config.max_roots, FileSystemMaker(config)),
-      core_(OptionsOf(config), state_.recovered, started_, SystemClock().WallNow()),
+      core_(OptionsOf(config, state_.arena->page_bytes()),
+            state_.recovered,
+            started_,
+            SystemClock().WallNow()),
       pump_(io_.get_executor(), PumpHooks()),
       gate_(&io_thread_, &core_, [this] { pump_.Wake(); }),
       watch_(io_.get_executor(),
@@ -158,9 +163,6 @@ void Daemon::Parts::RecoverParts() {
     slots_.Recover(slot.slot, std::move(slot.file));
   }
   state_.slots.clear();
-  for (const SlotRef& cut : state_.cut_files) {
-    slots_.Quarantine(cut);
-  }
   for (auto& [hash, layout] : state_.layouts) {
     layouts_.Recover(hash, std::move(layout));
   }

@@ -13,6 +13,7 @@ struct SwitchFlag {
 constexpr SwitchFlag kSwitches[] = {
     {"--user", &Flags::user},
     {"--check-config", &Flags::check_config},
+    {"--discard-arena", &Flags::discard_arena},
     {"--version", &Flags::version},
     {"--help", &Flags::help},
     {"--print-metrics-doc", &Flags::print_metrics_doc},
@@ -45,7 +46,7 @@ std::string_view UsageText() {
   return "usage: holdfastd [--config FILE] [--user] [--state-dir DIR] [--arena DIR] [--socket "
          "PATH]\n"
          "                 [--budget BYTES] [--metrics ADDRESS:PORT|off] [--log-level LEVEL]\n"
-         "                 [--check-config] [--version]\n"
+         "                 [--check-config] [--discard-arena] [--version]\n"
          "\n"
          "Keeps the training state of this node's jobs in memory and flushes it to disk.\n"
          "  --config FILE    configuration; as root without --user: /etc/holdfast/holdfastd.toml\n"
@@ -54,6 +55,9 @@ std::string_view UsageText() {
          "                   holdfast with the socket in it, arena in /dev/shm/holdfast-UID,\n"
          "                   half of the free memory as budget\n"
          "  --check-config   reads and checks the configuration, prints it, and ends\n"
+         "  --discard-arena  for one start: the slots of an arena that the catalog in the state "
+         "folder\n"
+         "                   has never seen are not needed, and are removed\n"
          "  --print-config-doc, --print-metrics-doc   tables for the documentation\n"
          "\n"
          "Flags stand above the file. Exit codes: 0 ended on request, 1 failed, 2 configuration "

@@ -19,6 +19,7 @@ struct Flags {
   std::string config_file;  // empty: none given
   bool user = false;        // defaults for this user, no system configuration
   bool check_config = false;
+  bool discard_arena = false;
   bool version = false;
   bool help = false;
   bool print_metrics_doc = false;

@@ -44,6 +44,7 @@ Result<Config> LoadConfig(const Flags& flags) {
   for (const auto& [key, text] : flags.values) {
     HF_TRYV(ApplyValue(key, text, &config));
   }
+  config.discard_arena = flags.discard_arena;
   Places places = SystemPlaces();
   if (!system) {
     HF_TRY(places, UserPlaces());

@@ -49,6 +49,13 @@ Status ProcessWatch::Watch(std::uint64_t token, transport::OwnedFd pidfd) {
   return Ok();
 }
 
+void ProcessWatch::Forget(std::uint64_t token) {
+  if (const auto found = watched_.find(token); found != watched_.end()) {
+    found->second->cancel();
+    watched_.erase(found);
+  }
+}
+
 asio::awaitable<void> ProcessWatch::Wait(std::uint64_t token, std::shared_ptr<Descriptor> pidfd) {
   const auto [error] =
       co_await pidfd->async_wait(Descriptor::wait_read, asio::as_tuple(asio::use_awaitable));

@@ -41,6 +41,9 @@ class ProcessWatch {
   // resumed elsewhere).  A pidfd that is readable already is a dead process.
   [[nodiscard]] Status Watch(std::uint64_t token, transport::OwnedFd pidfd);
 
+  // The token was not given to the process after all.
+  void Forget(std::uint64_t token);
+
   // Whether one more can be watched: asked before a session is admitted.
   [[nodiscard]] bool HasRoom() const { return watched_.size() < limit_; }
 

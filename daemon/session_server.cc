@@ -121,8 +121,10 @@ asio::awaitable<void> SessionServer::Serve(std::shared_ptr<Session> session) {
     ClientIdentity identity;
     identity.uid = static_cast<std::uint32_t>(session->peer().uid);
     identity.pid = session->peer().pid;
+    identity.process_start = session->peer().start_ticks;
     identity.session_random = RandomToken();
     identity.epoch_random = RandomToken();
+    fresh_tokens_[session->id()] = identity.session_random;
     (*core_)->OnConnected(session->id(), identity);
     LogDebug("session.connected",
              session->program() + " pid " + std::to_string(identity.pid) + " uid " +
@@ -134,6 +136,7 @@ asio::awaitable<void> SessionServer::Serve(std::shared_ptr<Session> session) {
   const bool was_connected = co_await session->Read(hello_, connected, handle);
   sessions_.erase(session->id());
   tokens_.erase(session->id());
+  fresh_tokens_.erase(session->id());
   layouts_->OnSessionEnded(session->id());
   hooks_.on_ended(session->id());
   if (was_connected) {
@@ -187,21 +190,47 @@ asio::awaitable<void> SessionServer::Handle(std::shared_ptr<Session> session,
     session->SendError(message.request_id(), facts.error());
     co_return;
   }
+  WatchRegistration(*session, message);
   const LayoutFacts* layout = facts.value().has_value() ? &*facts.value() : nullptr;
   (*core_)->OnRequest(session->id(), message, layout);
+}
+
+Status SessionServer::StartWatch(const Session& session, std::uint64_t token) {
+  transport::OwnedFd pidfd(::fcntl(session.peer().pidfd.Get(), F_DUPFD_CLOEXEC, 0));
+  if (!pidfd.Valid()) {
+    return ErrnoError(errno, "keep a trainer's pidfd");
+  }
+  return watch_->Watch(token, std::move(pidfd));
+}
+
+void SessionServer::WatchRegistration(const Session& session, const proto::ClientMessage& message) {
+  if (!message.has_register_()) {
+    return;
+  }
+  const std::uint64_t resumed = message.register_().session_token();
+  const std::uint64_t token = resumed != 0 ? resumed : fresh_tokens_[session.id()];
+  // A token that is watched already has its process; the answer says whether this one is it.
+  if (!watch_->IsWatched(token) && StartWatch(session, token).has_value()) {
+    registering_[{session.id(), message.request_id()}] = token;
+  }
+}
+
+void SessionServer::SettleRegistration(SessionId session, const proto::ServerMessage& answer) {
+  const auto found = registering_.find({session, answer.request_id()});
+  if (found == registering_.end()) {
+    return;
+  }
+  if (!answer.has_register_()) {
+    watch_->Forget(found->second);
+  }
+  registering_.erase(found);
 }
 
 void SessionServer::WatchProcess(const Session& session, std::uint64_t token) {
   if (!tokens_[session.id()].insert(token).second) {
     return;
   }
-  transport::OwnedFd pidfd(::fcntl(session.peer().pidfd.Get(), F_DUPFD_CLOEXEC, 0));
-  Status watched = Ok();
-  if (pidfd.Valid()) {
-    watched = watch_->Watch(token, std::move(pidfd));
-  } else {
-    watched = ErrnoError(errno, "keep a trainer's pidfd");
-  }
+  const Status watched = StartWatch(session, token);
   if (!watched.has_value()) {
     // Its slots would stay taken after its death until the orphan limit: said loudly.
     LogError("session.not_watched",
@@ -211,6 +240,7 @@ void SessionServer::WatchProcess(const Session& session, std::uint64_t token) {
 }
 
 void SessionServer::Send(SessionId session, Outgoing outgoing) {
+  SettleRegistration(session, outgoing.message);
   const auto found = sessions_.find(session);
   if (found == sessions_.end()) {
     return;

@@ -18,6 +18,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -98,7 +99,12 @@ class SessionServer {
   [[nodiscard]] Status CheckPeer(const transport::PeerIdentity& peer) const;
   // True: answered here.
   [[nodiscard]] bool AnswerHere(Session& session, const proto::ClientMessage& message);
+  // A registration is watched from before the core hears of it until its answer says otherwise: its
+  // process may die, and its session end, while the record is being synced.
+  void WatchRegistration(const Session& session, const proto::ClientMessage& message);
+  void SettleRegistration(SessionId session, const proto::ServerMessage& answer);
   void WatchProcess(const Session& session, std::uint64_t token);
+  [[nodiscard]] Status StartWatch(const Session& session, std::uint64_t token);
 
   const ServerRules rules_;
   const proto::HelloReply hello_;
@@ -111,6 +117,9 @@ class SessionServer {
   std::map<SessionId, std::shared_ptr<Session>> sessions_;
   // Which tokens each session's process answers for: a token is watched once for a session.
   std::map<SessionId, std::set<std::uint64_t>> tokens_;
+  std::map<SessionId, std::uint64_t> fresh_tokens_;  // what the core calls a new session
+  // Tokens watched for a registration that is not answered yet.
+  std::map<std::pair<SessionId, RequestId>, std::uint64_t> registering_;
   SessionId next_session_ = 1;
   TaskGroup tasks_;
 };

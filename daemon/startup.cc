@@ -40,17 +40,25 @@ void LogDamage(const CatalogContents& contents) {
   }
 }
 
-Status MapSlots(const MatchResult& matched, StartState* state) {
-  for (const proto::SlotRecord& record : matched.slots) {
+// A file that one client spoilt costs its own shard, never the start of the daemon.
+void MapSlots(const Arena& arena, MatchResult* matched, std::vector<RecoveredSlot>* mapped) {
+  std::vector<SlotRef> lost;
+  for (const proto::SlotRecord& record : matched->slots) {
     const SlotRef ref{record.slot(), record.generation()};
     if (record.state() == proto::SLOT_QUARANTINED) {
       continue;
     }
-    HF_TRY(const ByteCount capacity, state->arena->RoundedCapacity(record.capacity_bytes()));
-    HF_TRY(SharedSlot file, state->arena->OpenSlot({record.slot(), record.generation()}, capacity));
-    state->slots.push_back({ref, std::move(file)});
+    auto file = arena.OpenSlot({ref.slot, ref.generation}, record.capacity_bytes());
+    if (file.has_value()) {
+      mapped->push_back({ref, std::move(file).value()});
+    } else {
+      LogWarning("start.slot_lost", file.error().ToString());
+      lost.push_back(ref);
+    }
   }
-  return Ok();
+  for (const SlotRef& ref : lost) {
+    Distrust(ref, /*allocated_bytes=*/0, matched);
+  }
 }
 
 void LogFound(const MatchResult& matched, const CatalogContents& contents) {
@@ -59,21 +67,63 @@ void LogFound(const MatchResult& matched, const CatalogContents& contents) {
               std::to_string(matched.shards.size()) + " sealed shards in memory, " +
               std::to_string(contents.jobs.size()) + " jobs, " +
               std::to_string(contents.durables.size()) + " records of durable snapshots");
+  if (matched.distrusted_slots > 0) {
+    LogWarning("start.distrusted",
+               std::to_string(matched.distrusted_slots) +
+                   " slot files are not as recorded (a client cut or grew them, or they cannot be "
+                   "mapped): quarantined until nobody uses them");
+  }
   if (!matched.lost_slots.empty() || matched.lost_shards > 0) {
     LogWarning("start.lost",
                std::to_string(matched.lost_slots.size()) + " slots and " +
                    std::to_string(matched.lost_shards) +
-                   " sealed shards are recorded but gone (another arena, a reboot, or files cut "
+                   " sealed shards are recorded but gone (another arena, a reboot, or files spoilt "
                    "by a client): forgotten");
   }
 }
 
-// The files that no record names: made just before a crash, or of a catalog that was lost.
-void RemoveOrphans(const MatchResult& matched, const Arena& arena) {
-  for (const storage_tiers::SlotName& name : matched.orphans) {
-    const Status removed = arena.Remove(name);
+// Slots of an arena without any record look the same after a crash between file and record and
+// under a catalog that is not theirs: what the catalog has never seen is not removed for that.
+Status CheckArenaIsKnown(const Config& config,
+                         const CatalogContents& contents,
+                         const ArenaFacts& facts) {
+  if (facts.files.empty() || config.discard_arena || KnowsArena(contents, facts.uuid)) {
+    return Ok();
+  }
+  ByteCount bytes = 0;
+  for (const storage_tiers::ArenaFile& file : facts.files) {
+    bytes += file.allocated_bytes;
+  }
+  return Error(Errc::kInvalidArgument,
+               "the arena " + config.arena_dir + " holds " + std::to_string(facts.files.size()) +
+                   " slot files (" + FormatBytes(bytes) + ") that the catalog in " +
+                   config.state_dir +
+                   " has never seen: they may be the newest snapshots of another state folder. "
+                   "Start with the --state-dir (daemon.state_dir) that this arena was used with; "
+                   "if nothing in it is needed, start once with --discard-arena");
+}
+
+Result<bool> IsInUse(const Arena& arena, storage_tiers::SlotName name) {
+  HF_TRY(const storage_tiers::QuarantinedFile file, arena.Quarantine(name));
+  return file.StillInUse();
+}
+
+// The files that no record names: made just before a crash, or of a catalog that was lost.  One
+// that a trainer still maps would leave the budget if its name went (I9).
+void SettleOrphans(const Arena& arena, const ArenaFacts& facts, MatchResult* matched) {
+  for (const storage_tiers::ArenaFile& file : matched->orphans) {
+    const std::string what = "slot file " + file.name.ToString() + " has no record";
+    const Result<bool> used = IsInUse(arena, file.name);
+    if (!used.has_value() || used.value()) {
+      LogWarning("start.orphan",
+                 what + " and is quarantined: " +
+                     (used.has_value() ? "a process still uses it" : used.error().ToString()));
+      QuarantineOrphan(file, facts, matched);
+      continue;
+    }
+    const Status removed = arena.Remove(file.name);
     if (removed.has_value()) {
-      LogInfo("start.orphan", "slot file " + name.ToString() + " had no record and was removed");
+      LogInfo("start.orphan", what + " and was removed");
     } else {
       LogWarning("start.orphan", removed.error().ToString());
     }
@@ -134,7 +184,6 @@ Result<StartState> StartUp(const Config& config) {
     state.warnings.push_back(warning);
   }
   HF_TRY(CatalogContents contents, state.catalog->Load());
-  LogDamage(contents);
   HF_TRY(ArenaListing listing, state.arena->ListFiles());
   for (const std::string& stranger : listing.strangers) {
     state.warnings.push_back("the arena holds \"" + stranger + "\", which is not ours");
@@ -142,14 +191,18 @@ Result<StartState> StartUp(const Config& config) {
   ArenaFacts facts;
   facts.uuid = state.arena->uuid();
   facts.boot_id = state.arena->boot_id();
+  facts.page_bytes = state.arena->page_bytes();
   facts.files = std::move(listing.files);
+  HF_TRYV(CheckArenaIsKnown(config, contents, facts));
+  HF_TRYV(state.catalog->RememberArena(facts.uuid));
+  LogDamage(contents);
   MatchResult matched = MatchRecords(contents, facts);
+  MapSlots(*state.arena, &matched, &state.slots);
   LogFound(matched, contents);
-  HF_TRYV(MapSlots(matched, &state));
-  if (!matched.forget.empty()) {
-    HF_TRYV(state.catalog->Apply(matched.forget));
+  if (!matched.changes.empty()) {
+    HF_TRYV(state.catalog->Apply(matched.changes));
   }
-  RemoveOrphans(matched, *state.arena);
+  SettleOrphans(*state.arena, facts, &matched);
   RecoveredState& recovered = state.recovered;
   recovered.node_uuid = header.node_uuid();
   recovered.arena_uuid = facts.uuid;
@@ -166,7 +219,6 @@ Result<StartState> StartUp(const Config& config) {
     recovered.layout_image_bytes[hash] = layout.dynamic_image_bytes();
   }
   state.layouts = std::move(contents.layouts);
-  state.cut_files = std::move(matched.cut_files);
   return state;
 }
 

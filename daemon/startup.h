@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "common/units.h"
 #include "daemon/config.h"
 #include "daemon/core/node_core.h"
 #include "daemon/layout_store.h"
@@ -39,8 +40,6 @@ struct StartState {
   std::unique_ptr<storage_tiers::Arena> arena;
   RecoveredState recovered;
   std::vector<RecoveredSlot> slots;  // all but the quarantined ones
-  // Recorded slots whose file has another size (a client cut it): watched until nobody uses them.
-  std::vector<SlotRef> cut_files;
   std::map<std::string, proto::Layout> layouts;
   std::vector<std::string> warnings;  // for log and status
 };
@@ -54,17 +53,19 @@ struct StartState {
 struct ArenaFacts {
   std::string uuid;
   std::string boot_id;
+  ByteCount page_bytes = 4 * kKiB;  // files have multiples of it
   std::vector<storage_tiers::ArenaFile> files;
 };
 
 struct MatchResult {
-  std::vector<proto::SlotRecord> slots;    // whose file is there, whole
-  std::vector<proto::ShardRecord> shards;  // whose slot is among these
+  // Whose file is there, with the file's size; quarantined where the file has another size.
+  std::vector<proto::SlotRecord> slots;
+  std::vector<proto::ShardRecord> shards;  // whose slot is among these, and not quarantined
   std::vector<SlotNumber> lost_slots;
-  std::vector<SlotRef> cut_files;                // of lost slots: there, with another size
-  std::vector<storage_tiers::SlotName> orphans;  // files of our naming that no record names
-  storage_tiers::CatalogBatch forget;            // deletes the records that are not above
+  std::vector<storage_tiers::ArenaFile> orphans;  // files of our naming that no record names
+  storage_tiers::CatalogBatch changes;  // deletes what is not above, records what was distrusted
   std::size_t lost_shards = 0;
+  std::size_t distrusted_slots = 0;
 };
 
 [[nodiscard]] MatchResult MatchRecords(const storage_tiers::CatalogContents& contents,
@@ -75,5 +76,20 @@ struct MatchResult {
 [[nodiscard]] std::vector<SnapshotKey> GivenUpFlushes(const RecoveredState& recovered,
                                                       const JobUid& job,
                                                       const std::string& root);
+
+// Whether the catalog has ever had slots in that arena.
+[[nodiscard]] bool KnowsArena(const storage_tiers::CatalogContents& contents,
+                              const std::string& arena_uuid);
+
+// A file that no record names and that somebody still uses: counted and watched like a recorded
+// one. Not recorded: the next start finds it the same way.
+void QuarantineOrphan(const storage_tiers::ArenaFile& file,
+                      const ArenaFacts& facts,
+                      MatchResult* result);
+
+// The file of a recorded slot is not what was recorded (a client cut or grew it), or cannot be
+// mapped: its shard is lost, and nobody gets the file any more.  It is quarantined, not forgotten:
+// somebody may still have it mapped, and its memory counts until nobody does (I7, I9).
+void Distrust(SlotRef slot, ByteCount allocated_bytes, MatchResult* result);
 
 }  // namespace holdfast::daemon

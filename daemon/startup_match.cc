@@ -1,23 +1,68 @@
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
 
 #include "common/units.h"
 #include "daemon/startup.h"
+#include "layout/image.h"
 
 namespace holdfast::daemon {
 namespace {
 
 using storage_tiers::SlotName;
 
-// A file may be larger than its record by the rounding to pages, of which 2 MiB are the largest.
-constexpr ByteCount kLargestPage = 2 * kMiB;
+constexpr ByteCount kRecordedUnit = 4 * kKiB;
 
-bool HasSizeOf(const storage_tiers::ArenaFile& file, const proto::SlotRecord& record) {
-  return file.size >= record.capacity_bytes() && file.size - record.capacity_bytes() < kLargestPage;
+// A client can make a file of any length: what a record may hold bounds it.
+ByteCount CountedBytes(ByteCount allocated_bytes) {
+  return AlignUp(std::clamp<ByteCount>(allocated_bytes, kRecordedUnit, layout::kMaxImageBytes),
+                 kRecordedUnit);
 }
 
 }  // namespace
+
+void Distrust(SlotRef slot, ByteCount allocated_bytes, MatchResult* result) {
+  for (proto::SlotRecord& record : result->slots) {
+    if (SlotRef{record.slot(), record.generation()} == slot) {
+      record.set_capacity_bytes(
+          std::max<ByteCount>(record.capacity_bytes(), CountedBytes(allocated_bytes)));
+      record.set_state(proto::SLOT_QUARANTINED);
+      result->changes.PutSlot(record);
+      ++result->distrusted_slots;
+    }
+  }
+  std::erase_if(result->shards, [&](const proto::ShardRecord& shard) {
+    const bool lost = SlotRef{shard.slot(), shard.generation()} == slot;
+    if (lost) {
+      ++result->lost_shards;
+      result->changes.DeleteShard(shard.sidecar().id(), shard.sidecar().rank());
+    }
+    return lost;
+  });
+}
+
+bool KnowsArena(const storage_tiers::CatalogContents& contents, const std::string& arena_uuid) {
+  const auto is_of_arena = [&](const auto& record) { return record.arena_uuid() == arena_uuid; };
+  const auto header = contents.header.value_or(proto::CatalogHeader());
+  const auto& listed = header.arena_uuids();
+  return std::find(listed.begin(), listed.end(), arena_uuid) != listed.end() ||
+         std::any_of(contents.slots.begin(), contents.slots.end(), is_of_arena) ||
+         std::any_of(contents.shards.begin(), contents.shards.end(), is_of_arena);
+}
+
+void QuarantineOrphan(const storage_tiers::ArenaFile& file,
+                      const ArenaFacts& facts,
+                      MatchResult* result) {
+  proto::SlotRecord record;
+  record.set_slot(file.name.slot);
+  record.set_generation(file.name.generation);
+  record.set_capacity_bytes(CountedBytes(file.allocated_bytes));
+  record.set_state(proto::SLOT_QUARANTINED);
+  record.set_arena_uuid(facts.uuid);
+  record.set_boot_id(facts.boot_id);
+  result->slots.push_back(std::move(record));
+}
 
 MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const ArenaFacts& facts) {
   MatchResult result;
@@ -27,24 +72,24 @@ MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const A
   }
   std::set<SlotRef> kept;
   std::set<SlotName> named;
+  std::vector<const storage_tiers::ArenaFile*> cut;
   for (const proto::SlotRecord& record : contents.slots) {
-    const SlotRef ref{record.slot(), record.generation()};
     const SlotName name{record.slot(), record.generation()};
     const auto file = files.find(name);
     const bool counts = record.arena_uuid() == facts.uuid && record.boot_id() == facts.boot_id;
-    if (counts && file != files.end()) {
-      named.insert(name);
-    }
-    if (counts && file != files.end() && HasSizeOf(*file->second, record)) {
-      kept.insert(ref);
-      result.slots.push_back(record);
+    if (!counts || file == files.end()) {
+      result.lost_slots.push_back(record.slot());
+      result.changes.DeleteSlot(record.slot());
       continue;
     }
-    if (counts && file != files.end()) {
-      result.cut_files.push_back(ref);
+    named.insert(name);
+    kept.insert({record.slot(), record.generation()});
+    result.slots.push_back(record);
+    result.slots.back().set_capacity_bytes(AlignUp(record.capacity_bytes(), facts.page_bytes));
+    const bool whole = file->second->size == result.slots.back().capacity_bytes();
+    if (!whole && record.state() != proto::SLOT_QUARANTINED) {
+      cut.push_back(file->second);
     }
-    result.lost_slots.push_back(record.slot());
-    result.forget.DeleteSlot(record.slot());
   }
   for (const proto::ShardRecord& record : contents.shards) {
     const bool counts = record.arena_uuid() == facts.uuid && record.boot_id() == facts.boot_id;
@@ -53,11 +98,14 @@ MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const A
       continue;
     }
     ++result.lost_shards;
-    result.forget.DeleteShard(record.sidecar().id(), record.sidecar().rank());
+    result.changes.DeleteShard(record.sidecar().id(), record.sidecar().rank());
+  }
+  for (const storage_tiers::ArenaFile* file : cut) {
+    Distrust({file->name.slot, file->name.generation}, file->allocated_bytes, &result);
   }
   for (const auto& [name, file] : files) {
     if (!named.contains(name)) {
-      result.orphans.push_back(name);
+      result.orphans.push_back(*file);
     }
   }
   return result;

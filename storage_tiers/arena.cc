@@ -136,7 +136,14 @@ Result<ByteCount> Arena::RoundedCapacity(ByteCount capacity) const {
                      " bytes does not fit the arena's budget of " +
                      std::to_string(options_.budget_bytes));
   }
-  return AlignUp(capacity, space_.page_bytes);
+  const ByteCount rounded = AlignUp(capacity, space_.page_bytes);
+  if (rounded > options_.budget_bytes) {
+    return Error(Errc::kInvalidArgument,
+                 "a slot takes " + FormatBytes(rounded) + " in pages of " +
+                     FormatBytes(space_.page_bytes) + ", the arena's budget is " +
+                     FormatBytes(options_.budget_bytes));
+  }
+  return rounded;
 }
 
 Result<std::shared_ptr<SlotFile>> Arena::CreateSlot(SlotName name,

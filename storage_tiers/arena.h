@@ -72,6 +72,9 @@ class Arena {
   // Of the running kernel.
   [[nodiscard]] const std::string& boot_id() const { return boot_id_; }
 
+  // Slot files have multiples of it: a page of the file system.
+  [[nodiscard]] ByteCount page_bytes() const { return space_.page_bytes; }
+
   // What Open found that the operator should know, one line each, for the log.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 

@@ -34,6 +34,29 @@ std::string PidIn(int fd) {
   return std::string(read.substr(0, read.find_first_not_of("0123456789")));
 }
 
+// What a person has to do; the kernel's own words name neither the folder that is missing nor whose
+// rights are.
+Error CannotMake(const std::string& path, int error) {
+  const std::string parent = path.substr(0, path.rfind('/'));
+  if (error == ENOENT || error == ENOTDIR) {
+    return Error(
+        Errc::kNotFound,
+        path + " cannot be made, since there is no folder " + parent +
+            ": create that one (for an arena: mount its tmpfs there), or name another path",
+        error);
+  }
+  if (error == EACCES || error == EPERM || error == EROFS) {
+    return Error(Errc::kPermission,
+                 path + " cannot be made: uid " + std::to_string(::geteuid()) +
+                     " may not write to " + parent +
+                     (error == EROFS ? ", which is read-only" : "") +
+                     ": create it for this user (install -d -m 0700 -o USER " + path +
+                     "), or name another path",
+                 error);
+  }
+  return ErrnoError(error, "create " + path);
+}
+
 }  // namespace
 
 Result<FolderLock> FolderLock::Take(int folder_fd,
@@ -67,7 +90,7 @@ Result<FolderLock> FolderLock::Take(int folder_fd,
 
 Result<Descriptor> OpenPrivateFolder(int parent_fd, const std::string& path, bool create) {
   if (create && ::mkdirat(parent_fd, path.c_str(), kPrivateFolder) != 0 && errno != EEXIST) {
-    return ErrnoError(errno, "create " + path);
+    return CannotMake(path, errno);
   }
   Descriptor folder(
       ::openat(parent_fd, path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
@@ -81,7 +104,8 @@ Result<Descriptor> OpenPrivateFolder(int parent_fd, const std::string& path, boo
   if (status.st_uid != ::geteuid()) {
     return Error(Errc::kPermission,
                  path + " belongs to uid " + std::to_string(status.st_uid) + ", we run as " +
-                     std::to_string(::geteuid()) + ": give the folder to this user");
+                     std::to_string(::geteuid()) + ": give it to this user (chown -R " +
+                     std::to_string(::geteuid()) + " " + path + "), or run as its owner");
   }
   if ((status.st_mode & kOthers) != 0) {
     return Error(Errc::kPermission,

@@ -1,5 +1,6 @@
 #include "storage_tiers/catalog.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <utility>
@@ -174,6 +175,24 @@ Result<proto::CatalogHeader> Catalog::StartBoot() {
   HF_TRYV(Write({{HeaderKey(), header.SerializeAsString()}}));
   booted_ = true;
   return header;
+}
+
+Status Catalog::RememberArena(const std::string& uuid) {
+  constexpr int kMostArenas = 64;
+  const std::lock_guard lock(mutex_);
+  if (!booted_ || !db_) {
+    return Error(Errc::kInternal, "the catalog remembers an arena after StartBoot only");
+  }
+  HF_TRY(std::optional<proto::CatalogHeader> header, ReadHeader());
+  auto* known = header->mutable_arena_uuids();
+  if (std::find(known->begin(), known->end(), uuid) != known->end()) {
+    return Ok();
+  }
+  known->Add(std::string(uuid));
+  if (known->size() > kMostArenas) {
+    known->DeleteSubrange(0, known->size() - kMostArenas);
+  }
+  return Write({{HeaderKey(), header->SerializeAsString()}});
 }
 
 Status Catalog::Apply(const CatalogBatch& batch) {

@@ -70,6 +70,10 @@ class Catalog {
   // since the node would come back as a stranger to its own job.
   [[nodiscard]] Result<proto::CatalogHeader> StartBoot();
 
+  // Adds the arena to the header's list, synced; the oldest of too many goes.  To be called BEFORE
+  // any slot is made in that arena: a file of an arena that no catalog remembers is nobody's.
+  [[nodiscard]] Status RememberArena(const std::string& uuid);
+
   // Writes all of the batch, synced, or nothing.
   //
   // After an error (disk full, I/O) the batch is not in the catalog: this object guarantees it by

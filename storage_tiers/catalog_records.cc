@@ -103,6 +103,9 @@ Status ValidateRecord(const proto::CatalogHeader& record) {
   if (record.boot_number() == std::numeric_limits<std::uint64_t>::max()) {
     return Invalid("the boot number cannot be raised");
   }
+  for (const std::string& uuid : record.arena_uuids()) {
+    HF_TRYV(CheckUid(uuid, "arena_uuids"));
+  }
   return CheckUid(record.node_uuid(), "node_uuid");
 }
 

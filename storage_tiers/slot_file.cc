@@ -75,6 +75,12 @@ SlotFile::~SlotFile() {
   ::munmap(mapping_.data(), mapping_.size());
 }
 
+bool SlotFile::Intact() const {
+  struct stat status = {};
+  return !poisoned() && ::fstat(file_.get(), &status) == 0 &&
+         static_cast<ByteCount>(status.st_size) == capacity();
+}
+
 Result<Descriptor> SlotFile::OpenReadWriteFd() const {
   return Reopen(O_RDWR);
 }

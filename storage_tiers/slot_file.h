@@ -74,6 +74,10 @@ class SlotFile {
   // A page was lost under us: all of view() is zeros now.  Ask after reading, beside the digest.
   [[nodiscard]] bool poisoned() const { return guard_.poisoned(); }
 
+  // The file still has the length that it was made with, and no page of it was ever lost.  Asks the
+  // file system for a fact in memory: does not block.
+  [[nodiscard]] bool Intact() const;
+
   [[nodiscard]] FileIdentity identity() const { return identity_; }
 
   // For the client that fills the slot.

@@ -41,7 +41,10 @@ class UringQueue final : public IoQueue {
     // Room for a cancellation beside every request.
     const int error = io_uring_queue_init(depth * 2, &ring_, 0);
     if (error < 0) {
-      return Error(Errc::kUnavailable, ErrnoError(-error, "io_uring_setup").message, -error);
+      // Kernels before 5.12 count rings as locked memory of the user.
+      const std::string hint =
+          error == -ENOMEM ? " (raise the limit of locked memory: LimitMEMLOCK=, ulimit -l)" : "";
+      return Error(Errc::kUnavailable, ErrnoError(-error, "io_uring_setup").message + hint, -error);
     }
     (void)rings_ended.load(std::memory_order_acquire);
     open_ = true;

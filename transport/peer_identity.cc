@@ -1,6 +1,9 @@
 #include "transport/peer_identity.h"
 
 #include <cerrno>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -32,6 +35,24 @@ Result<OwnedFd> OpenPeerPidfd(int socket_fd, pid_t pid) {
   return ErrnoError(error, "pidfd_open of process " + std::to_string(pid));
 }
 
+// Field 22 of /proc/<pid>/stat; the second one is a name in parentheses that can hold anything.
+std::uint64_t StartTicks(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) {
+    return 0;
+  }
+  constexpr int kFieldsBetween = 19;
+  std::istringstream fields(text.substr(name_end + 1));
+  std::string skipped;
+  for (int i = 0; i < kFieldsBetween; ++i) {
+    fields >> skipped;
+  }
+  std::uint64_t ticks = 0;
+  return fields >> ticks ? ticks : 0;
+}
+
 }  // namespace
 
 Result<PeerIdentity> ReadPeerIdentity(int socket_fd) {
@@ -50,6 +71,7 @@ Result<PeerIdentity> ReadPeerIdentity(int socket_fd) {
   peer.gid = credentials.gid;
   peer.pid = credentials.pid;
   HF_TRY(peer.pidfd, OpenPeerPidfd(socket_fd, credentials.pid));
+  peer.start_ticks = StartTicks(credentials.pid);
   return peer;
 }
 

@@ -7,6 +7,8 @@
 // Ownership: owns the pidfd; the socket is borrowed for the call.
 #pragma once
 
+#include <cstdint>
+
 #include <sys/types.h>
 
 #include "common/result.h"
@@ -19,6 +21,9 @@ struct PeerIdentity {
   gid_t gid = 0;
   pid_t pid = 0;  // as this process's pid namespace sees it
   OwnedFd pidfd;  // readable once the process is dead
+  // When the process started, in clock ticks since the boot: with the pid, which process it is.  0
+  // where /proc does not tell.
+  std::uint64_t start_ticks = 0;
 };
 
 // Credentials are those of the moment of connect().  kPermission where the peer is in a pid

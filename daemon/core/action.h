@@ -30,7 +30,8 @@ namespace holdfast::daemon {
 
 // Sends a message to a client; dropped silently if the session is gone.  With "fd_slot" the frame
 // carries a descriptor of that slot: writable for a grant, read-only for restore and open_shard;
-// with "fd_file", the read-only descriptor of that OpenShardFile ticket.
+// with "fd_file", the read-only descriptor of that OpenShardFile ticket.  A grant leaves ONLY IF
+// the slot's file is what the daemon made; else it is answered with OnGrantRefused.
 struct Send {
   SessionId session = 0;
   proto::ServerMessage message;

@@ -21,11 +21,14 @@
 
 namespace holdfast::daemon {
 
+// What a rank is promised: one slot keeps the last complete snapshot while the other fills.
+inline constexpr std::uint32_t kPromisedSlots = 2;
+
 // One rank of the present incarnation that trains on this node.
 struct RankSession {
   SessionId session = 0;  // 0: the connection is gone, the process may live
   std::uint64_t token = 0;
-  std::int32_t pid = 0;
+  ClientIdentity process;
   bool dead = false;
   bool finished = false;  // its client is done with the job
 
@@ -33,8 +36,8 @@ struct RankSession {
   std::uint64_t image_bytes = 0;
   std::uint32_t layout_generation = 0;
   std::uint32_t slots_wanted = 0;
-  std::uint32_t slots_admitted = 0;
-  std::set<SlotRef> has_fd;  // slots whose descriptor this connection was given
+  std::uint32_t slots_admitted = 0;  // so many may fit; promised are kPromisedSlots
+  std::set<SlotRef> has_fd;          // slots whose descriptor this connection was given
   std::uint32_t flushes_gave_way = 0;
   MonotonicTime no_create_before;
 
@@ -104,6 +107,8 @@ class Member {
   void OnSeal(Rank rank, RequestId request, const proto::SealRequest& body);
   void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
   void OnSlotReady(SlotRef slot, const Status& status);
+  // The grant of the slot was not sent: its file is not what the daemon made.
+  void OnGrantRefused(SlotRef slot);
 
   // ---- restore ----
   void OnRestore(Rank rank, RequestId request, const proto::RestoreRequest& body);
@@ -137,6 +142,9 @@ class Member {
   void OnTick();
 
   bool live() const;
+  // "rank 0 is process 12, rank 1 is process 13": ranks whose processes live and are not done, but
+  // for those of the asker's own process; empty: none.
+  std::string LiveTrainers(const ClientIdentity& asker, bool only_connected) const;
   // Bytes of slots of this job, quarantined ones left out.
   std::uint64_t ArenaBytes() const;
   // Bytes promised to its ranks and not allocated yet.
@@ -163,11 +171,18 @@ class Member {
 
  private:
   // sessions
-  bool RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token);
+  bool RefuseTwin(SessionId session,
+                  const ClientIdentity& identity,
+                  RequestId request,
+                  const proto::RegisterRequest& body);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
+  std::uint64_t PromisedBytes(const RankSession& state) const;
+  std::uint64_t AwaitedBytes(std::uint64_t capacity) const;
+  bool DropGrowth();
   void TakeBackSlots(Rank rank,
                      RankSession* state,
                      const proto::RegisterRequest& body,
+                     bool resumed,
                      proto::RegisterReply* reply);
   bool Vouch(Slot* slot, RankSession* state, const proto::HeldSlot& held);
   void LoseOwner(Slot* slot);
@@ -180,7 +195,9 @@ class Member {
   bool CreateSlot(Rank rank, RankSession* state);
   void FlushGivesWay(Rank rank, RankSession* state);
   void Grant(Slot* slot, RankSession* state);
+  void Revoke(SlotRef ref);
   void DropFile(SlotRef ref);
+  void DropSpoilt(Rank rank);
   void DropFreeSlotsOfAbsentRanks();
   void GiveUp(Slot* slot, bool copies_done);
   void FreeShard(const SnapshotKey& id, Rank rank);

@@ -75,7 +75,7 @@ Result<bool> Member::OnCommand(const Command& command) {
       AnswerLoaded(&state, false);
     }
   }
-  if (command_.phase == Phase::kPrepare) {
+  if (command_.phase == Phase::kPrepare || command_.phase == Phase::kGo) {
     PrepareSources();
   }
   if (command_.phase == Phase::kRun && new_phase) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/check.h"
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
@@ -67,6 +66,7 @@ void Member::FailRestore(Rank rank, const Source& source, bool is_bad, std::stri
 }
 
 // Prepare: each rank of this node gets a source that is present, and pinned until it has loaded.
+// Also while others load: a rank that was called dead and came back has none any more.
 void Member::PrepareSources() {
   if (!command_.choice.has_value()) {
     return;
@@ -75,7 +75,7 @@ void Member::PrepareSources() {
     const auto source = command_.sources.find(rank);
     const bool begun = state.prepared == command_.attempt || state.restore_pin.has_value() ||
                        state.restore_file.has_value();
-    if (source != command_.sources.end() && !begun && failures_.empty()) {
+    if (source != command_.sources.end() && !begun && !state.dead && failures_.empty()) {
       PrepareRank(rank, &state, source->second);
     }
   }
@@ -168,6 +168,9 @@ void Member::TellChoice(Rank rank, RankSession* state) {
     state->restore_request.reset();
     return;
   }
+  if (!nothing && (!state->restore_sidecar.has_value() || !command_.sources.contains(rank))) {
+    return;  // not prepared (yet): it goes on waiting
+  }
   Send send;
   send.session = state->session;
   send.message.set_request_id(*state->restore_request);
@@ -180,7 +183,6 @@ void Member::TellChoice(Rank rank, RankSession* state) {
   if (!nothing) {
     *reply->mutable_id() = job_->Id(*command_.choice);
     reply->set_source(command_.sources.at(rank).Text());
-    HOLDFAST_CHECK(state->restore_sidecar.has_value());
     *reply->mutable_sidecar() = *state->restore_sidecar;
     reply->set_has_fd(true);
     send.fd_slot = state->restore_pin;
@@ -213,6 +215,9 @@ void Member::ReleaseRestore(RankSession* state) {
     state->restore_file.reset();
   }
   state->restore_sidecar.reset();
+  // Without a source this rank is not prepared, also when it comes back in the same attempt.
+  state->prepared = 0;
+  state->answered = 0;
 }
 
 void Member::Poison(const SnapshotKey& id, Rank rank, const std::string& reason) {

@@ -16,7 +16,7 @@ void Member::OnRegister(SessionId session,
                         const proto::RegisterRequest& body,
                         const LayoutFacts& layout) {
   const Rank rank = body.rank();
-  if (RefuseTwin(session, request, rank, body.session_token())) {
+  if (RefuseTwin(session, identity, request, body)) {
     return;
   }
   RankSession* state = &ranks_[rank];
@@ -32,6 +32,9 @@ void Member::OnRegister(SessionId session,
   state->layout_hash = layout.hash;
   state->image_bytes = layout.image_bytes;
   Status admitted = Admit(rank, state, body.slots_wanted());
+  if (!admitted.has_value() && DropGrowth()) {
+    admitted = Admit(rank, state, body.slots_wanted());
+  }
   if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
     admitted = Admit(rank, state, body.slots_wanted());
   }
@@ -43,11 +46,12 @@ void Member::OnRegister(SessionId session,
     }
     return;
   }
-  if (state->session != session) {
+  const bool resumed = state->session != session;
+  if (resumed) {
     state->has_fd.clear();
   }
   state->session = session;
-  state->pid = identity.pid;
+  state->process = identity;
   state->dead = false;
   state->finished = false;
   state->layout_generation += new_layout ? 1 : 0;
@@ -55,7 +59,7 @@ void Member::OnRegister(SessionId session,
 
   proto::ServerMessage message;
   proto::RegisterReply* reply = message.mutable_register_();
-  TakeBackSlots(rank, state, body, reply);
+  TakeBackSlots(rank, state, body, resumed, reply);
   reply->set_session_token(state->token);
   reply->set_layout_generation(state->layout_generation);
   reply->set_slots_admitted(state->slots_admitted);
@@ -68,23 +72,29 @@ void Member::OnRegister(SessionId session,
   ReplyTo(*state, request, std::move(message));
 }
 
-// Two live trainers must never be the same rank: the second is told who is first.
-bool Member::RefuseTwin(SessionId session, RequestId request, Rank rank, std::uint64_t token) {
+// Two live trainers must never be the same rank: the second is told who is first.  A process that
+// knows no token is the first itself if it never heard the answer to its registration.
+bool Member::RefuseTwin(SessionId session,
+                        const ClientIdentity& identity,
+                        RequestId request,
+                        const proto::RegisterRequest& body) {
+  const Rank rank = body.rank();
   const auto it = ranks_.find(rank);
-  if (it == ranks_.end() || it->second.dead || it->second.token == token ||
-      it->second.session == session) {
+  if (it == ranks_.end() || it->second.dead || it->second.token == body.session_token() ||
+      it->second.session == session || IsSameProcess(it->second.process, identity)) {
     return false;
   }
   context_->ReplyError(session,
                        request,
                        Error(Errc::kAlreadyExists,
                              "rank " + std::to_string(rank) + " of job " + job_->record.name() +
-                                 " is process " + std::to_string(it->second.pid) +
+                                 " is process " + std::to_string(it->second.process.pid) +
                                  " already; end that one, or start a new incarnation from rank 0"));
   return true;
 }
 
-// Two slots are the least: one keeps the last complete snapshot while the other fills.  What this
+// Two slots are the least: one keeps the last complete snapshot while the other fills.  Only they
+// are promised: a third that one rank may want must not refuse the next rank its second.  What this
 // rank holds already counts, also a base that is still pinned: that slot comes back later.
 Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
   const std::uint64_t capacity = CapacityOf(*state);
@@ -102,14 +112,14 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
     for (const Slot* slot : SlotsOf(other)) {
       owned += slot->capacity_bytes;
     }
-    const std::uint64_t promised = other_state.slots_admitted * CapacityOf(other_state);
+    const std::uint64_t promised = PromisedBytes(other_state);
     promised_here += promised > owned ? promised - owned : 0;
   }
   const std::uint64_t taken = reserved + promised_here;
   const std::uint64_t free = context_->slots.free_bytes();
   const std::uint64_t unpromised = free > taken ? free - taken : 0;
   const std::uint64_t possible = (unpromised + mine) / capacity;
-  if (possible < 2) {
+  if (possible < kPromisedSlots) {
     return Error(
         Errc::kNoSpace,
         "rank " + std::to_string(rank) + " of job " + job_->record.name() + " needs 2 slots of " +
@@ -119,17 +129,21 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
             FormatBytes(context_->slots.used_bytes()) + ", promised to other ranks " +
             FormatBytes(taken) + "); raise the budget, or free memory with `holdfast drop JOB`");
   }
-  state->slots_wanted = std::max(2U, wanted == 0 ? context_->options.default_slots : wanted);
+  state->slots_wanted =
+      std::max(kPromisedSlots, wanted == 0 ? context_->options.default_slots : wanted);
   state->slots_admitted =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(state->slots_wanted, possible));
   return Ok();
 }
 
-// What the client holds stays its own; a slot of its token that it does not name is proven idle by
-// the word of the live client.
+// What the client holds stays its own.  When it resumes, a slot of its token that it does not name
+// is proven idle by the word of the live client; when it only brings a new layout on the connection
+// that it has, it names nothing, and a copy of the old layout goes on until it is sealed or done
+// (I7).
 void Member::TakeBackSlots(Rank rank,
                            RankSession* state,
                            const proto::RegisterRequest& body,
+                           bool resumed,
                            proto::RegisterReply* reply) {
   std::set<SlotRef> kept;
   for (const proto::HeldSlot& held : body.held()) {
@@ -148,7 +162,8 @@ void Member::TakeBackSlots(Rank rank,
       LoseOwner(slot);
     } else if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
       context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
-    } else if (slot->phase == SlotPhase::kFilling || slot->phase == SlotPhase::kDraining) {
+    } else if (resumed &&
+               (slot->phase == SlotPhase::kFilling || slot->phase == SlotPhase::kDraining)) {
       GiveUp(slot, /*copies_done=*/true);
     }
   }
@@ -302,6 +317,23 @@ void Member::OnLimboOver(std::uint64_t token) {
 bool Member::live() const {
   return std::any_of(
       ranks_.begin(), ranks_.end(), [](const auto& entry) { return !entry.second.dead; });
+}
+
+std::string Member::LiveTrainers(const ClientIdentity& asker, bool only_connected) const {
+  constexpr int kNamed = 16;
+  std::string text;
+  int found = 0;
+  for (const auto& [rank, state] : ranks_) {
+    const bool gone = state.dead || state.finished || (only_connected && state.session == 0);
+    if (gone || IsSameProcess(state.process, asker)) {
+      continue;
+    }
+    if (++found <= kNamed) {
+      text += (text.empty() ? "" : ", ");
+      text += "rank " + std::to_string(rank) + " is process " + std::to_string(state.process.pid);
+    }
+  }
+  return found <= kNamed ? text : text + " and " + std::to_string(found - kNamed) + " more";
 }
 
 // Request numbers belong to a connection: what was asked on a lost one is not answered on the next.

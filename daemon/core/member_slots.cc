@@ -1,9 +1,8 @@
-// Slots of ranks: grants ahead of need, growth, and giving memory back.
+// Slots of ranks: grants ahead of need, and growth.
 
 #include <algorithm>
 #include <utility>
 
-#include "common/check.h"
 #include "common/units.h"
 #include "daemon/core/member.h"
 
@@ -19,8 +18,15 @@ bool IsAhead(const Slot& slot) {
 
 }  // namespace
 
+// What the file takes of the arena (I9): whole pages, which on hugetlbfs can be of 1 GiB.
 std::uint64_t Member::CapacityOf(const RankSession& state) const {
-  return AlignUp(std::max<std::uint64_t>(state.image_bytes, 1), kMiB);
+  const std::uint64_t unit = std::max<std::uint64_t>(kMiB, context_->options.page_bytes);
+  return AlignUp(std::max<std::uint64_t>(state.image_bytes, 1), unit);
+}
+
+// A dead rank's promise ends; one that is done registers a layout again before it needs any.
+std::uint64_t Member::PromisedBytes(const RankSession& state) const {
+  return state.layout_hash.empty() ? 0 : kPromisedSlots * CapacityOf(state);
 }
 
 // Quarantined slots are nobody's.
@@ -57,7 +63,7 @@ std::uint64_t Member::ReservedBytes() const {
   });
   std::uint64_t reserved = 0;
   for (const auto& [rank, state] : ranks_) {
-    const std::uint64_t promised = state.slots_admitted * CapacityOf(state);
+    const std::uint64_t promised = PromisedBytes(state);
     reserved += !state.dead && promised > owned[rank] ? promised - owned[rank] : 0;
   }
   return reserved;
@@ -82,6 +88,7 @@ void Member::EnsureGrant(Rank rank) {
   if (std::any_of(slots.begin(), slots.end(), [](const Slot* slot) { return IsAhead(*slot); })) {
     return;
   }
+  DropSpoilt(rank);
   if (ReuseFreeSlot(rank, state) || CreateSlot(rank, state)) {
     return;
   }
@@ -110,8 +117,30 @@ bool Member::ReuseFreeSlot(Rank rank, RankSession* state) {
   return false;
 }
 
-// Up to the number that was wanted, also beyond what could be admitted at first: a rank that
-// started under a tight budget grows when memory comes back.
+// What ranks of this job that have not registered yet may be promised here.  Those that train are
+// all that come.
+std::uint64_t Member::AwaitedBytes(std::uint64_t capacity) const {
+  const std::uint64_t most =
+      std::min(job_->record.world_size(), context_->options.max_ranks_per_job);
+  if (command_.phase == Phase::kRun || most <= ranks_.size()) {
+    return 0;
+  }
+  std::map<Rank, std::uint64_t> owned;
+  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
+    if (slot.job == job_->uid() && !ranks_.contains(slot.rank)) {
+      owned[slot.rank] += slot.capacity_bytes;
+    }
+  });
+  const std::uint64_t promise = kPromisedSlots * capacity;
+  std::uint64_t awaited = (most - ranks_.size()) * promise;
+  for (const auto& [rank, bytes] : owned) {
+    awaited -= std::min({awaited, promise, bytes});
+  }
+  return awaited;
+}
+
+// Up to the number that was wanted: what is promised at once, more while nobody's promise needs the
+// memory.
 bool Member::CreateSlot(Rank rank, RankSession* state) {
   const std::uint64_t capacity = CapacityOf(*state);
   std::uint64_t owned = 0;
@@ -127,10 +156,10 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
       context_->now < state->no_create_before) {
     return false;
   }
-  if (owned + capacity > state->slots_admitted * capacity) {
+  if (owned + capacity > PromisedBytes(*state)) {
     const std::uint64_t promised =
         ReservedBytes() + (hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0);
-    if (free < promised + capacity) {
+    if (free < promised + AwaitedBytes(capacity) + capacity) {
       return false;
     }
   }
@@ -139,6 +168,23 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
   slot->image_bytes = state->image_bytes;
   context_->Do(PrepareSlot{slot->ref, capacity, true, state->layout_hash});
   return true;
+}
+
+// What ranks have grown beyond their promise and do not use now: another rank needs its promise.
+bool Member::DropGrowth() {
+  std::vector<SlotRef> idle;
+  for (const auto& [rank, state] : ranks_) {
+    const std::vector<Slot*> slots = SlotsOf(rank);
+    std::size_t left = slots.size();
+    for (const Slot* slot : slots) {
+      if (slot->phase == SlotPhase::kFree && left > kPromisedSlots) {
+        idle.push_back(slot->ref);
+        --left;
+      }
+    }
+  }
+  std::for_each(idle.begin(), idle.end(), [this](const SlotRef& ref) { DropFile(ref); });
+  return !idle.empty();
 }
 
 // A flush that holds the last slot which training could have yields it, but not for ever: after
@@ -163,7 +209,7 @@ void Member::FlushGivesWay(Rank rank, RankSession* state) {
 // leaves: a daemon that comes back knows that somebody may write to it (I7).
 void Member::Grant(Slot* slot, RankSession* state) {
   slot->session_token = state->token;
-  slot->pid = state->pid;
+  slot->pid = state->process.pid;
   slot->epoch_number = job_->record.epoch_number();
   slot->step = kNoStep;
   context_->slots.Apply(slot, SlotEvent::kGrant, context_->batch());
@@ -200,6 +246,17 @@ void Member::OnSlotReady(SlotRef ref, const Status& status) {
   context_->slots.Apply(slot, SlotEvent::kPrepared, context_->batch());
 }
 
+void Member::OnGrantRefused(SlotRef ref) {
+  Slot* slot = context_->slots.Find(ref);
+  if (slot == nullptr) {
+    return;
+  }
+  slot->spoilt = true;
+  if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
+    context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
+  }
+}
+
 // After a change of the layout of ranks over nodes: what their snapshots left would stay unused.
 void Member::DropFreeSlotsOfAbsentRanks() {
   std::vector<SlotRef> idle;
@@ -215,7 +272,7 @@ void Member::DropFreeSlotsOfAbsentRanks() {
 }
 
 // A client that still maps the file would keep its pages: the memory is only back when it unmaps.
-void Member::DropFile(SlotRef ref) {
+void Member::Revoke(SlotRef ref) {
   for (auto& [rank, state] : ranks_) {
     if (state.session != 0 && state.has_fd.erase(ref) > 0) {
       Send send;
@@ -225,8 +282,24 @@ void Member::DropFile(SlotRef ref) {
       context_->Do(std::move(send));
     }
   }
+}
+
+void Member::DropFile(SlotRef ref) {
+  Revoke(ref);
   context_->slots.Remove(ref, context_->batch());
   context_->Do(RemoveSlot{ref});
+}
+
+// A cut file refuses the next trainer's mapping, and the daemon's own mapping of it is zeros for
+// good: whoever got the slot could never seal.  Who cut it may still map it, so it counts (I9).
+void Member::DropSpoilt(Rank rank) {
+  for (Slot* slot : SlotsOf(rank)) {
+    if (slot->phase == SlotPhase::kFree && slot->spoilt) {
+      Revoke(slot->ref);
+      context_->slots.Apply(slot, SlotEvent::kSpoilt, context_->batch());
+      context_->Do(QuarantineSlot{slot->ref});
+    }
+  }
 }
 
 // The slot is free once nothing can land in it any more (I7), and no digest reads it: the end of a
@@ -238,109 +311,6 @@ void Member::GiveUp(Slot* slot, bool copies_done) {
   if (copies_done && slot->phase == SlotPhase::kDraining && !slot->digesting) {
     context_->slots.Apply(slot, SlotEvent::kCopiesDone, context_->batch());
   }
-}
-
-void Member::FreeShard(const SnapshotKey& id, Rank rank) {
-  const Shard* shard = job_->FindShard(id, rank);
-  Slot* slot = context_->slots.Find(shard->slot);
-  HOLDFAST_CHECK(slot != nullptr && slot->pins == 0);
-  context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
-  slot->step = kNoStep;
-  job_->EraseShard(context_, id, rank);
-}
-
-std::optional<SnapshotKey> Member::NewestCompleteOfEpoch() const {
-  for (auto it = job_->shards.rbegin(); it != job_->shards.rend(); ++it) {
-    // One that was found bad since must not let an older one be freed (I4).
-    if (it->first.incarnation == job_->record.epoch_number() && job_->IsComplete(it->first) &&
-        job_->IsSound(it->first)) {
-      return it->first;
-    }
-  }
-  return std::nullopt;
-}
-
-// I4: a complete snapshot goes only when a newer one of this history is complete.  Remains of older
-// incarnations go once the restore is committed, but for its base and its fallback; all stay while
-// it is open which id that is.
-bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const {
-  if (id.incarnation == job_->record.epoch_number()) {
-    return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
-  }
-  return newest.has_value() || (!job_->IsBaseOrFallback(id) && !job_->FallbackIsOpen());
-}
-
-void Member::Retire() {
-  const auto newest = NewestCompleteOfEpoch();
-  std::vector<std::pair<SnapshotKey, Rank>> victims;
-  for (const auto& [id, by_rank] : job_->shards) {
-    if (!MayRetire(id, newest) || MustFlush(id)) {
-      continue;
-    }
-    for (const auto& [rank, shard] : by_rank) {
-      const Slot* slot = context_->slots.Find(shard.slot);
-      if (slot != nullptr && slot->pins == 0) {
-        victims.emplace_back(id, rank);
-      }
-    }
-  }
-  for (const auto& [id, rank] : victims) {
-    FreeShard(id, rank);
-  }
-}
-
-std::uint64_t Member::FreeAll() {
-  std::uint64_t freed = 0;
-  std::vector<std::pair<SnapshotKey, Rank>> shards;
-  for (const auto& [id, by_rank] : job_->shards) {
-    for (const auto& [rank, shard] : by_rank) {
-      const Slot* slot = context_->slots.Find(shard.slot);
-      if (slot != nullptr && slot->pins == 0) {
-        shards.emplace_back(id, rank);
-      }
-    }
-  }
-  for (const auto& [id, rank] : shards) {
-    FreeShard(id, rank);
-  }
-  std::vector<SlotRef> free;
-  context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->phase == SlotPhase::kFree) {
-      free.push_back(slot->ref);
-      freed += slot->capacity_bytes;
-    }
-  });
-  for (const SlotRef& ref : free) {
-    DropFile(ref);
-  }
-  return freed;
-}
-
-bool Member::OnFinished(Rank rank) {
-  for (Slot* slot : SlotsOf(rank)) {
-    if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
-      context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
-    }
-  }
-  ranks_.at(rank).layout_hash.clear();  // no grant until it registers a layout again
-  ranks_.at(rank).finished = true;
-  return std::all_of(
-      ranks_.begin(), ranks_.end(), [](const auto& entry) { return entry.second.finished; });
-}
-
-bool Member::RemoveShards(const SnapshotKey& id) {
-  std::vector<Rank> ranks;
-  for (const auto& [rank, shard] : job_->shards.at(id)) {
-    const Slot* slot = context_->slots.Find(shard.slot);
-    if (slot == nullptr || slot->pins > 0) {
-      return false;
-    }
-    ranks.push_back(rank);
-  }
-  for (const Rank rank : ranks) {
-    FreeShard(id, rank);
-  }
-  return true;
 }
 
 }  // namespace holdfast::daemon

@@ -241,6 +241,7 @@ void Member::OnDigested(SlotRef ref, Result<std::vector<std::uint32_t>> digests)
     return;
   }
   slot->digesting = false;
+  slot->spoilt = slot->spoilt || (!digests.has_value() && digests.error().code != Errc::kCancelled);
   const Rank rank = slot->rank;
   const auto it = ranks_.find(rank);
   const bool awaited = it != ranks_.end() && it->second.digesting.contains(ref);

@@ -43,11 +43,19 @@ void NodeCore::OnProcessDead(std::uint64_t session_token) {
       state_->Exchange(unit.get());
     }
   }
+  state_->TryOpens();
 }
 
 void NodeCore::OnSlotPrepared(SlotRef slot, const Status& status) {
   if (JobUnit* unit = state_->FindBySlot(slot); unit != nullptr) {
     unit->member->OnSlotReady(slot, status);
+    state_->Exchange(unit);
+  }
+}
+
+void NodeCore::OnGrantRefused(SlotRef slot) {
+  if (JobUnit* unit = state_->FindBySlot(slot); unit != nullptr) {
+    unit->member->OnGrantRefused(slot);
     state_->Exchange(unit);
   }
 }
@@ -138,6 +146,7 @@ void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   state_->context.wall_now = wall_now;
   state_->GiveUpLimbo();
   state_->FreeOrphans();
+  state_->TryOpens();
   for (auto& [uid, unit] : state_->jobs) {
     if (unit->coordinator != nullptr) {
       unit->coordinator->OnTick();

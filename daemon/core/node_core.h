@@ -20,6 +20,7 @@
 
 #include "common/clock.h"
 #include "common/result.h"
+#include "common/units.h"
 #include "daemon/core/action.h"
 #include "daemon/core/ids.h"
 
@@ -29,6 +30,7 @@ class NodeState;
 
 struct CoreOptions {
   std::uint64_t budget_bytes = 0;          // of the arena: images, free slots, quarantine
+  std::uint64_t page_bytes = 4 * kKiB;     // of the arena: files have multiples of it
   std::uint32_t default_slots = 3;         // for each rank; at least 2
   std::uint32_t max_ranks_per_job = 64;    // on this node
   std::uint32_t restore_tries = 3;         // attempts for one id in one incarnation
@@ -37,6 +39,8 @@ struct CoreOptions {
       60000};  // for ranks that do not ask, tiers that do not answer
   std::chrono::milliseconds resume_wait{
       30000};  // for a client to vouch for its slot after a restart
+  // A start of a job waits so long for the trainers of the last one to end.
+  std::chrono::milliseconds open_wait{10000};
   std::chrono::milliseconds flush_retry_min{1000};
   std::chrono::milliseconds flush_retry_max{60000};
   std::uint32_t flush_gives_way = 3;  // times in a row that a flush yields its slot to training
@@ -50,7 +54,8 @@ struct RecoveredState {
   std::string boot_id;
   std::uint64_t boot_number = 0;
   std::vector<proto::JobRecord> jobs;
-  std::vector<proto::SlotRecord> slots;    // whose file exists with the recorded size
+  std::vector<proto::SlotRecord> slots;    // whose file exists with the recorded size, or is
+                                           // quarantined
   std::vector<proto::ShardRecord> shards;  // whose slot is among them
   std::vector<proto::IncarnationRecord> incarnations;
   std::vector<proto::OutcomeRecord> outcomes;
@@ -80,9 +85,15 @@ struct ClaimedIncarnation {
 struct ClientIdentity {
   std::uint32_t uid = 0;
   std::int32_t pid = 0;
+  // When the process started, in the kernel's ticks: tells it from another of the same number.
+  std::uint64_t process_start = 0;
   std::uint64_t session_random = 0;  // becomes the session token; not 0, never repeated
   std::uint64_t epoch_random = 0;    // becomes the token of an incarnation that this client opens
 };
+
+inline bool IsSameProcess(const ClientIdentity& a, const ClientIdentity& b) {
+  return a.pid == b.pid && a.process_start == b.process_start && a.process_start != 0;
+}
 
 // A layout that a register request brought, reduced to what the core decides by.  The session layer
 // has validated the layout and computed the hash; the runtime keeps the layout itself under it.
@@ -112,6 +123,9 @@ class NodeCore {
 
   // ---- ends of actions ----
   void OnSlotPrepared(SlotRef slot, const Status& status);
+  // The event of a grant could not be sent, since the slot's file is not what the daemon made (a
+  // client cut or grew it): the client does not know of the grant.
+  void OnGrantRefused(SlotRef slot);
   void OnQuarantineReleased(SlotRef slot);
   void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
   // "bad_chunks" empty: all match.

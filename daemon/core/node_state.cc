@@ -260,6 +260,7 @@ void NodeState::Disconnect(SessionId session) {
     unit->member->OnDisconnected(session);
     Exchange(unit);
   }
+  TryOpens();
 }
 
 void NodeState::PoisonSlot(SlotRef ref, const std::string& reason) {

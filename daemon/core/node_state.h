@@ -23,6 +23,7 @@ struct JobUnit {
   Job job;
   std::unique_ptr<Member> member;
   std::unique_ptr<Coordinator> coordinator;  // where this node serves rank 0
+  SessionId opener = 0;                      // who started the present incarnation
 };
 
 struct ClientState {
@@ -56,6 +57,8 @@ class NodeState {
                     const Status& status);
   void PoisonSlot(SlotRef slot, const std::string& reason);
   void FreeOrphans();
+  // Goes on with the starts that wait for trainers to end.
+  void TryOpens();
   void GiveUpLimbo();
   std::uint64_t FreeJob(JobUnit* unit);
 
@@ -102,6 +105,16 @@ class NodeState {
   bool ReclaimOrphans(const Member* but);
   std::uint64_t ReservedByOthers(const Member* but) const;
 
+  struct WaitingOpen {
+    SessionId session = 0;
+    RequestId request = 0;
+    proto::OpenIncarnationRequest body;
+    MonotonicTime deadline;
+  };
+
+  std::string Holders(const JobUnit& unit, const ClientIdentity& asker, bool only_connected) const;
+  void Claim(const WaitingOpen& open);
+
   struct PendingClaim {
     SessionId session = 0;
     RequestId request = 0;
@@ -123,6 +136,7 @@ class NodeState {
   void StartIncarnation(const PendingClaim& pending, const ClaimedIncarnation& got);
   void AdoptDecisions(Job* job, const std::vector<proto::IncarnationFile>& found);
 
+  std::vector<WaitingOpen> waiting_opens_;  // at most one of a session
   std::map<std::uint64_t, PendingClaim> claims_;
   std::map<std::uint64_t, PendingVerify> verifies_;
   std::map<std::tuple<JobUid, std::string, SnapshotKey>, std::pair<SessionId, RequestId>> removes_;

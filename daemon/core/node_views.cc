@@ -29,7 +29,7 @@ void FillArena(const SlotTable& slots, proto::ArenaStatus* arena) {
 
 void FillRank(Rank rank, const RankSession& state, proto::RankStatus* out) {
   out->set_rank(rank);
-  out->set_pid(state.pid);
+  out->set_pid(state.process.pid);
   out->set_connected(state.session != 0);
   out->set_image_bytes(state.image_bytes);
   out->set_last_begun_step(state.last_begun);

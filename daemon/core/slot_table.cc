@@ -108,7 +108,11 @@ void SlotTable::Remove(SlotRef ref, storage_tiers::CatalogBatch* batch) {
   }
   used_bytes_ -= it->second.capacity_bytes;
   slots_.erase(it);
-  batch->DeleteSlot(ref.slot);
+  // A record is kept by the number alone, and a file without record may have the number of another.
+  const auto same_number = slots_.lower_bound({ref.slot, 0});
+  if (same_number == slots_.end() || same_number->first.slot != ref.slot) {
+    batch->DeleteSlot(ref.slot);
+  }
 }
 
 void SlotTable::ForEach(const std::function<void(Slot*)>& visit) {

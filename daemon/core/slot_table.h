@@ -35,6 +35,7 @@ struct Slot {
   std::uint64_t image_bytes = 0;  // of that layout
   std::uint32_t pins = 0;         // readers: it stays sealed while there are any
   bool digesting = false;         // the runtime reads it: not free before the digest ends
+  bool spoilt = false;            // its bytes were bad or its file was cut: once free, quarantined
 };
 
 class SlotTable {

@@ -10,6 +10,7 @@ constexpr std::array kTransitions = {
     SlotTransition{P::kPreparing, E::kPrepared, P::kFree},
     SlotTransition{P::kFree, E::kPrepareAgain, P::kPreparing},
     SlotTransition{P::kFree, E::kGrant, P::kGranted},
+    SlotTransition{P::kFree, E::kSpoilt, P::kQuarantined},
     SlotTransition{P::kGranted, E::kReturned, P::kFree},
     SlotTransition{P::kGranted, E::kBegin, P::kFilling},
     SlotTransition{P::kGranted, E::kOwnerGone, P::kQuarantined},
@@ -59,7 +60,7 @@ std::string_view Name(SlotPhase phase) {
 }
 
 std::string_view Name(SlotEvent event) {
-  constexpr std::array<std::string_view, 14> kNames = {"prepared",
+  constexpr std::array<std::string_view, 15> kNames = {"prepared",
                                                        "prepare_again",
                                                        "grant",
                                                        "returned",
@@ -72,7 +73,8 @@ std::string_view Name(SlotEvent event) {
                                                        "vouched_idle",
                                                        "vouched_filling",
                                                        "vouched_draining",
-                                                       "retire"};
+                                                       "retire",
+                                                       "spoilt"};
   return kNames[static_cast<std::size_t>(event)];
 }
 

@@ -41,6 +41,7 @@ enum class SlotEvent : std::uint8_t {
   kVouchedFilling,   // after a restart: the client goes on filling it
   kVouchedDraining,  // after a restart: the client gave it up, copies may still land
   kRetire,           // the shard record is deleted in this batch
+  kSpoilt,           // its file is not what the daemon made: nobody may get it again
 };
 
 struct SlotTransition {

@@ -64,8 +64,11 @@ bool PowerCutDaemon::Start() {
   state.boot_number = header.value().boot_number();
   state.arena_uuid = "arena-of-boot-" + std::to_string(100 + state.boot_number).substr(1);
   state.boot_id = "boot-" + std::to_string(state.boot_number);
-  const MatchResult matched = MatchRecords(contents, {state.arena_uuid, state.boot_id, {}});
-  if (!catalog_->Apply(matched.forget).has_value()) {
+  ArenaFacts facts;
+  facts.uuid = state.arena_uuid;
+  facts.boot_id = state.boot_id;
+  const MatchResult matched = MatchRecords(contents, facts);
+  if (!catalog_->Apply(matched.changes).has_value()) {
     EXPECT_TRUE(disks_->off());
     return false;
   }

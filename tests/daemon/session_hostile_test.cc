@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "client/admin_client.h"
-#include "layout/image.h"
 #include "tests/daemon/daemon_process.h"
 #include "tests/daemon/raw_client.h"
+#include "tests/daemon/raw_trainer.h"
 #include "transport/messages.h"
 
 namespace holdfast {
@@ -20,7 +20,10 @@ namespace {
 using std::chrono::seconds;
 using tests::DaemonProcess;
 using tests::kLimit;
+using tests::LayoutOf;
+using tests::OpenJob;
 using tests::RawClient;
+using tests::RegisterOf;
 
 class SessionHostileTest : public testing::Test {
  protected:
@@ -150,40 +153,6 @@ TEST_F(SessionHostileTest, AClientThatDoesNotReadIsCutOff) {
   EXPECT_TRUE(cut);
 }
 
-proto::ClientMessage RegisterOf(const proto::OpenIncarnationReply& opened,
-                                const proto::Layout& layout) {
-  proto::ClientMessage message;
-  proto::RegisterRequest* request = message.mutable_register_();
-  request->set_job_name("job");
-  request->set_job_uid(opened.job_uid());
-  request->set_epoch_number(opened.number());
-  request->set_epoch_token(opened.token());
-  request->set_world_size(1);
-  request->set_last_begun_step(-1);
-  *request->mutable_layout() = layout;
-  request->set_layout_hash(layout::LayoutHash(layout));
-  return message;
-}
-
-proto::Layout LayoutOf(std::uint64_t elements) {
-  std::vector<layout::TensorSpec> specs(1);
-  specs[0].name = "weights";
-  specs[0].dtype = proto::F32;
-  specs[0].global_shape = {elements};
-  specs[0].local_shape = {elements};
-  specs[0].tensor_class = proto::STABLE;
-  return layout::PlanImage(specs).value();
-}
-
-proto::OpenIncarnationReply OpenJob(RawClient* client) {
-  proto::ClientMessage open;
-  open.mutable_open_incarnation()->set_job_name("job");
-  open.mutable_open_incarnation()->set_world_size(1);
-  const proto::ServerMessage reply = client->Call(open);
-  EXPECT_TRUE(reply.has_open_incarnation()) << reply.ShortDebugString();
-  return reply.open_incarnation();
-}
-
 TEST_F(SessionHostileTest, LayoutsThatDoNotHoldAreRefused) {
   RawClient client(daemon_.socket());
   client.Hello();
@@ -208,41 +177,62 @@ TEST_F(SessionHostileTest, ARegistrationOverTheBudgetIsRefusedWithTheNumbers) {
   EXPECT_NE(reply.error().message().find("128 MiB"), std::string::npos) << reply.error().message();
 }
 
-// Design section 11: a client can hurt its own job only.
-TEST_F(SessionHostileTest, AClientThatCutsItsSlotDoesNotKillTheDaemon) {
+// Design section 11: a client can hurt its own job only, and not for ever (L): neither its next
+// snapshot nor the next trainer gets what it cut.
+class CutSlotTest : public SessionHostileTest {
+ protected:
+  static constexpr std::uint64_t kElements = 2'000'000;
+
+  void CutAndFailToSeal(RawClient* client, off_t length) {
+    grant_ = tests::JoinAndAwaitGrant(client, "job", kElements);
+    ASSERT_TRUE(client->Call(tests::BeginOf(grant_, 1)).has_begin());
+    ASSERT_EQ(::ftruncate(client->fds[0].Get(), length), 0);
+    EXPECT_TRUE(client->Call(tests::SealOf(grant_, 1)).has_error())
+        << "I5, I7: nothing was there to be sealed";
+  }
+
+  // Without digests: the daemon reads its own mapping of the slot.
+  void ExpectSeals(RawClient* client, const proto::GrantEvent& grant, std::int64_t step) {
+    EXPECT_NE(grant.slot(), grant_.slot());
+    EXPECT_TRUE(client->Call(tests::BeginOf(grant, step)).has_begin());
+    const proto::ServerMessage sealed = client->Call(tests::SealOf(grant, step));
+    EXPECT_TRUE(sealed.has_seal()) << sealed.ShortDebugString();
+  }
+
+  proto::GrantEvent grant_;
+};
+
+TEST_F(CutSlotTest, IsNeverGrantedAgainToTheSameClient) {
   RawClient client(daemon_.socket());
   client.Hello();
-  ASSERT_TRUE(client.Call(RegisterOf(OpenJob(&client), LayoutOf(2'000'000))).has_register_());
-  proto::ClientMessage restore;
-  restore.mutable_restore();
-  proto::ServerMessage choice = client.Call(restore);
-  proto::ClientMessage loaded;
-  loaded.mutable_loaded()->set_attempt(choice.restore().attempt());
-  loaded.mutable_loaded()->set_ok(true);
-  client.Call(loaded);
-  while (client.fds.empty()) {
-    client.events.push_back(client.Receive());
-    ASSERT_NE(client.events.back().body_case(), proto::ServerMessage::BODY_NOT_SET);
+  CutAndFailToSeal(&client, 0);
+  for (std::int64_t step = 2; step < 6; ++step) {
+    ExpectSeals(&client, tests::AwaitGrant(&client), step);
   }
-  proto::GrantEvent grant;
-  for (const proto::ServerMessage& event : client.events) {
-    if (event.has_grant()) {
-      grant = event.grant();
-    }
+}
+
+TEST_F(CutSlotTest, IsNeverGrantedToTheNextTrainer) {
+  {
+    RawClient client(daemon_.socket());
+    client.Hello();
+    CutAndFailToSeal(&client, 0);
   }
-  proto::ClientMessage begin;
-  begin.mutable_begin()->set_step(1);
-  begin.mutable_begin()->set_slot(grant.slot());
-  begin.mutable_begin()->set_generation(grant.generation());
-  ASSERT_TRUE(client.Call(begin).has_begin());
-  ASSERT_EQ(::ftruncate(client.fds[0].Get(), 0), 0);
-  proto::ClientMessage seal;
-  seal.mutable_seal()->set_step(1);
-  seal.mutable_seal()->set_slot(grant.slot());
-  seal.mutable_seal()->set_generation(grant.generation());
-  seal.mutable_seal()->set_layout_generation(grant.layout_generation());
-  const proto::ServerMessage answer = client.Call(seal);
-  EXPECT_TRUE(answer.has_error()) << "I5, I7: nothing was there to be sealed";
+  RawClient next(daemon_.socket());
+  next.Hello();
+  ExpectSeals(&next, tests::JoinAndAwaitGrant(&next, "job", kElements), 1);
+}
+
+// Its bytes are sealed first; the cut is seen when the slot is due again.
+TEST_F(CutSlotTest, ASealedSlotThatIsCutLaterIsNotGrantedAgain) {
+  RawClient client(daemon_.socket());
+  client.Hello();
+  grant_ = tests::JoinAndAwaitGrant(&client, "job", kElements);
+  ASSERT_TRUE(client.Call(tests::BeginOf(grant_, 1)).has_begin());
+  ASSERT_TRUE(client.Call(tests::SealOf(grant_, 1)).has_seal());
+  ASSERT_EQ(::ftruncate(client.fds[0].Get(), 4'096), 0);
+  for (std::int64_t step = 2; step < 8; ++step) {
+    ExpectSeals(&client, tests::AwaitGrant(&client), step);
+  }
 }
 
 }  // namespace

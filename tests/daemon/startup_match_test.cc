@@ -69,12 +69,12 @@ TEST(StartupMatchTest, AFlushIsGivenUpOnceItsShardsAreGone) {
 
 TEST(StartupMatchTest, ARecordWithItsFileCounts) {
   CatalogContents contents;
-  contents.slots = {SlotOf(1, 5'000)};
+  contents.slots = {SlotOf(1, 8'192)};
   contents.shards = {ShardOf(1)};
   const MatchResult matched = MatchRecords(contents, FactsOf({{1, 8'192}}));
   EXPECT_EQ(matched.slots.size(), 1U);
   EXPECT_EQ(matched.shards.size(), 1U);
-  EXPECT_TRUE(matched.forget.empty());
+  EXPECT_TRUE(matched.changes.empty());
   EXPECT_TRUE(matched.orphans.empty());
 }
 
@@ -88,8 +88,8 @@ TEST(StartupMatchTest, ARecordWithoutItsFileIsForgottenWithItsShard) {
   EXPECT_TRUE(matched.shards.empty());
   EXPECT_EQ(matched.lost_slots, std::vector<SlotNumber>({1}));
   EXPECT_EQ(matched.lost_shards, 1U);
-  EXPECT_EQ(matched.forget.size(), 2U);
-  EXPECT_TRUE(matched.cut_files.empty());
+  EXPECT_EQ(matched.changes.size(), 2U);
+  EXPECT_EQ(matched.distrusted_slots, 0U);
 }
 
 TEST(StartupMatchTest, RecordsOfAnotherArenaOrBootDoNotCountAndTheirFilesAreOrphans) {
@@ -106,16 +106,55 @@ TEST(StartupMatchTest, RecordsOfAnotherArenaOrBootDoNotCountAndTheirFilesAreOrph
   }
 }
 
-// I7: a client cut its file; somebody may still have it mapped.
-TEST(StartupMatchTest, AFileOfAnotherSizeIsLostAndWatchedButNoOrphan) {
-  for (const ByteCount size : {ByteCount{0}, ByteCount{4'095}, 4'096 + 4 * kMiB}) {
+// I7, I9: a client cut its file, or made it larger by as little as a byte; somebody may still have
+// it mapped.
+TEST(StartupMatchTest, AFileOfAnotherSizeIsQuarantinedAndItsShardLost) {
+  for (const ByteCount size :
+       {ByteCount{0}, ByteCount{4'095}, ByteCount{4'097}, ByteCount{8'192}, 4'096 + 4 * kMiB}) {
     CatalogContents contents;
     contents.slots = {SlotOf(1, 4'096)};
+    contents.shards = {ShardOf(1)};
     const MatchResult matched = MatchRecords(contents, FactsOf({{1, size}}));
-    EXPECT_TRUE(matched.slots.empty()) << size;
-    ASSERT_EQ(matched.cut_files.size(), 1U) << size;
+    ASSERT_EQ(matched.slots.size(), 1U) << size;
+    EXPECT_EQ(matched.slots[0].state(), proto::SLOT_QUARANTINED) << size;
+    EXPECT_TRUE(matched.shards.empty()) << size;
+    EXPECT_EQ(matched.lost_shards, 1U) << size;
     EXPECT_TRUE(matched.orphans.empty()) << size;
+    EXPECT_TRUE(matched.changes.check().has_value()) << size;
+    EXPECT_EQ(matched.changes.size(), 2U) << size;
   }
+}
+
+// I9: what the client has allocated beyond its slot is memory too.
+TEST(StartupMatchTest, ADistrustedFileCountsWithTheMemoryThatItTakes) {
+  CatalogContents contents;
+  contents.slots = {SlotOf(1, 4'096)};
+  ArenaFacts facts = FactsOf({{1, 3 * kMiB + 1}});
+  facts.files[0].allocated_bytes = 3 * kMiB + 512;
+  const MatchResult matched = MatchRecords(contents, facts);
+  EXPECT_EQ(matched.slots.at(0).capacity_bytes(), 3 * kMiB + 4 * kKiB);
+}
+
+TEST(StartupMatchTest, AQuarantinedFileStaysQuarantinedWhateverItsSize) {
+  CatalogContents contents;
+  contents.slots = {SlotOf(1, 4'096)};
+  contents.slots[0].set_state(proto::SLOT_QUARANTINED);
+  const MatchResult matched = MatchRecords(contents, FactsOf({{1, 0}}));
+  ASSERT_EQ(matched.slots.size(), 1U);
+  EXPECT_TRUE(matched.changes.empty());
+}
+
+// I9: on hugetlbfs a file is of whole pages, and the budget counts the file.
+TEST(StartupMatchTest, ASlotOfHugePagesCountsWithItsFile) {
+  CatalogContents contents;
+  contents.slots = {SlotOf(1, 5 * kMiB)};
+  contents.shards = {ShardOf(1)};
+  ArenaFacts facts = FactsOf({{1, kGiB}});
+  facts.page_bytes = kGiB;
+  const MatchResult matched = MatchRecords(contents, facts);
+  ASSERT_EQ(matched.slots.size(), 1U);
+  EXPECT_EQ(matched.slots[0].capacity_bytes(), kGiB);
+  EXPECT_EQ(matched.shards.size(), 1U);
 }
 
 TEST(StartupMatchTest, AFileWithoutRecordIsAnOrphan) {
@@ -123,7 +162,31 @@ TEST(StartupMatchTest, AFileWithoutRecordIsAnOrphan) {
   contents.slots = {SlotOf(1, 4'096)};
   const MatchResult matched = MatchRecords(contents, FactsOf({{1, 4'096}, {2, 4'096}}));
   ASSERT_EQ(matched.orphans.size(), 1U);
-  EXPECT_EQ(matched.orphans[0].slot, 2U);
+  EXPECT_EQ(matched.orphans[0].name.slot, 2U);
+}
+
+// I9: its memory counts until its last user is gone.
+TEST(StartupMatchTest, AnOrphanThatIsUsedBecomesAQuarantinedSlot) {
+  ArenaFacts facts = FactsOf({{2, 8'192}});
+  facts.files[0].allocated_bytes = 8'192;
+  MatchResult matched = MatchRecords(CatalogContents(), facts);
+  QuarantineOrphan(matched.orphans.at(0), facts, &matched);
+  ASSERT_EQ(matched.slots.size(), 1U);
+  EXPECT_EQ(matched.slots[0].state(), proto::SLOT_QUARANTINED);
+  EXPECT_EQ(matched.slots[0].capacity_bytes(), 8'192U);
+  EXPECT_TRUE(matched.changes.empty());
+}
+
+TEST(StartupMatchTest, AnArenaIsKnownByTheHeaderOrByAnyRecord) {
+  CatalogContents contents;
+  contents.header.emplace();
+  EXPECT_FALSE(KnowsArena(contents, kArena));
+  contents.header->add_arena_uuids(kArena);
+  EXPECT_TRUE(KnowsArena(contents, kArena));
+  CatalogContents older;  // written before the header had the list
+  older.slots = {SlotOf(1, 4'096)};
+  EXPECT_TRUE(KnowsArena(older, kArena));
+  EXPECT_FALSE(KnowsArena(older, std::string(16, 'b')));
 }
 
 }  // namespace

@@ -133,7 +133,7 @@ class FakeClient:
         self.incarnation = 0
 
     def open_incarnation(
-        self, job: str, world_size: int, tiers: list[Tier], secret: str | None
+        self, job: str, world_size: int, tiers: list[Tier], take_over: bool
     ) -> Incarnation:
         self.daemon.incarnation += 1
         self.daemon.tiers = list(tiers)

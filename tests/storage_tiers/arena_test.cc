@@ -104,6 +104,9 @@ TEST_F(ArenaTest, AMissingParentIsNotFound) {
 
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::kNotFound);
+  EXPECT_NE(opened.error().message.find("there is no folder " + path_ + "/deeper: create"),
+            std::string::npos)
+      << opened.error().message;
 }
 
 TEST_F(ArenaTest, ADamagedIdentityIsNeverReplacedByANewOne) {

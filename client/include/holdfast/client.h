@@ -142,7 +142,7 @@ class Client {
                           const std::vector<hf_tier>& tiers,
                           hf_incarnation* out) {
     return Outcome::Of(hf_open_incarnation(
-        handle_, job_name.c_str(), world_size, tiers.data(), tiers.size(), nullptr, out));
+        handle_, job_name.c_str(), world_size, tiers.data(), tiers.size(), 0, out));
   }
 
   Outcome Join(const std::string& job_name,

@@ -149,13 +149,15 @@ typedef struct hf_incarnation {
 } hf_incarnation;
 
 /* Rank 0 only: starts a new incarnation of the job and fences all older ones.  The caller hands
- * "out" to all ranks through the job's own store. */
+ * "out" to all ranks through the job's own store.  While other processes train the job on this node
+ * it waits for their end, then fails (already exists, with their numbers); "take_over" not 0:
+ * fences them although they live. */
 HF_EXPORT int hf_open_incarnation(hf_client* client,
                                   const char* job_name,
                                   uint32_t world_size,
                                   const hf_tier* tiers,
                                   size_t tier_count,
-                                  const char* job_secret,
+                                  uint32_t take_over,
                                   hf_incarnation* out);
 
 /* Makes this client rank "rank" of that incarnation.  Needed before hf_set_layout. */

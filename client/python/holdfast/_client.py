@@ -294,7 +294,7 @@ class Client:
             self.lib.hf_close(handle)
 
     def open_incarnation(
-        self, job: str, world_size: int, tiers: Sequence[Tier], secret: str | None
+        self, job: str, world_size: int, tiers: Sequence[Tier], take_over: bool
     ) -> Incarnation:
         array = (_native.TierStruct * max(1, len(tiers)))()
         for i, tier in enumerate(tiers):
@@ -314,7 +314,7 @@ class Client:
                 world_size,
                 array,
                 len(tiers),
-                None if secret is None else secret.encode(),
+                int(take_over),
                 ctypes.byref(out),
             )
         )

@@ -153,7 +153,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     "hf_connect": ([c_char_p, POINTER(Options), c_uint32, POINTER(c_void_p)], c_int),
     "hf_close": ([c_void_p], None),
     "hf_open_incarnation": (
-        [c_void_p, c_char_p, c_uint32, POINTER(TierStruct), c_size_t, c_char_p,
+        [c_void_p, c_char_p, c_uint32, POINTER(TierStruct), c_size_t, c_uint32,
          POINTER(IncarnationStruct)],
         c_int,
     ),

@@ -81,6 +81,8 @@ class Checkpointer:
     verify_every: for state on GPUs: digest it on the device at every so many snapshots, and compare
     with what arrived (0: compare a sample only, as at every snapshot).
     slots: snapshots that the daemon keeps room for in memory (0: its default).
+    take_over: start although another process still trains this job on this node, and fence it; else
+    the start waits for its end, and is refused (AlreadyExistsError) if it lives on.
     timeout: seconds for the connection and for requests that the daemon answers at once.
     """
 
@@ -103,7 +105,7 @@ class Checkpointer:
         allow_pickle: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
-        job_secret: str | None = None,
+        take_over: bool = False,
         slots: int = 0,
         copy_threads: int = 0,
         verify_every: int = 0,
@@ -135,7 +137,7 @@ class Checkpointer:
             timeout,
         )
         try:
-            self.incarnation = self._open_incarnation(job_secret)
+            self.incarnation = self._open_incarnation(take_over)
             self._client.join(job, self.incarnation, self._group.rank, self._group.world_size)
         except BaseException:
             self._client.close()
@@ -147,13 +149,13 @@ class Checkpointer:
 
     # ---- life ----
 
-    def _open_incarnation(self, secret: str | None) -> Incarnation:
+    def _open_incarnation(self, take_over: bool) -> Incarnation:
         """Rank 0 opens it and hands it to all; its failure is everybody's."""
         message = ""
         if self._group.rank == 0:
             try:
                 made = self._connected().open_incarnation(
-                    self.job, self._group.world_size, self._tiers, secret
+                    self.job, self._group.world_size, self._tiers, take_over
                 )
                 message = json.dumps([made.job_uid.hex(), made.number, made.token])
             except HoldfastError as error:

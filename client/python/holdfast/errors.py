@@ -61,7 +61,7 @@ class VersionMismatchError(HoldfastError):
 
 
 class PermissionDeniedError(HoldfastError, PermissionError):
-    """This user, job secret or path may not do that."""
+    """This user or path may not do that."""
 
 
 class InternalError(HoldfastError):

@@ -56,8 +56,11 @@ class CoreHarness {
   // A new process of that rank; whoever had the name before must be dead or fenced.
   void Spawn(const std::string& name);
   void Connect(const std::string& name);
-  void Open(const std::string& name);      // by rank 0
-  void Register(const std::string& name);  // also: resume, and a new layout
+  void Open(const std::string& name, bool take_over = false);  // by rank 0
+  // Its connection breaks before the answer to its registration comes.
+  void LoseRegistration(const std::string& name);
+  // Also: resume, and a new layout; "names_slots": the client says what it holds.
+  void Register(const std::string& name, bool names_slots = true);
   // A connection again, its session resumed, and every request repeated whose answer is missing.
   void Resume(const std::string& name);
   void Begin(const std::string& name, Step step);
@@ -75,6 +78,9 @@ class CoreHarness {
   void Disconnect(const std::string& name);
   // The process is dead; a forked worker may keep its mappings (and so its queued copies alive).
   void Die(const std::string& name, bool worker_lives);
+  // The daemon is told that the process is dead, while another that shares its memory and its token
+  // goes on.
+  void CalledDead(const std::string& name);
   void WorkerGone(const std::string& name);
   // Every worker of every process that is dead.
   void AllWorkersGone();
@@ -116,6 +122,9 @@ class CoreHarness {
   FakeTier& Tier(const std::string& root) { return tiers_[root]; }
 
   void DamageSlot(SlotRef ref);
+
+  void CutSlot(SlotRef ref) { arena_.Cut(ref); }
+
   // The node loses arena and catalog; what is on the tiers stays.
   void LoseMemory();
   // A reboot: the arena is empty, the catalog stays.
@@ -200,10 +209,15 @@ class CoreHarness {
   std::string ReceiveReply(FakeClient* client, const Send& send);
   std::string ReceiveError(FakeClient* client, const FakeClient::Waiting& request, const Error& e);
   std::string ReceiveRestore(FakeClient* client, const Send& send);
-  std::string ReceiveRegister(FakeClient* client, const proto::RegisterReply& reply);
+  std::string ReceiveRegister(FakeClient* client,
+                              const proto::RegisterReply& reply,
+                              bool named_slots);
   std::string ReceiveEvent(FakeClient* client, const Send& send);
   void AskAgain(FakeClient* client);
-  void SendTo(FakeClient* client, proto::ClientMessage message, SlotRef slot = {});
+  void SendTo(FakeClient* client,
+              proto::ClientMessage message,
+              SlotRef slot = {},
+              bool names_slots = true);
   void SendSeal(FakeClient* client, SlotRef ref);
 
   CoreOptions options_;

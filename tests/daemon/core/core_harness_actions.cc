@@ -15,6 +15,15 @@ std::string IdText(const SnapshotKey& id, Rank rank) {
 }  // namespace
 
 void CoreHarness::Start(const Send& action) {
+  const SlotRef granted{action.message.grant().slot(), action.message.grant().generation()};
+  if (action.message.has_grant() && arena_.IsCut(granted)) {
+    due_.emplace_back([this, granted] {
+      if (up()) {
+        core_->OnGrantRefused(granted);
+      }
+    });
+    return;
+  }
   for (auto& [name, client] : clients_) {
     if (client.session == action.session && action.session != 0) {
       Receive(&client, action);

@@ -24,6 +24,22 @@ std::string Final(const FakeClient& client, Step step) {
          " by " + std::to_string(client.pid);
 }
 
+void AddHeld(const FakeClient& client, proto::RegisterRequest* body) {
+  if (client.granted.has_value()) {
+    proto::HeldSlot* held = body->add_held();
+    held->set_slot(client.granted->slot);
+    held->set_generation(client.granted->generation);
+    held->set_use(proto::HeldSlot::IDLE);
+  }
+  for (const auto& [ref, copy] : client.copies) {
+    proto::HeldSlot* held = body->add_held();
+    held->set_slot(ref.slot);
+    held->set_generation(ref.generation);
+    held->set_use(copy.given_up ? proto::HeldSlot::DRAINING : proto::HeldSlot::FILLING);
+    held->set_step(copy.step);
+  }
+}
+
 }  // namespace
 
 FakeJob& CoreHarness::JobOf(const std::string& name) {
@@ -69,17 +85,21 @@ void CoreHarness::Connect(const std::string& name) {
   ClientIdentity identity;
   identity.uid = client.uid;
   identity.pid = client.pid;
+  identity.process_start = static_cast<std::uint64_t>(client.pid);
   identity.session_random = next_random_++;
   identity.epoch_random = next_random_++;
   core_->OnConnected(client.session, identity);
 }
 
-void CoreHarness::SendTo(FakeClient* client, proto::ClientMessage message, SlotRef slot) {
+void CoreHarness::SendTo(FakeClient* client,
+                         proto::ClientMessage message,
+                         SlotRef slot,
+                         bool names_slots) {
   if (!up() || client->session == 0) {
     return;
   }
   message.set_request_id(client->next_request++);
-  client->waiting[message.request_id()] = {message, slot};
+  client->waiting[message.request_id()] = {message, slot, names_slots};
   LayoutFacts facts{client->layout + std::string(16 - client->layout.size(), '-'),
                     client->image_bytes};
   core_->OnRequest(client->session, message, &facts);
@@ -91,19 +111,20 @@ void CoreHarness::Request(const std::string& name, proto::ClientMessage message)
   SendTo(&Client(name), std::move(message));
 }
 
-void CoreHarness::Open(const std::string& name) {
+void CoreHarness::Open(const std::string& name, bool take_over) {
   Connect(name);
   const FakeJob& job = JobOf(name);
   proto::ClientMessage message;
   message.mutable_open_incarnation()->set_job_name(job.name);
   message.mutable_open_incarnation()->set_world_size(job.world_size);
+  message.mutable_open_incarnation()->set_take_over(take_over);
   for (const proto::TierPolicy& tier : job.tiers) {
     *message.mutable_open_incarnation()->add_tiers() = tier;
   }
   SendTo(&Client(name), std::move(message));
 }
 
-void CoreHarness::Register(const std::string& name) {
+void CoreHarness::Register(const std::string& name, bool names_slots) {
   Connect(name);
   FakeClient& client = Client(name);
   const FakeJob& job = JobOf(name);
@@ -122,20 +143,19 @@ void CoreHarness::Register(const std::string& name) {
   body->set_slots_wanted(client.slots_wanted);
   body->set_session_token(client.token);
   body->set_last_begun_step(client.last_begun);
-  if (client.granted.has_value()) {
-    proto::HeldSlot* held = body->add_held();
-    held->set_slot(client.granted->slot);
-    held->set_generation(client.granted->generation);
-    held->set_use(proto::HeldSlot::IDLE);
+  if (names_slots) {
+    AddHeld(client, body);
   }
-  for (const auto& [ref, copy] : client.copies) {
-    proto::HeldSlot* held = body->add_held();
-    held->set_slot(ref.slot);
-    held->set_generation(ref.generation);
-    held->set_use(copy.given_up ? proto::HeldSlot::DRAINING : proto::HeldSlot::FILLING);
-    held->set_step(copy.step);
-  }
-  SendTo(&client, std::move(message));
+  SendTo(&client, std::move(message), {}, names_slots);
+}
+
+void CoreHarness::LoseRegistration(const std::string& name) {
+  FakeClient& client = Client(name);
+  client.token = 0;
+  client.registered = false;
+  client.granted.reset();
+  arena_.UnmapAll(client.pid);
+  Disconnect(name);
 }
 
 void CoreHarness::Resume(const std::string& name) {
@@ -340,6 +360,13 @@ void CoreHarness::Die(const std::string& name, bool worker_lives) {
     core_->OnProcessDead(client.token);
   }
   Settle();
+}
+
+void CoreHarness::CalledDead(const std::string& name) {
+  if (up()) {
+    core_->OnProcessDead(Client(name).token);
+  }
+  Disconnect(name);
 }
 
 void CoreHarness::WorkerGone(const std::string& name) {

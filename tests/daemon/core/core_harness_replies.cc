@@ -75,7 +75,7 @@ std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
       return "opens incarnation " + std::to_string(job.epoch.number);
     }
     case proto::ServerMessage::kRegister:
-      return ReceiveRegister(client, message.register_());
+      return ReceiveRegister(client, message.register_(), request.names_slots);
     case proto::ServerMessage::kSeal:
       ++client->sealed;
       client->copies.erase(request.slot);
@@ -128,7 +128,9 @@ std::string CoreHarness::ReceiveError(FakeClient* client,
   return client->last_error;
 }
 
-std::string CoreHarness::ReceiveRegister(FakeClient* client, const proto::RegisterReply& reply) {
+std::string CoreHarness::ReceiveRegister(FakeClient* client,
+                                         const proto::RegisterReply& reply,
+                                         bool named_slots) {
   client->registered = true;
   client->token = reply.session_token();
   client->slots_admitted = reply.slots_admitted();
@@ -142,7 +144,11 @@ std::string CoreHarness::ReceiveRegister(FakeClient* client, const proto::Regist
     arena_.Unmap(*client->granted, client->pid);
     client->granted.reset();
   }
+  // On the same connection a client that named no slots goes on with its copies.
   std::erase_if(client->copies, [&](const auto& copy) {
+    if (!named_slots) {
+      return false;
+    }
     if (!kept.contains(copy.first)) {
       arena_.Unmap(copy.first, client->pid);
     }

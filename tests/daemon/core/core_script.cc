@@ -131,6 +131,7 @@ void CoreScript::Node(const Command& command) {
   const std::uint64_t ranks = command.Number("ranks", 1);
   options.default_slots = static_cast<std::uint32_t>(command.Number("slots", 2));
   options.budget_bytes = command.Number("budget", ranks * options.default_slots) * kMiB;
+  options.page_bytes = command.Number("page", 1) * kMiB;
   options.restore_tries = static_cast<std::uint32_t>(command.Number("tries", 3));
   options.flush_gives_way = static_cast<std::uint32_t>(command.Number("gives_way", 3));
   options.orphan_ttl = std::chrono::seconds(command.Number("orphan_ttl", 86400));
@@ -228,6 +229,8 @@ bool CoreScript::RunWorld(const Command& command) {
     harness_->LoseMemory();
   } else if (verb == "lose_arena") {
     harness_->LoseArena();
+  } else if (verb == "cut") {
+    harness_->CutSlot(ParseSlot(word(0)));
   } else if (verb == "damage") {
     harness_->DamageSlot(ParseSlot(word(0)));
   } else if (verb == "mend_tier") {
@@ -268,7 +271,11 @@ bool CoreScript::RunRank(const Command& command) {
   const std::map<std::string, std::function<void(const std::string&)>> verbs = {
       {"spawn", [&](const std::string& name) { harness_->Spawn(name); }},
       {"connect", [&](const std::string& name) { harness_->Connect(name); }},
-      {"open", [&](const std::string& name) { harness_->Open(name); }},
+      {"open",
+       [&](const std::string& name) {
+         harness_->Open(name, command.Option("takes_over", "no") == "yes");
+       }},
+      {"lose_registration", [&](const std::string& name) { harness_->LoseRegistration(name); }},
       {"other_token", [&](const std::string& name) { harness_->Client(name).other_token = true; }},
       {"resume", [&](const std::string& name) { harness_->Resume(name); }},
       {"register",
@@ -278,7 +285,7 @@ bool CoreScript::RunRank(const Command& command) {
          client.image_bytes = command.Number("image", client.image_bytes / kMiB) * kMiB;
          client.slots_wanted =
              static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
-         harness_->Register(name);
+         harness_->Register(name, command.Option("held", "named") == "named");
        }},
       {"begin",
        [&](const std::string& name) { harness_->Begin(name, std::stoll(command.words.at(1))); }},
@@ -302,6 +309,7 @@ bool CoreScript::RunRank(const Command& command) {
        [&](const std::string& name) {
          harness_->Die(name, command.Option("worker", "gone") == "lives");
        }},
+      {"called_dead", [&](const std::string& name) { harness_->CalledDead(name); }},
       {"worker_gone", [&](const std::string& name) { harness_->WorkerGone(name); }},
       {"land",
        [&](const std::string& name) { harness_->Land(name, ParseSlot(command.words.at(1))); }},

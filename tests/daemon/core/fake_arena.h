@@ -29,6 +29,11 @@ class FakeArena {
   void Write(SlotRef ref, std::string content);
   std::string Content(SlotRef ref) const;
 
+  // A client changed the file's length.
+  void Cut(SlotRef ref) { cut_.insert(ref); }
+
+  bool IsCut(SlotRef ref) const { return cut_.contains(ref); }
+
   void Map(SlotRef ref, std::int32_t pid) { mapped_[ref].insert(pid); }
 
   void Unmap(SlotRef ref, std::int32_t pid);
@@ -45,6 +50,7 @@ class FakeArena {
 
  private:
   std::map<SlotRef, std::string> files_;
+  std::set<SlotRef> cut_;
   std::map<SlotRef, std::set<std::int32_t>> mapped_;
 };
 

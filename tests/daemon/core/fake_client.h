@@ -72,6 +72,7 @@ struct FakeClient {
   struct Waiting {
     proto::ClientMessage message;
     SlotRef slot;
+    bool names_slots = true;
   };
 
   RequestId next_request = 1;

@@ -8,13 +8,14 @@ namespace holdfast::daemon {
 namespace {
 
 constexpr int kPhases = 9;
-constexpr int kEvents = 14;
+constexpr int kEvents = 15;
 
 // The table as docs/ARCHITECTURE.md shows it.  A change here is a change of the protocol.
 constexpr char kGolden[] =
     "preparing --prepared--> free\n"
     "free --prepare_again--> preparing\n"
     "free --grant--> granted\n"
+    "free --spoilt--> quarantined\n"
     "granted --returned--> free\n"
     "granted --begin--> filling\n"
     "granted --owner_gone--> quarantined\n"

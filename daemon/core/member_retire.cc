@@ -1,0 +1,114 @@
+// What a rank keeps no longer: retirement, and giving memory back.
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "daemon/core/member.h"
+
+namespace holdfast::daemon {
+
+void Member::FreeShard(const SnapshotKey& id, Rank rank) {
+  const Shard* shard = job_->FindShard(id, rank);
+  Slot* slot = context_->slots.Find(shard->slot);
+  HOLDFAST_CHECK(slot != nullptr && slot->pins == 0);
+  context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
+  slot->step = kNoStep;
+  slot->spoilt = slot->spoilt || shard->poisoned;
+  job_->EraseShard(context_, id, rank);
+}
+
+std::optional<SnapshotKey> Member::NewestCompleteOfEpoch() const {
+  for (auto it = job_->shards.rbegin(); it != job_->shards.rend(); ++it) {
+    // One that was found bad since must not let an older one be freed (I4).
+    if (it->first.incarnation == job_->record.epoch_number() && job_->IsComplete(it->first) &&
+        job_->IsSound(it->first)) {
+      return it->first;
+    }
+  }
+  return std::nullopt;
+}
+
+// I4: a complete snapshot goes only when a newer one of this history is complete.  Remains of older
+// incarnations go once the restore is committed, but for its base and its fallback; all stay while
+// it is open which id that is.
+bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const {
+  if (id.incarnation == job_->record.epoch_number()) {
+    return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
+  }
+  return newest.has_value() || (!job_->IsBaseOrFallback(id) && !job_->FallbackIsOpen());
+}
+
+void Member::Retire() {
+  const auto newest = NewestCompleteOfEpoch();
+  std::vector<std::pair<SnapshotKey, Rank>> victims;
+  for (const auto& [id, by_rank] : job_->shards) {
+    if (!MayRetire(id, newest) || MustFlush(id)) {
+      continue;
+    }
+    for (const auto& [rank, shard] : by_rank) {
+      const Slot* slot = context_->slots.Find(shard.slot);
+      if (slot != nullptr && slot->pins == 0) {
+        victims.emplace_back(id, rank);
+      }
+    }
+  }
+  for (const auto& [id, rank] : victims) {
+    FreeShard(id, rank);
+  }
+}
+
+std::uint64_t Member::FreeAll() {
+  std::uint64_t freed = 0;
+  std::vector<std::pair<SnapshotKey, Rank>> shards;
+  for (const auto& [id, by_rank] : job_->shards) {
+    for (const auto& [rank, shard] : by_rank) {
+      const Slot* slot = context_->slots.Find(shard.slot);
+      if (slot != nullptr && slot->pins == 0) {
+        shards.emplace_back(id, rank);
+      }
+    }
+  }
+  for (const auto& [id, rank] : shards) {
+    FreeShard(id, rank);
+  }
+  std::vector<SlotRef> free;
+  context_->slots.ForEach([&](Slot* slot) {
+    if (slot->job == job_->uid() && slot->phase == SlotPhase::kFree) {
+      free.push_back(slot->ref);
+      freed += slot->capacity_bytes;
+    }
+  });
+  for (const SlotRef& ref : free) {
+    DropFile(ref);
+  }
+  return freed;
+}
+
+bool Member::OnFinished(Rank rank) {
+  for (Slot* slot : SlotsOf(rank)) {
+    if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
+      context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
+    }
+  }
+  ranks_.at(rank).layout_hash.clear();  // no grant until it registers a layout again
+  ranks_.at(rank).finished = true;
+  return std::all_of(
+      ranks_.begin(), ranks_.end(), [](const auto& entry) { return entry.second.finished; });
+}
+
+bool Member::RemoveShards(const SnapshotKey& id) {
+  std::vector<Rank> ranks;
+  for (const auto& [rank, shard] : job_->shards.at(id)) {
+    const Slot* slot = context_->slots.Find(shard.slot);
+    if (slot == nullptr || slot->pins > 0) {
+      return false;
+    }
+    ranks.push_back(rank);
+  }
+  for (const Rank rank : ranks) {
+    FreeShard(id, rank);
+  }
+  return true;
+}
+
+}  // namespace holdfast::daemon
