@@ -13,7 +13,7 @@ extern "C" {
 
 int hf_restore_begin(hf_client* client,
                      int64_t named_step,
-                     uint32_t include_discarded,
+                     uint32_t flags,
                      uint32_t after_attempt,
                      uint32_t timeout_ms,
                      hf_restore** out,
@@ -28,7 +28,8 @@ int hf_restore_begin(hf_client* client,
     if (named_step >= 0) {
       wish.named_step = named_step;
     }
-    wish.include_discarded = include_discarded != 0;
+    wish.include_discarded = (flags & HF_RESTORE_INCLUDE_DISCARDED) != 0;
+    wish.overwritten = (flags & HF_RESTORE_OVERWRITTEN) != 0;
     wish.after_attempt = after_attempt;
     auto handle = std::make_unique<hf_restore>();
     handle->session = client->session;
@@ -106,6 +107,13 @@ int hf_restore_finish(hf_restore* restore,
     HF_TRY(const bool done, restore->restore->Finish(text, After(timeout_ms)));
     *committed = done ? 1 : 0;
     return Ok();
+  });
+}
+
+int hf_restore_refuse(hf_restore* restore, const char* reason, uint32_t timeout_ms) {
+  return WithSession(SessionOf(restore), [&](Session&) -> Status {
+    HF_TRYV(CheckText(reason, "the reason"));
+    return restore->restore->Refuse(reason, After(timeout_ms));
   });
 }
 

@@ -79,6 +79,26 @@ layout::TensorSpec ToSpec(const hf_tensor& tensor) {
   return spec;
 }
 
+struct Places {
+  std::vector<layout::TensorSpec> specs;
+  std::vector<std::int32_t> devices;  // one for each spec
+};
+
+Result<Places> ToPlaces(const hf_tensor* tensors, std::size_t count) {
+  if (count > kMaxTensors || (count > 0 && tensors == nullptr)) {
+    return Error(Errc::kInvalidArgument, "tensors: NULL, or more than 1,000,000");
+  }
+  Places places;
+  places.specs.reserve(count);
+  places.devices.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    HF_TRYV(CheckPointers(tensors[i], i));
+    places.specs.push_back(ToSpec(tensors[i]));
+    places.devices.push_back(tensors[i].on_device == 0 ? kHostDevice : tensors[i].device);
+  }
+  return places;
+}
+
 Result<std::vector<TensorStrides>> ToStrides(const hf_strides* strides, std::size_t count) {
   if (count > kMaxTensors || (count > 0 && strides == nullptr)) {
     return Error(Errc::kInvalidArgument, "strides: NULL, or too many");
@@ -154,19 +174,19 @@ extern "C" {
 
 int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count) {
   return WithSession(SessionOf(client), [&](Session& session) -> Status {
-    if (holdfast::client::kMaxTensors < count || (count > 0 && tensors == nullptr)) {
-      return Error(Errc::kInvalidArgument, "tensors: NULL, or more than 1,000,000");
-    }
-    std::vector<layout::TensorSpec> specs;
-    specs.reserve(count);
-    std::vector<std::int32_t> devices;
-    devices.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-      HF_TRYV(CheckPointers(tensors[i], i));
-      specs.push_back(ToSpec(tensors[i]));
-      devices.push_back(tensors[i].on_device == 0 ? kHostDevice : tensors[i].device);
-    }
-    return session.SetLayout(std::move(specs), devices);
+    HF_TRY(auto places, ToPlaces(tensors, count));
+    return session.SetLayout(std::move(places.specs), std::nullopt, places.devices);
+  });
+}
+
+int hf_set_layout_within(hf_client* client,
+                         const hf_tensor* tensors,
+                         size_t count,
+                         uint32_t wait_ms) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    HF_TRY(auto places, ToPlaces(tensors, count));
+    return session.SetLayout(
+        std::move(places.specs), std::chrono::milliseconds(wait_ms), places.devices);
   });
 }
 
@@ -202,6 +222,16 @@ int hf_snapshot(hf_client* client,
     out->started = start.started ? 1 : 0;
     CopyText(start.reason, out->reason, sizeof out->reason);
     return Ok();
+  });
+}
+
+int hf_skip(hf_client* client, int64_t step, const char* reason) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    HF_TRYV(CheckText(reason, "the reason"));
+    if (step < 0) {
+      return Error(Errc::kInvalidArgument, "the step is negative");
+    }
+    return session.Miss(step, reason);
   });
 }
 

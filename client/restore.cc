@@ -40,6 +40,7 @@ Result<std::unique_ptr<Restore>> Restore::Begin(Session* session,
   request->set_named_step(wish.named_step.value_or(0));
   request->set_include_discarded(wish.include_discarded);
   request->set_after_attempt(wish.after_attempt);
+  request->set_overwritten(wish.overwritten);
   HF_TRY(Reply reply, session->RestoreCall(message, deadline));
   if (!reply.message.has_restore()) {
     return Error(Errc::kCorruption, "holdfastd answered a restore with something else");
@@ -48,10 +49,8 @@ Result<std::unique_ptr<Restore>> Restore::Begin(Session* session,
       new Restore(session, std::move(*reply.message.mutable_restore())));
   const Status opened = restore->Open(std::move(reply.fd));
   if (opened.has_error()) {
+    restore->unusable_ = opened.error();
     restore->source_is_bad_ = opened.error().code == Errc::kCorruption;
-    restore->finished_ = true;
-    session->Tell(restore->LoadedMessage(opened.error().ToString()));
-    return opened.error();
   }
   return restore;
 }
@@ -76,6 +75,9 @@ Status Restore::Open(transport::OwnedFd fd) {
 }
 
 Result<const std::string*> Restore::SidecarJson() {
+  if (unusable_.has_value()) {
+    return *unusable_;
+  }
   if (json_.empty()) {
     google::protobuf::util::JsonPrintOptions options;
     options.preserve_proto_field_names = true;
@@ -89,6 +91,9 @@ Result<const std::string*> Restore::SidecarJson() {
 }
 
 Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads, LoadSink* sink) {
+  if (unusable_.has_value()) {
+    return *unusable_;
+  }
   if (source_ == nullptr) {
     return Error(Errc::kInvalidArgument, "there is nothing to restore in this attempt");
   }
@@ -128,9 +133,10 @@ proto::ClientMessage Restore::LoadedMessage(const std::string& failure) const {
   proto::ClientMessage message;
   auto* loaded = message.mutable_loaded();
   loaded->set_attempt(reply_.attempt());
-  loaded->set_ok(failure.empty() && !source_is_bad_);
+  loaded->set_ok(failure.empty() && !source_is_bad_ && !unusable_.has_value());
   if (!loaded->ok()) {
-    loaded->set_failure(failure.empty() ? "digests did not match" : failure);
+    const std::string found = unusable_.has_value() ? unusable_->message : "digests did not match";
+    loaded->set_failure(failure.empty() ? found : failure);
   }
   loaded->set_source_is_bad(source_is_bad_);
   loaded->mutable_bad_chunks()->Add(bad_chunks_.begin(), bad_chunks_.end());
@@ -139,12 +145,29 @@ proto::ClientMessage Restore::LoadedMessage(const std::string& failure) const {
 
 Result<bool> Restore::Finish(const std::string& failure, MonotonicTime deadline) {
   HOLDFAST_FAILPOINT("client.before_loaded");
-  HF_TRY(const Reply reply, session_->RestoreCall(LoadedMessage(failure), deadline));
-  if (!reply.message.has_loaded()) {
+  const auto reply = session_->RestoreCall(LoadedMessage(failure), deadline);
+  // Any answer ends the attempt for this rank: an error says that the restore is over for all.
+  finished_ = reply.has_value() || reply.error().code != Errc::kTimeout;
+  if (reply.has_error()) {
+    return reply.error();
+  }
+  if (!reply.value().message.has_loaded()) {
     return Error(Errc::kCorruption, "holdfastd answered with something else than loaded");
   }
+  return reply.value().message.loaded().committed();
+}
+
+Status Restore::Refuse(const std::string& reason, MonotonicTime deadline) {
+  proto::ClientMessage message = LoadedMessage(reason);
+  message.mutable_loaded()->set_ok(false);
+  message.mutable_loaded()->set_failure(reason);
+  message.mutable_loaded()->set_fatal(true);
+  const auto reply = session_->RestoreCall(message, deadline);
   finished_ = true;
-  return reply.message.loaded().committed();
+  if (reply.has_error() && reply.error().code == Errc::kTimeout) {
+    return reply.error();
+  }
+  return Ok();
 }
 
 }  // namespace holdfast::client

@@ -28,6 +28,7 @@ namespace holdfast::client {
 struct RestoreWish {
   std::optional<std::int64_t> named_step;  // else the newest that all ranks can get back
   bool include_discarded = false;
+  bool overwritten = false;  // a failed attempt wrote into the initial state: no start from nothing
   std::uint32_t after_attempt = 0;
 };
 
@@ -45,7 +46,7 @@ class Restore {
   Restore& operator=(const Restore&) = delete;
 
   // Waits for the choice.  An answer that cannot be used (a cut file, a sidecar that is not sound)
-  // is reported to the daemon as a failure of this attempt before the error is returned.
+  // is no error here: SidecarJson and Load say what is wrong, and Finish names the source as bad.
   [[nodiscard]] static Result<std::unique_ptr<Restore>> Begin(Session* session,
                                                               const RestoreWish& wish,
                                                               MonotonicTime deadline);
@@ -65,6 +66,9 @@ class Restore {
   // this attempt.
   [[nodiscard]] Result<bool> Finish(const std::string& failure, MonotonicTime deadline);
 
+  // No snapshot can help this rank: the restore ends on all ranks with "reason" as its error.
+  [[nodiscard]] Status Refuse(const std::string& reason, MonotonicTime deadline);
+
  private:
   Restore(Session* session, proto::RestoreReply reply);
 
@@ -73,7 +77,8 @@ class Restore {
 
   Session* const session_;
   const proto::RestoreReply reply_;
-  std::unique_ptr<ImageSource> source_;  // nullptr: nothing to restore
+  std::unique_ptr<ImageSource> source_;  // nullptr: nothing to restore, or unusable_
+  std::optional<Error> unusable_;
   std::string json_;
   bool source_is_bad_ = false;
   std::vector<std::uint64_t> bad_chunks_;

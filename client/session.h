@@ -106,16 +106,23 @@ class Session final : private ConnectionHandler {
                             std::uint32_t rank,
                             std::uint32_t world_size);
 
-  // Registers a layout.  After an error no layout is in force: snapshots are refused until one is,
-  // since pointers of new tensors must never be read by the lengths of old ones.  "devices" says
-  // where each tensor lies; empty: in host memory.
+  // Registers a layout.  kInvalidArgument while a copy is under way: the one in force stays.  After
+  // any other error no layout is in force: snapshots are refused until one is,
+  // since pointers of new tensors must never be read by the lengths of old ones.
+  // kUnavailable at once while no daemon is connected; kTimeout after "wait" (request_timeout).  A
+  // registration that was sent goes on behind that error: the same layout, set again, joins it.
+  // "devices" says where each tensor lies; empty: in host memory.
   [[nodiscard]] Status SetLayout(std::vector<layout::TensorSpec> specs,
+                                 std::optional<std::chrono::milliseconds> wait = std::nullopt,
                                  std::span<const std::int32_t> devices = {});
 
   [[nodiscard]] Status WaitReady(MonotonicTime deadline);
 
   // Begins a snapshot or says why it is skipped.  Only bad input and kFenced are errors.
   [[nodiscard]] Result<SnapshotStart> Snapshot(SnapshotInput input);
+
+  // A snapshot that the caller cannot even try (no layout is in force): skipped, counted, reported.
+  [[nodiscard]] Status Miss(std::int64_t step, const std::string& reason);
 
   // Waits until the sources of the snapshot under way may be written; "streams" are held back
   // beside those that the snapshot named.
@@ -147,6 +154,13 @@ class Session final : private ConnectionHandler {
     std::uint32_t generation = 0;  // guarded by mutex_
   };
 
+  // A layout that is being told to the daemon; it outlives the caller's wait for the answer.
+  struct Registration {
+    std::shared_ptr<Registered> wanted;
+    std::uint64_t ticket = 0;
+    std::optional<Status> answer;  // guarded by mutex_
+  };
+
   // A snapshot from Begin to its seal.
   struct Shot {
     std::shared_ptr<CopyJob> job;
@@ -167,7 +181,12 @@ class Session final : private ConnectionHandler {
 
   // session_layout.cc
   proto::ClientMessage RegisterMessage(const std::shared_ptr<Registered>& registered, bool resume);
-  Status Register(const std::shared_ptr<Registered>& wanted);
+  Status Register(const std::shared_ptr<Registered>& wanted, MonotonicTime deadline);
+  std::shared_ptr<Registration> RegistrationOf(const std::string& hash);
+  Result<std::shared_ptr<Registration>> SubmitRegistration(
+      const std::shared_ptr<Registered>& wanted);
+  Status AwaitRegistration(const std::shared_ptr<Registration>& registration,
+                           MonotonicTime deadline);
   Status EnsureRegistered();
   void AdoptRegistration(const std::shared_ptr<Registered>& registered,
                          const proto::RegisterReply& reply) HF_REQUIRES(mutex_);
@@ -177,6 +196,7 @@ class Session final : private ConnectionHandler {
 
   // session_snapshot.cc
   Status CheckSnapshot(const SnapshotInput& input) HF_REQUIRES(mutex_);
+  Status CheckStep(std::int64_t step) HF_REQUIRES(mutex_);
   Result<std::shared_ptr<Shot>> TakeSlot(const SnapshotInput& input, std::string* why_not);
   void Skip(std::int64_t step, const std::string& reason);
   std::string WhyNoSlot() HF_REQUIRES(mutex_);
@@ -213,6 +233,7 @@ class Session final : private ConnectionHandler {
   // What the daemon has on record, and what the caller's pointers mean: they differ while a
   // registration is under way or has failed.
   std::shared_ptr<Registered> registered_ HF_GUARDED_BY(mutex_);
+  std::shared_ptr<Registration> registering_ HF_GUARDED_BY(mutex_);
   std::shared_ptr<const CopyPlan> plan_ HF_GUARDED_BY(mutex_);
   std::string plan_hash_ HF_GUARDED_BY(mutex_);
   bool slot_seen_ HF_GUARDED_BY(mutex_) = false;  // since the layout was registered

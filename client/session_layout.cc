@@ -33,26 +33,41 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
 }
 
 Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
+                          std::optional<std::chrono::milliseconds> wait,
                           std::span<const std::int32_t> devices) {
-  auto wanted = std::make_shared<Registered>();
-  HF_TRY(wanted->layout, layout::PlanImage(specs));
-  wanted->hash = layout::LayoutHash(wanted->layout);
-  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices));
-  bool on_record = false;
+  const MonotonicTime deadline = SystemClock().Now() + wait.value_or(options_.request_timeout);
   {
     MutexLock lock(mutex_);
-    plan_.reset();
     if (fenced_.has_value()) {
       return *fenced_;
     }
     if (!joined_) {
       return Error(Errc::kInvalidArgument, "hf_join comes before hf_set_layout");
     }
+    if (current_ != nullptr && !engine_->Busy().empty()) {
+      return Error(Errc::kInvalidArgument,
+                   "a copy is under way: call hf_fence before hf_set_layout");
+    }
+    plan_.reset();
+  }
+  auto wanted = std::make_shared<Registered>();
+  HF_TRY(wanted->layout, layout::PlanImage(specs));
+  wanted->hash = layout::LayoutHash(wanted->layout);
+  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices));
+  // Before the look at what is on record: its answer changes that.
+  const auto under_way = RegistrationOf(wanted->hash);
+  bool on_record = false;
+  {
+    MutexLock lock(mutex_);
     on_record = registered_ != nullptr && registered_->hash == wanted->hash;
+    if (!on_record && under_way == nullptr && !connected_) {
+      return Error(Errc::kUnavailable, "holdfastd is away");
+    }
   }
   HF_TRYV(engine_->Adopt(plan));
   if (!on_record) {
-    HF_TRYV(Register(wanted));
+    HF_TRYV(under_way == nullptr ? Register(wanted, deadline)
+                                 : AwaitRegistration(under_way, deadline));
   }
   MutexLock lock(mutex_);
   plan_ = std::move(plan);
@@ -76,47 +91,77 @@ Status Session::EnsureRegistered() {
   auto empty = std::make_shared<Registered>();
   HF_TRY(empty->layout, layout::PlanImage({}));
   empty->hash = layout::LayoutHash(empty->layout);
-  return Register(empty);
+  const MonotonicTime deadline = SystemClock().Now() + options_.request_timeout;
+  const auto under_way = RegistrationOf(empty->hash);
+  return under_way == nullptr ? Register(empty, deadline) : AwaitRegistration(under_way, deadline);
 }
 
-Status Session::Register(const std::shared_ptr<Registered>& wanted) {
-  struct Answer {
-    bool known = false;  // guarded by the session's mutex
-    Status status = Ok();
-  };
+Status Session::Register(const std::shared_ptr<Registered>& wanted, MonotonicTime deadline) {
+  HF_TRY(const auto registration, SubmitRegistration(wanted));
+  return AwaitRegistration(registration, deadline);
+}
 
-  auto answer = std::make_shared<Answer>();
+// The registration under way if it is of this layout.  One of another layout is given up: the
+// daemon may have taken it or not, so a resume says which layout counts.
+std::shared_ptr<Session::Registration> Session::RegistrationOf(const std::string& hash) {
+  std::shared_ptr<Registration> other;
+  {
+    MutexLock lock(mutex_);
+    if (registering_ == nullptr || registering_->wanted->hash == hash) {
+      return registering_;
+    }
+    other = std::exchange(registering_, nullptr);
+    if (other->answer.has_value()) {
+      return nullptr;
+    }
+  }
+  connection_.Cancel(other->ticket);
+  connection_.Reset();
+  return nullptr;
+}
+
+Result<std::shared_ptr<Session::Registration>> Session::SubmitRegistration(
+    const std::shared_ptr<Registered>& wanted) {
+  auto registration = std::make_shared<Registration>();
+  registration->wanted = wanted;
   Connection::Request request;
   request.make = [this, wanted]() -> std::optional<proto::ClientMessage> {
     return RegisterMessage(wanted, false);
   };
   // On the connection's thread, BEFORE the grants that follow the answer are looked at.
-  request.on_reply = [this, wanted, answer](Result<Reply> reply) {
+  request.on_reply = [this, registration](Result<Reply> reply) {
     MutexLock lock(mutex_);
     if (reply.has_error()) {
-      answer->status = reply.error();
+      registration->answer = reply.error();
     } else if (!reply.value().message.has_register_()) {
-      answer->status = Error(Errc::kCorruption, "holdfastd answered a registration otherwise");
+      registration->answer =
+          Error(Errc::kCorruption, "holdfastd answered a registration otherwise");
     } else {
-      AdoptRegistration(wanted, reply.value().message.register_());
+      AdoptRegistration(registration->wanted, reply.value().message.register_());
+      registration->answer = Ok();
     }
-    answer->known = true;
     changed_.NotifyAll();
   };
   HF_TRY(const std::uint64_t ticket, connection_.Submit(std::move(request)));
-  const MonotonicTime deadline = SystemClock().Now() + options_.request_timeout;
   MutexLock lock(mutex_);
-  while (!answer->known) {
-    if (!changed_.WaitUntil(lock, deadline) && !answer->known && SystemClock().Now() >= deadline) {
-      lock.Unlock();
-      connection_.Cancel(ticket);
-      // The daemon may have taken the layout or not: a resume says which one counts.
-      connection_.Reset();
-      lock.Lock();
-      return Error(Errc::kTimeout, "holdfastd did not answer the registration in time");
+  registration->ticket = ticket;
+  registering_ = registration;
+  return registration;
+}
+
+Status Session::AwaitRegistration(const std::shared_ptr<Registration>& registration,
+                                  MonotonicTime deadline) {
+  MutexLock lock(mutex_);
+  while (!registration->answer.has_value()) {
+    if (!changed_.WaitUntil(lock, deadline) && !registration->answer.has_value() &&
+        SystemClock().Now() >= deadline) {
+      return Error(Errc::kTimeout, "holdfastd has not answered the registration yet");
     }
   }
-  return answer->status;
+  if (registering_ == registration) {
+    registering_.reset();
+  }
+  return *registration->answer;
 }
 
 void Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,

@@ -29,11 +29,28 @@ Status Session::CheckSnapshot(const SnapshotInput& input) {
   if (plan_ == nullptr) {
     return Error(Errc::kInvalidArgument, "no layout is in force: call hf_set_layout first");
   }
-  if (input.step <= last_step_) {
+  return CheckStep(input.step);
+}
+
+Status Session::CheckStep(std::int64_t step) {
+  if (step <= last_step_) {
     return Error(Errc::kInvalidArgument,
-                 "step " + std::to_string(input.step) + " is not above the last one, " +
+                 "step " + std::to_string(step) + " is not above the last one, " +
                      std::to_string(last_step_));
   }
+  return Ok();
+}
+
+Status Session::Miss(std::int64_t step, const std::string& reason) {
+  {
+    MutexLock lock(mutex_);
+    if (fenced_.has_value()) {
+      return *fenced_;
+    }
+    HF_TRYV(CheckStep(step));
+    last_step_ = step;
+  }
+  Skip(step, reason);
   return Ok();
 }
 
@@ -124,13 +141,17 @@ std::string Session::WhyNoSlot() {
 }
 
 void Session::Skip(std::int64_t step, const std::string& reason) {
+  bool known = false;
   {
     MutexLock lock(mutex_);
     ++stats_.skipped;
     ledger_.Set(step, StepState::kGivenUp, "skipped: " + reason);
     changed_.NotifyAll();
+    known = registered_ != nullptr;
   }
-  TellMissed(step, reason);
+  if (known) {  // else the first registration tells it, by its last_begun_step
+    TellMissed(step, reason);
+  }
 }
 
 FenceResult Session::Fence(std::span<const DeviceStream> streams) {

@@ -4,11 +4,17 @@
 #include <array>
 #include <cstring>
 
+#include "common/check.h"
+#include "common/crc32c.h"
+
 namespace holdfast::client {
 namespace {
 
 constexpr ByteCount kBlockBytes = 64;  // one cache line
-constexpr double kBlocksAtDefault = 4;
+constexpr std::uint64_t kBlocksAtDefault = 4;
+// One place in so many bytes is compared behind training: close enough that a writer at work passes
+// several of them while the check runs, far enough that the fence does not feel it.
+constexpr ByteCount kLateEvery = 128 * kKiB;
 // Far enough ahead that the line is there when its turn comes.
 constexpr std::size_t kPrefetchDistance = 16;
 
@@ -34,36 +40,63 @@ bool StagedIsUnchanged(const SourceView& source, const std::byte* in_slot, ByteC
   return true;
 }
 
+// A position for a block in [begin, end), at an element of the tensor.
+ByteCount Somewhere(
+    std::uint64_t random, ByteCount begin, ByteCount end, ByteCount block, ByteCount element) {
+  const ByteCount room = end - begin > block ? (end - begin - block) / element : 0;
+  return begin + (room == 0 ? 0 : Mix(random) % (room + 1)) * element;
+}
+
 }  // namespace
 
-SourceSample::SourceSample(const CopyPlan& plan, double fraction, std::uint64_t seed) {
-  const double most_blocks = kBlocksAtDefault * std::max(1.0, fraction / kDefaultSampleFraction);
-  std::size_t total = 0;
+SourceSample::SourceSample(const CopyPlan& plan, double fraction, std::uint64_t seed)
+    : fraction_(fraction), seed_(Mix(seed)) {
+  const auto times = static_cast<std::uint64_t>(std::max(1.0, fraction / kDefaultSampleFraction));
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
     const PlannedTensor& tensor = plan.Tensors()[i];
     if (!tensor.checked || tensor.mode != CopyMode::kLazy || tensor.device != kHostDevice) {
       continue;
     }
-    const double wanted = fraction * static_cast<double>(tensor.length);
-    const auto blocks = static_cast<ByteCount>(
-        std::clamp(wanted / static_cast<double>(kBlockBytes), 1.0, most_blocks));
-    // Less than a block where a block would be more than the fraction, but an element in any case.
-    const ByteCount block =
-        std::clamp(static_cast<ByteCount>(wanted) / tensor.element_bytes * tensor.element_bytes,
-                   tensor.element_bytes,
-                   std::min(kBlockBytes, tensor.length));
-    // One place in each of "blocks" equal parts, so that every region is looked at.
-    const ByteCount part = tensor.length / blocks;
-    for (ByteCount k = 0; k < blocks; ++k) {
-      const ByteCount room = part > block ? (part - block) / tensor.element_bytes : 0;
-      const ByteCount shift = room == 0 ? 0 : Mix(seed ^ Mix(i * 1024 + k)) % (room + 1);
-      const ByteCount offset =
-          std::min(k * part + shift * tensor.element_bytes, tensor.length - block);
-      places_.push_back(Place{i, offset, static_cast<std::size_t>(block), total});
-      total += static_cast<std::size_t>(block);
+    const std::uint64_t first_chunk = tensor.offset / kChunkBytes;
+    const std::uint64_t pieces =
+        (tensor.offset + tensor.length - 1) / kChunkBytes - first_chunk + 1;
+    const std::uint64_t wanted = std::max(pieces, kBlocksAtDefault) * times;
+    const std::uint64_t for_each = (wanted + pieces - 1) / pieces;
+    for (std::uint64_t piece = 0; piece < pieces; ++piece) {
+      const ByteCount chunk = (first_chunk + piece) * kChunkBytes;
+      const ByteCount begin = std::max(chunk, tensor.offset) - tensor.offset;
+      const ByteCount end =
+          std::min(chunk + kChunkBytes, tensor.offset + tensor.length) - tensor.offset;
+      AddPlaces(i, tensor, begin, end, for_each);
     }
   }
-  taken_.resize(total);
+  taken_.resize(places_.empty() ? 0 : places_.back().at + places_.back().bytes);
+}
+
+void SourceSample::AddPlaces(std::size_t index,
+                             const PlannedTensor& tensor,
+                             ByteCount begin,
+                             ByteCount end,
+                             std::uint64_t count) {
+  // A piece may start inside an element; a place never does.
+  const ByteCount element = tensor.element_bytes;
+  begin = begin / element * element;
+  const double share = fraction_ * static_cast<double>(end - begin);
+  const auto blocks = static_cast<ByteCount>(
+      std::clamp(share / static_cast<double>(kBlockBytes), 1.0, static_cast<double>(count)));
+  // Less than a block where a block would be more than the fraction, but an element in any case.
+  const ByteCount block = std::clamp(static_cast<ByteCount>(share) / element * element,
+                                     element,
+                                     std::min(std::max(kBlockBytes, element), tensor.length));
+  const ByteCount part = std::max((end - begin) / blocks / element * element, element);
+  for (ByteCount k = 0; k < blocks; ++k) {
+    const ByteCount from = begin + k * part;
+    const ByteCount place = Somewhere(
+        seed_ ^ Mix(index) ^ (begin + k), from, std::min(from + part, end), block, element);
+    const std::size_t at = places_.empty() ? 0 : places_.back().at + places_.back().bytes;
+    places_.push_back(
+        Place{index, std::min(place, tensor.length - block), static_cast<std::size_t>(block), at});
+  }
 }
 
 void SourceSample::Take(std::span<const SourceView> sources) {
@@ -81,8 +114,9 @@ void SourceSample::Take(std::span<const SourceView> sources) {
 std::optional<std::size_t> SourceSample::Check(const CopyPlan& plan,
                                                std::span<const SourceView> sources,
                                                const std::byte* slot) const {
-  std::array<std::byte, kBlockBytes> now;
+  std::array<std::byte, 4096> now;
   for (const Place& place : places_) {
+    HOLDFAST_CHECK(place.bytes <= now.size());
     sources[place.tensor].Gather(place.offset, MutableByteView(now).first(place.bytes));
     const std::byte* before = taken_.data() + place.at;
     const std::byte* copied = slot + plan.Tensors()[place.tensor].offset + place.offset;
@@ -98,7 +132,50 @@ std::optional<std::size_t> SourceSample::Check(const CopyPlan& plan,
       return i;
     }
   }
+  // Last, and from front to back: the chunks that were copied last are where a writer that came
+  // late is still at work.
+  auto place = places_.begin();
+  for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
+    const PlannedTensor& tensor = plan.Tensors()[i];
+    ByteCount taken = 0;
+    for (; place != places_.end() && place->tensor == i; ++place) {
+      taken += place->bytes;
+    }
+    if (taken > 0 && !LatePlacesAreUnchanged(tensor, taken, sources[i], slot + tensor.offset)) {
+      return i;
+    }
+  }
   return std::nullopt;
+}
+
+bool SourceSample::LatePlacesAreUnchanged(const PlannedTensor& tensor,
+                                          ByteCount taken,
+                                          const SourceView& source,
+                                          const std::byte* in_slot) const {
+  const double budget = fraction_ * static_cast<double>(tensor.length) - static_cast<double>(taken);
+  const auto affordable = static_cast<ByteCount>(std::max(budget, 0.0)) / kBlockBytes;
+  const ByteCount count = std::min(tensor.length / kLateEvery, affordable);
+  const ByteCount stride = count == 0 ? 0 : tensor.length / count;
+  // A ring of places that are on their way into the cache.
+  std::array<ByteCount, kPrefetchDistance> ahead{};
+  std::array<std::byte, kBlockBytes> now;
+  for (ByteCount k = 0; k < count + ahead.size(); ++k) {
+    ByteCount& place = ahead[k % ahead.size()];
+    if (k >= ahead.size()) {
+      source.Gather(place, now);
+      if (std::memcmp(now.data(), in_slot + place, now.size()) != 0) {
+        return false;
+      }
+    }
+    if (k < count) {
+      const ByteCount from = k * stride;
+      place =
+          Somewhere(seed_ ^ (tensor.offset + from), from, from + stride, kBlockBytes, kBlockBytes);
+      __builtin_prefetch(source.RunAt(place).data());
+      __builtin_prefetch(in_slot + place);
+    }
+  }
+  return true;
 }
 
 }  // namespace holdfast::client

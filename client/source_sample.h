@@ -1,12 +1,16 @@
 // The torn-copy check: finds a trainer that wrote its state while it was copied.
 //
 // Tensor versions cannot tell (fused optimizers and .data writes do not raise them), so the content
-// itself is asked.  A few 64-byte blocks of every tensor that nothing may write are read when the
-// snapshot begins; after the last copy, before the fence opens, the same places are read again from
-// the tensors and from the slot, and all three must be equal.  An update that was missed by the
-// fence writes every tensor, so it is found whatever moment it chose: before the copy reached a
-// place the slot differs, after it the source does.  The places change from step to step: a writer
-// of a small part that is missed once is found sooner or later.
+// itself is asked.  A 64-byte block in every chunk of every tensor that nothing may write is read
+// when the snapshot begins; after the last copy, before the fence opens, the same places are read
+// again from the tensors and from the slot, and all three must be equal.  Then a block in
+// every 128 KiB is compared between tensors and slot, at other places, within the fraction in all.
+// A write that was missed by
+// the fence differs at a place that was read before if it has passed one when the copy ends,
+// whatever moment it chose: before the copy reached the place the slot differs, after it the source
+// does; and one that is still under way differs at the other places, where the source has moved on.
+// The places change from step to step: a writer of a small part that is missed once is found sooner
+// or later.
 //
 // Bytes are compared, not numbers: a NaN equals itself here, and -0.0 is not 0.0.
 //
@@ -32,15 +36,17 @@ inline constexpr double kDefaultSampleFraction = 0.01;
 
 class SourceSample {
  public:
-  // Chooses the places: of each checked lazy tensor at most "fraction" of the bytes, at least one
-  // element, at most a handful of blocks (more where "fraction" is above the default).  "seed"
-  // moves the places: the step.
+  // Chooses the places that are read at once: of each checked lazy tensor at least one element in
+  // each chunk of the image, at most "fraction" of the bytes beyond that, a handful of blocks where
+  // it lies in few chunks (more where "fraction" is above the default).  "seed" moves the places:
+  // the step.
   SourceSample(const CopyPlan& plan, double fraction, std::uint64_t seed);
 
   // Reads the places for the first time.  Well below a millisecond for 1,200 tensors.
   void Take(std::span<const SourceView> sources);
 
-  // Reads them again, and the whole of every checked staged tensor, and compares with the slot.
+  // Reads them again, the whole of every checked staged tensor, and further places within the
+  // fraction, and compares with the slot.
   // Index of the first planned tensor that differs.
   [[nodiscard]] std::optional<std::size_t> Check(const CopyPlan& plan,
                                                  std::span<const SourceView> sources,
@@ -56,6 +62,18 @@ class SourceSample {
     std::size_t at;  // in taken_
   };
 
+  void AddPlaces(std::size_t index,
+                 const PlannedTensor& tensor,
+                 ByteCount begin,
+                 ByteCount end,
+                 std::uint64_t count);
+  [[nodiscard]] bool LatePlacesAreUnchanged(const PlannedTensor& tensor,
+                                            ByteCount taken,
+                                            const SourceView& source,
+                                            const std::byte* in_slot) const;
+
+  const double fraction_;
+  const std::uint64_t seed_;
   std::vector<Place> places_;  // by tensor
   std::vector<std::byte> taken_;
 };

@@ -68,13 +68,15 @@ std::vector<KeySpec> ClientKeys() {
        "Connections at one time: bounds memory and descriptors whatever clients do."},
       {"clients.max_requests",
        CountField{&Config::max_requests_per_session, 4, 4'096},
-       "Requests of one session that may wait; the next is refused."},
+       "Requests of one session that may wait for their answers; the next is refused until one "
+       "has."},
       {"clients.queue_bytes",
        BytesField{&Config::session_queue_bytes, kMiB, kPiB, false},
        "Answers that wait for one client to read them; above it the client is cut off."},
       {"clients.request_memory",
        BytesField{&Config::request_memory_bytes, 64 * kMiB, kPiB, false},
-       "Requests of all clients that are being received or checked; above it readers wait."},
+       "Requests of all clients that are being received or checked; above it the client with the "
+       "largest is cut off, and may connect again."},
       {"clients.hello_timeout",
        DurationField{&Config::hello_timeout, milliseconds(10), hours(1)},
        "A connection that has not said hello by then is closed."},

@@ -74,6 +74,7 @@ Daemon::Parts::Task Daemon::Parts::Tick() {
     const MonotonicTime now = SystemClock().Now();
     gate_->OnTick(now, SystemClock().WallNow());
     server_.OnTick();
+    pump_.OnTick(now);
     if (now >= next_collection) {
       next_collection = now + kLayoutCollection;
       layouts_.CollectUnused();

@@ -33,7 +33,6 @@ CoreOptions OptionsOf(const Config& config, ByteCount page_bytes) {
   options.flush_retry_min = config.flush_retry_min;
   options.flush_retry_max = config.flush_retry_max;
   options.flush_gives_way = static_cast<std::uint32_t>(config.flush_gives_way);
-  options.client_request_limit = config.max_requests_per_session;
   return options;
 }
 
@@ -60,6 +59,7 @@ ServerRules RulesOf(const Config& config) {
   rules.allowed_uids.insert(config.allowed_uids.begin(), config.allowed_uids.end());
   rules.all_uids = rules.own_uid == 0 && config.allowed_uids.empty();
   rules.max_sessions = config.max_sessions;
+  rules.max_requests = config.max_requests_per_session;
   rules.request_memory_bytes = config.request_memory_bytes;
   rules.session.hello_timeout = config.hello_timeout;
   rules.session.send_timeout = config.send_timeout;

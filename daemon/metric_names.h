@@ -91,7 +91,7 @@ inline constexpr MetricName kCatalogHealthy{
     MetricType::kGauge,
     "0 or 1",
     "",
-    "0 while the catalog cannot be written: nothing seals."};
+    "0 while the catalog cannot be written, or a write hangs: nothing seals."};
 inline constexpr MetricName kFlushBytes{"holdfast_flush_bytes_total",
                                         MetricType::kCounter,
                                         "bytes",

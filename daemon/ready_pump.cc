@@ -58,11 +58,24 @@ asio::awaitable<void> ReadyPump::Run() {
   }
 }
 
+void ReadyPump::OnTick(MonotonicTime now) {
+  if (failing_.has_value() || !write_began_.has_value() ||
+      now - *write_began_ < limits_.hang_after) {
+    return;
+  }
+  failing_ = Error(Errc::kTimeout,
+                   "a write of the catalog has not ended for " +
+                       std::to_string(limits_.hang_after.count()) + " ms: the disk hangs");
+  LogError("catalog.hangs", failing_->message + "; snapshots wait until it ends");
+}
+
 asio::awaitable<bool> ReadyPump::Write(CatalogBatch batch) {
   const auto shared = std::make_shared<const CatalogBatch>(std::move(batch));
   std::chrono::milliseconds wait = limits_.retry_min;
   while (true) {
+    write_began_ = SystemClock().Now();
     const Status status = co_await hooks_.apply(shared);
+    write_began_.reset();
     if (status.has_value()) {
       if (failing_.has_value()) {
         LogInfo("catalog.healed", "the catalog can be written again");

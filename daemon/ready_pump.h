@@ -9,7 +9,9 @@
 // Ownership: borrows what the hooks refer to, which must outlive Run.
 // Errors:    a batch that cannot be written is repeated, with waits of 100 ms to 5 s, until it can:
 //            nothing behind it starts meanwhile, and failing() says why.  It is logged once when it
-//            begins and once when it ends.
+//            begins and once when it ends.  A write that does not end is waited for, not repeated
+//            (the first might still land): after "hang_after" failing() and one line of the log say
+//            so.
 // Durability: an action starts only after "apply" of its batch returned Ok.
 // Lifecycle: construct -> Run once -> Wake at any time -> Stop: Run ends when nothing is left to
 // do,
@@ -27,6 +29,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include "common/clock.h"
 #include "common/result.h"
 #include "daemon/async_event.h"
 #include "daemon/core/action.h"
@@ -54,6 +57,7 @@ class ReadyPump {
     std::size_t readys_in_one_write = 256;
     std::chrono::milliseconds retry_min{100};
     std::chrono::milliseconds retry_max{5'000};
+    std::chrono::milliseconds hang_after{10'000};  // a sync of a healthy disk takes far less
   };
 
   ReadyPump(const boost::asio::any_io_executor& executor, Hooks hooks, Limits limits);
@@ -66,6 +70,9 @@ class ReadyPump {
 
   // Something may be there to take.
   void Wake() { event_.Notify(); }
+
+  // At least once a second: notices a write that hangs.
+  void OnTick(MonotonicTime now);
 
   // Run ends at the next moment without work.
   void Stop();
@@ -82,6 +89,7 @@ class ReadyPump {
   AsyncEvent event_;
   bool stopping_ = false;
   std::optional<Error> failing_;
+  std::optional<MonotonicTime> write_began_;  // while one is under way
 };
 
 }  // namespace holdfast::daemon

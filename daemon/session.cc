@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/failpoint.h"
 #include "common/log.h"
 #include "common/with_timeout.h"
 #include "transport/messages.h"
@@ -39,6 +40,7 @@ asio::awaitable<Status> Session::Greet(const proto::HelloReply& hello) {
   if (!first.has_value()) {
     co_return first.error();
   }
+  ++waiting_requests_;
   const proto::ClientMessage& message = first.value();
   Status status = Ok();
   if (!message.has_hello()) {
@@ -84,6 +86,7 @@ asio::awaitable<bool> Session::Read(proto::HelloReply hello,
       }
       break;
     }
+    ++waiting_requests_;
     co_await handler(self, std::move(received).value());
     if (co_await Cancelled()) {
       break;
@@ -120,6 +123,9 @@ asio::awaitable<void> Session::Write() {
     Outgoing outgoing = std::move(queue_.front());
     queue_.pop_front();
     queued_bytes_ -= CostOf(outgoing);
+    if (outgoing.message.restore().has_choice()) {
+      HOLDFAST_FAILPOINT("restore.before_choice");
+    }
     const Status sent = co_await SendNow(outgoing);
     if (!sent.has_value()) {
       if (sent.error().code == Errc::kTimeout) {
@@ -138,6 +144,9 @@ asio::awaitable<void> Session::Write() {
 void Session::Send(Outgoing outgoing) {
   if (ended_) {
     return;
+  }
+  if (outgoing.message.request_id() != 0 && waiting_requests_ > 0) {
+    --waiting_requests_;
   }
   const ByteCount cost = CostOf(outgoing);
   if (queue_.size() >= limits_.queue_messages || queued_bytes_ + cost > limits_.queue_bytes) {

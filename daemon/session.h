@@ -75,7 +75,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Sends what is queued until the session ends.
   [[nodiscard]] boost::asio::awaitable<void> Write();
 
-  // Queues a message; a client that has let too much pile up is cut off instead.
+  // Queues a message; a client that has let too much pile up is cut off instead.  Each request is
+  // to be answered once: that is how they are counted.
   void Send(Outgoing outgoing);
   void SendError(RequestId request, const Error& error);
 
@@ -94,7 +95,16 @@ class Session : public std::enable_shared_from_this<Session> {
   // Memory that the client holds by unfinished requests and answers that it does not read.
   [[nodiscard]] ByteCount BufferedBytes() const;
 
-  [[nodiscard]] ByteCount ReceivingBytes() const { return socket_.BufferedBytes(); }
+  // Of its request that is being received or checked.
+  [[nodiscard]] ByteCount RequestBytes() const { return socket_.BufferedBytes() + checked_bytes_; }
+
+  // The size of the request that is being checked before the core hears of it; 0: none is.
+  void SetCheckedBytes(ByteCount bytes) { checked_bytes_ = bytes; }
+
+  // Requests that were received and have no answer yet.
+  [[nodiscard]] std::size_t waiting_requests() const { return waiting_requests_; }
+
+  [[nodiscard]] bool ended() const { return ended_; }
 
  private:
   [[nodiscard]] boost::asio::awaitable<Status> Greet(const proto::HelloReply& hello);
@@ -107,6 +117,8 @@ class Session : public std::enable_shared_from_this<Session> {
   std::string program_;
   std::deque<Outgoing> queue_;
   ByteCount queued_bytes_ = 0;
+  ByteCount checked_bytes_ = 0;
+  std::size_t waiting_requests_ = 0;
   bool closing_ = false;  // after the queue
   bool ended_ = false;
   AsyncEvent queued_;

@@ -174,6 +174,10 @@ asio::awaitable<void> SessionServer::Handle(std::shared_ptr<Session> session,
   if (AnswerHere(*session, message)) {
     co_return;
   }
+  if (const Status room = CheckWaiting(*session); !room.has_value()) {
+    session->SendError(message.request_id(), room.error());
+    co_return;
+  }
   hooks_.on_request(session->id(), message);
   LogDebug("session.request", std::to_string(session->id()) + " " + NameOf(message));
   if (message.has_register_() && !watch_->HasRoom()) {
@@ -182,8 +186,11 @@ asio::awaitable<void> SessionServer::Handle(std::shared_ptr<Session> session,
     co_return;
   }
   const auto uid = static_cast<std::uint32_t>(session->peer().uid);
+  session->SetCheckedBytes(message.ByteSizeLong());
+  LimitRequestMemory();
   const auto facts = co_await gate_->Admit(session->id(), uid, &message);
-  if (!sessions_.contains(session->id())) {
+  session->SetCheckedBytes(0);
+  if (session->ended() || !sessions_.contains(session->id())) {
     co_return;
   }
   if (!facts.has_value()) {
@@ -263,18 +270,36 @@ void SessionServer::Close(SessionId session) {
   }
 }
 
-void SessionServer::OnTick() {
-  ByteCount receiving = 0;
+Status SessionServer::CheckWaiting(const Session& session) const {
+  if (session.waiting_requests() > rules_.max_requests) {
+    return Error(Errc::kUnavailable,
+                 std::to_string(rules_.max_requests) +
+                     " requests of this connection wait for their answers already "
+                     "(clients.max_requests)");
+  }
+  // What sessions asked that have ended meanwhile waits too.
+  if (core_->view().waiting_actions() >= rules_.max_sessions * rules_.max_requests) {
+    return Error(Errc::kUnavailable,
+                 "the daemon takes no requests until its catalog can be written again");
+  }
+  return Ok();
+}
+
+void SessionServer::LimitRequestMemory() {
+  ByteCount held = 0;
   std::shared_ptr<Session> largest;
   for (const auto& [id, session] : sessions_) {
-    receiving += session->ReceivingBytes();
-    if (largest == nullptr || session->ReceivingBytes() > largest->ReceivingBytes()) {
+    if (session->ended()) {
+      continue;
+    }
+    held += session->RequestBytes();
+    if (largest == nullptr || session->RequestBytes() > largest->RequestBytes()) {
       largest = session;
     }
   }
-  if (receiving > rules_.request_memory_bytes) {
-    largest->Abort("unfinished requests of all clients hold " + FormatBytes(receiving) +
-                   " (clients.request_memory), most of it this one's");
+  if (held > rules_.request_memory_bytes) {
+    largest->Abort("requests of all clients that are received or checked hold " +
+                   FormatBytes(held) + " (clients.request_memory), most of it this one's");
   }
 }
 

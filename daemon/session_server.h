@@ -42,6 +42,7 @@ struct ServerRules {
   std::set<std::uint32_t> allowed_uids;  // beside the own one
   bool all_uids = false;                 // the daemon is root and the operator named none
   std::size_t max_sessions = 256;
+  std::size_t max_requests = 64;  // of one session, without an answer
   ByteCount request_memory_bytes = 256 * kMiB;
   SessionLimits session;
 };
@@ -82,7 +83,7 @@ class SessionServer {
   void Close(SessionId session);
 
   // Looks at limits that no single session can see; at least once a second.
-  void OnTick();
+  void OnTick() { LimitRequestMemory(); }
 
   [[nodiscard]] std::size_t sessions() const { return sessions_.size(); }
 
@@ -95,6 +96,10 @@ class SessionServer {
   [[nodiscard]] boost::asio::awaitable<void> Serve(std::shared_ptr<Session> session);
   [[nodiscard]] boost::asio::awaitable<void> Handle(std::shared_ptr<Session> session,
                                                     proto::ClientMessage message);
+  // I9: what waits for the catalog, or for a slow tier, is bounded whatever clients ask.
+  [[nodiscard]] Status CheckWaiting(const Session& session) const;
+  // Cuts off the session with the largest request while those of all are too large.
+  void LimitRequestMemory();
   void Admit(transport::SessionSocket::Socket socket);
   [[nodiscard]] Status CheckPeer(const transport::PeerIdentity& peer) const;
   // True: answered here.

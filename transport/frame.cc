@@ -62,13 +62,18 @@ Result<std::optional<ByteView>> FrameDecoder::Next() {
   return std::optional<ByteView>(payload);
 }
 
-MutableByteView FrameDecoder::Space() {
-  if (begin_ == end_) {
-    begin_ = end_ = 0;
-    if (buffer_.size() > kKeptBufferBytes) {
-      std::vector<std::byte>().swap(buffer_);
-    }
+void FrameDecoder::Trim() {
+  if (begin_ != end_) {
+    return;
   }
+  begin_ = end_ = 0;
+  if (buffer_.size() > kKeptBufferBytes) {
+    std::vector<std::byte>().swap(buffer_);
+  }
+}
+
+MutableByteView FrameDecoder::Space() {
+  Trim();
   if (end_ == buffer_.size() && begin_ > 0) {
     // What is left is less than a frame, and moves once for each frame at most.
     std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);

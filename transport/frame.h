@@ -47,6 +47,10 @@ class FrameDecoder {
   // view lives until the next call of any function that is not const.
   [[nodiscard]] Result<std::optional<ByteView>> Next();
 
+  // Gives back the memory of a large frame that Next() has handed out and that is not needed any
+  // more; the view dies.
+  void Trim();
+
   // Where the next bytes of the stream are to be put; never empty.  To be asked only after Next()
   // had nothing: the decoder never holds more than one unfinished frame.
   [[nodiscard]] MutableByteView Space();

@@ -62,7 +62,9 @@ asio::awaitable<Result<proto::ClientMessage>> SessionSocket::Receive() {
   while (true) {
     HF_CO_TRY(const auto payload, decoder_.Next());
     if (payload.has_value()) {
-      co_return ParseClientMessage(*payload);
+      auto message = ParseClientMessage(*payload);
+      decoder_.Trim();
+      co_return message;
     }
     const MutableByteView space = decoder_.Space();
     const auto buffer = asio::buffer(space.data(), space.size());

@@ -89,6 +89,9 @@ void Coordinator::OnTick() {
 }
 
 void Coordinator::Decide() {
+  if (phase_ != Phase::kRun && phase_ != Phase::kError && TakeFatal()) {
+    return;
+  }
   switch (phase_) {
     case Phase::kCollect:
       DecideCollect();
@@ -211,6 +214,7 @@ Command Coordinator::MakeCommand() {
   command.sources = plan_.sources;
   command.passed_over = plan_.passed_over;
   command.error = error_;
+  command.error_code = error_code_;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {
       command.complete.insert(id);

@@ -81,8 +81,10 @@ class Coordinator {
   bool TakeFailures();
   void MarkDurable(const Source& source, const SnapshotKey& id, bool bad);
   void MarkLoadedSources(const SnapshotKey& base);
+  bool TakeFatal();
+  void GiveUpWaiting(const char* what, bool (*done)(const RankReport& rank, std::uint32_t attempt));
   void Commit();
-  void FailAttempt(const std::string& why);
+  void FailAttempt(const std::string& why, Errc code = Errc::kNotFound);
   void RecordDecision();
   // run
   void CountFromDurables();
@@ -116,6 +118,8 @@ class Coordinator {
   std::map<std::string, TierListing> listings_;
   RestorePlan plan_;
   std::optional<std::string> error_;
+  Errc error_code_ = Errc::kNotFound;
+  std::optional<MonotonicTime> waiting_since_;  // in this attempt, for ranks that are behind
   std::map<SnapshotKey, std::uint32_t> tries_;
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
   std::vector<std::string> log_;

@@ -32,6 +32,7 @@ void Coordinator::StartAttempt(std::uint32_t number) {
   phase_ = Phase::kCollect;
   plan_ = {};
   error_.reset();
+  waiting_since_.reset();
   attempt_started_ = context_->now;
   job_->SaveIncarnation(context_, epoch_.number);
   ListTiers();
@@ -141,7 +142,33 @@ void Coordinator::DecideCollect() {
     FailAttempt(
         "some ranks train without having asked for a restore, others wait for one; call "
         "restore() on every rank, or on none");
+  } else if (any_asked) {
+    GiveUpWaiting("did not ask for a restore, as the others do",
+                  [](const RankReport& rank, std::uint32_t) { return rank.asked; });
   }
+}
+
+// L: ranks that wait for others are told which ones, in time.
+void Coordinator::GiveUpWaiting(const char* what,
+                                bool (*done)(const RankReport& rank, std::uint32_t attempt)) {
+  if (!waiting_since_.has_value()) {
+    waiting_since_ = context_->now;
+  }
+  if (context_->now - *waiting_since_ < context_->options.restore_wait) {
+    return;
+  }
+  std::string ranks;
+  for (Rank rank = 0; rank < world_size(); ++rank) {
+    const RankReport* state = RankOf(rank);
+    if (state == nullptr || !done(*state, attempt())) {
+      ranks += (ranks.empty() ? "rank " : ", ") + std::to_string(rank);
+    }
+  }
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(context_->options.restore_wait);
+  FailAttempt(ranks + " " + what + " (restore.wait is " + std::to_string(seconds.count()) +
+                  " s): see why it is not running, then start the job again",
+              Errc::kUnavailable);
 }
 
 Inventory Coordinator::TakeInventory() const {
@@ -252,6 +279,16 @@ void Coordinator::Choose(const RestoreWish& wish) {
     FailAttempt(*plan_.error);
     return;
   }
+  for (Rank rank = 0; rank < world_size() && !plan_.choice.has_value(); ++rank) {
+    if (RankOf(rank)->overwritten) {
+      FailAttempt(
+          "no snapshot is left to restore, and a failed attempt has overwritten the initial "
+          "state of rank " +
+              std::to_string(rank) + ": start the training again with this job's snapshots removed",
+          Errc::kCorruption);
+      return;
+    }
+  }
   proto::RestoreDecision* now = MutableDecision();
   now->set_decided(true);
   now->set_has_named_step(wish.named_step.has_value());
@@ -286,114 +323,6 @@ void Coordinator::StartWithoutRestore() {
     *MutableDecision()->mutable_fallback() = job_->Id(*kept);
   }
   Commit();
-}
-
-void Coordinator::DecideLoading() {
-  if (TakeFailures()) {
-    return;
-  }
-  bool all_prepared = true;
-  bool all_loaded = true;
-  for (Rank rank = 0; rank < world_size(); ++rank) {
-    const RankReport* state = RankOf(rank);
-    all_prepared = all_prepared && state != nullptr && state->prepared == attempt();
-    all_loaded = all_loaded && state != nullptr && state->loaded == attempt();
-  }
-  if (phase_ == Phase::kPrepare && all_prepared) {
-    phase_ = Phase::kGo;
-  }
-  if (phase_ == Phase::kGo && all_loaded) {
-    Commit();
-  }
-}
-
-// For `holdfast ls`, and for who asks what is durable; a later restore tries the source again.
-void Coordinator::MarkDurable(const Source& source, const SnapshotKey& id, bool bad) {
-  const auto tier = job_->durables.find(source.root);
-  if (source.kind != Source::Kind::kTier || tier == job_->durables.end()) {
-    return;
-  }
-  if (const auto it = tier->second.find(id); it != tier->second.end() && it->second.bad() != bad) {
-    it->second.set_bad(bad);
-    job_->SaveDurable(context_, source.root, id);
-  }
-}
-
-// True when a failure of this attempt was found, and the next attempt has begun.
-bool Coordinator::TakeFailures() {
-  bool failed = false;
-  for (const auto& [node, report] : reports_) {
-    for (const RestoreFailure& failure : report.failures) {
-      if (failure.attempt != attempt()) {
-        continue;
-      }
-      failed = true;
-      Log("attempt " + std::to_string(attempt()) + ": " + ToText(failure.id) + ", rank " +
-          std::to_string(failure.rank) + ", " + failure.source.Text() + ": " + failure.reason);
-      if (failure.source_is_bad) {
-        bad_sources_[{failure.id, failure.rank}][failure.source] = failure.reason;
-        MarkDurable(failure.source, failure.id, /*bad=*/true);
-      }
-    }
-  }
-  if (failed) {
-    StartAttempt(attempt() + 1);
-  }
-  return failed;
-}
-
-// I11: recorded before any command with phase run can leave (same Ready).
-void Coordinator::Commit() {
-  MutableDecision()->set_committed(true);
-  phase_ = Phase::kRun;
-  const auto base = Base();
-  if (base.has_value()) {
-    if (!job_->IsComplete(*base)) {
-      job_->SetOutcome(context_, *base, proto::COMPLETE, "");
-    }
-    MarkLoadedSources(*base);
-    for (FlushScheduler& scheduler : schedulers_) {
-      scheduler.OnBase(*base, job_->IsDurable(*base, scheduler.policy().root()));
-    }
-  }
-  RecordDecision();
-}
-
-// Every chunk was checked while it was loaded: a root that gave all shards has a good copy.
-void Coordinator::MarkLoadedSources(const SnapshotKey& base) {
-  const auto& sources = plan_.sources;
-  const bool one_source =
-      !sources.empty() && std::all_of(sources.begin(), sources.end(), [&](const auto& entry) {
-        return entry.second == sources.begin()->second;
-      });
-  if (one_source) {
-    MarkDurable(sources.begin()->second, base, /*bad=*/false);
-  }
-}
-
-void Coordinator::FailAttempt(const std::string& why) {
-  error_ = why;
-  phase_ = Phase::kError;
-  Log("attempt " + std::to_string(attempt()) + ": " + why);
-  job_->SaveIncarnation(context_, epoch_.number);
-}
-
-void Coordinator::RecordDecision() {
-  job_->SaveIncarnation(context_, epoch_.number);
-  WriteIncarnation write;
-  write.job_name = job_->record.name();
-  write.file.set_format_version(1);
-  write.file.set_job_uid(job_->uid());
-  write.file.set_number(epoch_.number);
-  write.file.set_token(epoch_.token);
-  write.file.set_world_size(world_size());
-  write.file.add_member_node_uuids(context_->node_uuid);
-  *write.file.mutable_decision() = decision();
-  write.tiers.assign(job_->record.tiers().begin(), job_->record.tiers().end());
-  write.expected_roots = job_->ExpectedRoots();
-  if (!write.tiers.empty()) {
-    context_->Do(std::move(write));
-  }
 }
 
 }  // namespace holdfast::daemon

@@ -61,6 +61,7 @@ struct RankSession {
   std::uint32_t prepared = 0;
   std::uint32_t answered = 0;  // the attempt whose choice this rank was told
   std::uint32_t loaded = 0;
+  bool overwritten = false;
   std::optional<RequestId> loaded_request;
   std::uint32_t loaded_request_attempt = 0;
   std::optional<SlotRef> restore_pin;
@@ -219,6 +220,7 @@ class Member {
   void PrepareRank(Rank rank, RankSession* state, const Source& source);
   void TellChoice(Rank rank, RankSession* state);
   void AnswerRestores();
+  void TellRestoreError(RankSession* state);
   void AnswerLoaded(RankSession* state, bool committed);
   void ReleaseRestore(RankSession* state);
   void FailRestore(Rank rank, const Source& source, bool is_bad, std::string reason);
@@ -237,6 +239,10 @@ class Member {
                    const std::string& reason);
 
   void ReplyTo(const RankSession& state, RequestId request, proto::ServerMessage message);
+  // A later request of the same kind takes the place of this one (0: there was none).
+  void AnswerSuperseded(const RankSession& state, RequestId request);
+  // Ends whatever this rank's session waits for.
+  void AnswerWaiting(RankSession* state, const Error& error);
   void Miss(RankSession* state, Rank rank, Step step, const std::string& reason);
 
   CoreContext* const context_;
@@ -258,6 +264,7 @@ class Member {
   using FlushKey = std::tuple<std::string, SnapshotKey, Rank>;
   std::map<FlushKey, Flush> flushes_;
   std::map<std::string, std::string> tier_errors_;
+  std::set<std::string> missing_roots_;  // of tiers whose last flush did not find its folder
   std::map<std::string, std::uint64_t> flushed_bytes_;
   std::set<std::pair<SnapshotKey, int>> announced_;
   NodeHooks hooks_;

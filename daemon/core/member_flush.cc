@@ -91,6 +91,7 @@ void Member::OnFlushed(const std::string& root,
     job_->Durable(root, id)->add_flushed_ranks(rank);
     job_->SaveDurable(context_, root, id);
     tier_errors_.erase(root);
+    missing_roots_.erase(root);
     if (const Shard* shard = job_->FindShard(id, rank);
         shard != nullptr && shard->sidecar.images_size() > 0) {
       flushed_bytes_[root] += shard->sidecar.images(0).length_bytes();
@@ -106,6 +107,11 @@ void Member::OnFlushed(const std::string& root,
   }
   if (error.code != Errc::kCancelled) {
     tier_errors_[root] = error.message;
+    if (error.code == Errc::kNotFound) {
+      missing_roots_.insert(root);
+    } else {
+      missing_roots_.erase(root);
+    }
   }
   flush.backoff = std::clamp(
       flush.backoff * 2, context_->options.flush_retry_min, context_->options.flush_retry_max);
@@ -116,6 +122,7 @@ void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& bo
   RankSession& state = ranks_.at(rank);
   constexpr std::uint64_t kLongestMs = 7ULL * 24 * 3600 * 1000;
   const std::chrono::milliseconds timeout(std::min(body.timeout_ms(), kLongestMs));
+  AnswerSuperseded(state, state.drain.has_value() ? state.drain->request : 0);
   state.drain = RankSession::Drain{request, context_->now, context_->now + timeout};
   // A drain does not wait for the end of a backoff: the user waits for it.
   for (auto& [key, flush] : flushes_) {
@@ -174,6 +181,12 @@ std::optional<proto::DrainReply> Member::DrainAnswer(const RankSession& state) c
     if (missing.empty()) {
       return reply;
     }
+  }
+  // What may heal is waited for; a folder that is not there is as a rule a mistake.
+  constexpr std::chrono::seconds kMissingRootWait{5};
+  if (!missing_roots_.empty() && context_->now - state.drain->began >= kMissingRootWait &&
+      job_->IsComplete(newest)) {
+    return reply;
   }
   if (context_->now < state.drain->deadline) {
     return std::nullopt;

@@ -25,6 +25,7 @@ Report Member::MakeReport() {
     out.wish = state.wish;
     out.prepared = state.prepared;
     out.loaded = state.loaded;
+    out.overwritten = state.overwritten;
     out.drains = DrainIsDue(state);
   }
   for (const auto& [id, by_rank] : job_->shards) {

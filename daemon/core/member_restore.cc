@@ -17,24 +17,38 @@ void Member::OnRestore(Rank rank, RequestId request, const proto::RestoreRequest
                                "before the first training step"));
     return;
   }
+  AnswerSuperseded(state, state.restore_request.value_or(0));
   state.restore_request = request;
   // An attempt whose error this rank was told is over for it, whatever its client remembers.
   state.asked_after = std::max(state.asked_after, body.after_attempt());
   state.wish.named_step =
       body.has_named_step() ? std::optional<Step>(body.named_step()) : std::nullopt;
   state.wish.include_discarded = body.include_discarded();
+  state.overwritten = body.overwritten();
 }
 
 void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& body) {
   RankSession& state = ranks_.at(rank);
   if (command_.phase == Phase::kRun) {
     // The commit may be of an attempt that this rank loaded before the daemon came back.
+    AnswerSuperseded(state, state.loaded_request.value_or(0));
     state.loaded_request = request;
     AnswerLoaded(&state, body.ok() && body.attempt() == command_.attempt);
     return;
   }
+  AnswerSuperseded(state, state.loaded_request.value_or(0));
   state.loaded_request = request;
   state.loaded_request_attempt = body.attempt();
+  if (command_.phase == Phase::kError) {
+    TellRestoreError(&state);
+    return;
+  }
+  if (body.fatal()) {
+    // Whatever attempt it speaks of: this rank will not ask again.
+    FailRestore(rank, Source{}, false, Shortened(body.failure()));
+    failures_.back().fatal = true;
+    return;
+  }
   if (body.attempt() != command_.attempt || state.answered != body.attempt()) {
     AnswerLoaded(&state, false);  // of an attempt that is over
     return;
@@ -138,22 +152,33 @@ void Member::OnShardOpened(std::uint32_t attempt,
 // Tells every waiting rank what the attempt came to.
 void Member::AnswerRestores() {
   for (auto& [rank, state] : ranks_) {
+    if (command_.phase == Phase::kError) {
+      if (state.loaded_request.has_value() || state.asked_after < command_.attempt) {
+        TellRestoreError(&state);
+      }
+      continue;
+    }
     if (!state.restore_request.has_value()) {
       continue;
     }
-    if (command_.phase == Phase::kError) {
-      if (state.asked_after < command_.attempt) {
-        context_->ReplyError(state.session,
-                             *state.restore_request,
-                             Error(Errc::kNotFound, command_.error.value_or("nothing to restore")));
-        state.restore_request.reset();
-        state.asked_after = command_.attempt;
-      }
-    } else if (command_.phase == Phase::kRun ||
-               (command_.phase == Phase::kGo && state.prepared == command_.attempt)) {
+    if (command_.phase == Phase::kRun ||
+        (command_.phase == Phase::kGo && state.prepared == command_.attempt)) {
       TellChoice(rank, &state);
     }
   }
+}
+
+// The restore is over for this rank, whether it waits for a choice or for the others' word.
+void Member::TellRestoreError(RankSession* state) {
+  const Error error(command_.error_code, command_.error.value_or("nothing to restore"));
+  for (std::optional<RequestId>* request : {&state->restore_request, &state->loaded_request}) {
+    if (request->has_value()) {
+      context_->ReplyError(state->session, **request, error);
+      request->reset();
+      state->asked_after = command_.attempt;
+    }
+  }
+  ReleaseRestore(state);
 }
 
 void Member::TellChoice(Rank rank, RankSession* state) {

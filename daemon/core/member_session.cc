@@ -24,6 +24,7 @@ void Member::OnRegister(SessionId session,
   if (!same_process) {
     // After a restart of the daemon nothing is known of a session but its token and its slots.
     ReleaseRestore(state);
+    AnswerWaiting(state, Error(Errc::kUnavailable, "this rank has registered anew"));
     *state = {};
     state->token = body.session_token() != 0 ? body.session_token() : identity.session_random;
   }
@@ -49,6 +50,7 @@ void Member::OnRegister(SessionId session,
   const bool resumed = state->session != session;
   if (resumed) {
     state->has_fd.clear();
+    AnswerWaiting(state, Error(Errc::kUnavailable, "this rank's session is elsewhere now"));
   }
   state->session = session;
   state->process = identity;
@@ -276,6 +278,7 @@ void Member::StartEpoch() {
     if (state.session == 0) {
       continue;
     }
+    AnswerWaiting(&state, Error(Errc::kFenced, "a newer incarnation of this job has started"));
     Send send;
     send.session = state.session;
     send.message.mutable_fenced()->set_newer_epoch(job_->record.epoch_number());
@@ -334,6 +337,31 @@ std::string Member::LiveTrainers(const ClientIdentity& asker, bool only_connecte
     }
   }
   return found <= kNamed ? text : text + " and " + std::to_string(found - kNamed) + " more";
+}
+
+// I12: a request that is not answered would count against its session for ever.
+void Member::AnswerSuperseded(const RankSession& state, RequestId request) {
+  if (state.session != 0 && request != 0) {
+    context_->ReplyError(state.session,
+                         request,
+                         Error(Errc::kCancelled, "a later request of this rank replaces it"));
+  }
+}
+
+void Member::AnswerWaiting(RankSession* state, const Error& error) {
+  std::vector<RequestId> requests = {
+      std::exchange(state->restore_request, std::nullopt).value_or(0),
+      std::exchange(state->loaded_request, std::nullopt).value_or(0),
+      state->drain.has_value() ? state->drain->request : 0};
+  state->drain.reset();
+  for (auto& [slot, pending] : state->digesting) {
+    requests.push_back(std::exchange(pending.request, 0));
+  }
+  for (const RequestId request : requests) {
+    if (state->session != 0 && request != 0) {
+      context_->ReplyError(state->session, request, error);
+    }
+  }
 }
 
 // Request numbers belong to a connection: what was asked on a lost one is not answered on the next.

@@ -145,7 +145,7 @@ void Member::OnSeal(Rank rank, RequestId request, const proto::SealRequest& body
     return;
   }
   if (current && state.digesting.contains(slot->ref)) {
-    state.digesting.at(slot->ref).request = request;  // the connection was lost meanwhile
+    AnswerSuperseded(state, std::exchange(state.digesting.at(slot->ref).request, request));
     return;
   }
   if (!current || slot->phase != SlotPhase::kFilling) {

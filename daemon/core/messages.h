@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "common/result.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/states.h"
 
@@ -66,6 +67,7 @@ struct RankReport {
   RestoreWish wish;
   std::uint32_t prepared = 0;  // highest attempt for which its source is present and checked
   std::uint32_t loaded = 0;    // highest attempt that it has loaded
+  bool overwritten = false;    // a failed attempt wrote into its initial state
   bool drains = false;         // wants its newest snapshot durable now
 };
 
@@ -75,6 +77,7 @@ struct RestoreFailure {
   SnapshotKey id;
   Source source;
   bool source_is_bad = false;  // never use it again in this incarnation
+  bool fatal = false;          // no attempt can help: the restore ends for all ranks
   std::string reason;
 };
 
@@ -106,9 +109,10 @@ struct Command {
   std::uint32_t attempt = 1;
   bool decided = false;  // choice (or none) stands for this attempt
   std::optional<SnapshotKey> choice;
-  std::map<Rank, Source> sources;                // of the choice, one for each rank
-  std::vector<std::string> passed_over;          // newer ids that could not be had, with reasons
-  std::optional<std::string> error;              // of kError
+  std::map<Rank, Source> sources;        // of the choice, one for each rank
+  std::vector<std::string> passed_over;  // newer ids that could not be had, with reasons
+  std::optional<std::string> error;      // of kError
+  Errc error_code = Errc::kNotFound;
   std::map<SnapshotKey, std::string> abandoned;  // of this epoch, with reasons
   std::set<SnapshotKey> complete;                // known complete, newest few
   std::set<SnapshotKey> discarded;

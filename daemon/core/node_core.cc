@@ -23,6 +23,10 @@ bool NodeCore::TakeReady(Ready* ready) {
   return true;
 }
 
+std::size_t NodeCore::waiting_actions() const {
+  return state_->context.out.actions.size();
+}
+
 void NodeCore::OnConnected(SessionId session, const ClientIdentity& identity) {
   state_->clients[session].identity = identity;
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -44,7 +45,6 @@ struct CoreOptions {
   std::chrono::milliseconds flush_retry_min{1000};
   std::chrono::milliseconds flush_retry_max{60000};
   std::uint32_t flush_gives_way = 3;  // times in a row that a flush yields its slot to training
-  std::uint64_t client_request_limit = 64;  // waiting requests of one session
 };
 
 // What a start finds: catalog records that count for this arena and boot, with files that exist.
@@ -109,6 +109,9 @@ class NodeCore {
 
   // Takes what has been decided since the last call; false if nothing.
   bool TakeReady(Ready* ready);
+
+  // Actions that nobody has taken yet: they wait for the catalog.
+  std::size_t waiting_actions() const;
 
   // ---- clients ----
   void OnConnected(SessionId session, const ClientIdentity& identity);

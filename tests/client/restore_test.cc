@@ -147,24 +147,56 @@ TEST_F(RestoreTest, FlippedByteIsFoundAndTheSourceIsReportedBad) {
   EXPECT_EQ(loaded.bad_chunks(0), 1U);
 }
 
-TEST_F(RestoreTest, AnswerThatCannotBeUsedIsReportedAtOnce) {
+TEST_F(RestoreTest, SidecarThatIsNotSoundMakesTheSourceBad) {
   Begin();
   answer_.mutable_restore()
       ->mutable_sidecar()
       ->mutable_layout()
       ->mutable_tensors(0)
       ->set_offset_bytes(1);
-  EXPECT_EQ(Restore::Begin(session_.get(), {}, In(kLong)).error().code, Errc::kCorruption);
-  ASSERT_TRUE(daemon_.WaitReceived(Body::kLoaded, 1));
-  EXPECT_FALSE(daemon_.Received(Body::kLoaded)[0].loaded().ok());
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(restore->SidecarJson().error().code, Errc::kCorruption);
+  EXPECT_EQ(restore->Load({}, 1).error().code, Errc::kCorruption);
+  EXPECT_FALSE(restore->Finish("cannot be used", In(kLong)).value());
+  EXPECT_TRUE(daemon_.Received(Body::kLoaded)[0].loaded().source_is_bad());
 }
 
-TEST_F(RestoreTest, CutImageIsReportedAtOnce) {
+// I11: the attempt ends as bad, and the next one comes.
+TEST_F(RestoreTest, CutImageMakesTheSourceBadWhateverTheCallerSays) {
   Serve(image_.substr(0, image_.size() - 1), image_);
   Begin();
-  EXPECT_EQ(Restore::Begin(session_.get(), {}, In(kLong)).error().code, Errc::kCorruption);
-  ASSERT_TRUE(daemon_.WaitReceived(Body::kLoaded, 1));
-  EXPECT_TRUE(daemon_.Received(Body::kLoaded)[0].loaded().source_is_bad());
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(restore->Choice().attempt(), 1U);
+  EXPECT_EQ(LoadAll(restore.get(), 1).error().code, Errc::kCorruption);
+  EXPECT_FALSE(restore->Finish("", In(kLong)).value());
+  const auto loaded = daemon_.Received(Body::kLoaded)[0].loaded();
+  EXPECT_FALSE(loaded.ok());
+  EXPECT_TRUE(loaded.source_is_bad());
+  EXPECT_FALSE(loaded.failure().empty());
+}
+
+TEST_F(RestoreTest, RefusalTravelsToTheOtherRanksAndItsAnswerIsNoError) {
+  Begin();
+  daemon_.SetHook([this](const proto::ClientMessage& message) {
+    if (message.has_restore()) {
+      daemon_.Answer(message, answer_, fd_.Get());
+      return Verdict::kHandled;
+    }
+    if (message.has_loaded()) {
+      daemon_.AnswerError(message, Errc::kInvalidArgument, "rank 0: does not fit");
+      return Verdict::kHandled;
+    }
+    return Verdict::kDefault;
+  });
+  const auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  ASSERT_FALSE(restore->Refuse("does not fit", In(kLong)).has_error());
+  const auto loaded = daemon_.Received(Body::kLoaded)[0].loaded();
+  EXPECT_TRUE(loaded.fatal());
+  EXPECT_FALSE(loaded.ok());
+  EXPECT_FALSE(loaded.source_is_bad());
+  EXPECT_EQ(loaded.failure(), "does not fit");
+  const auto other = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(other->Finish("", In(kLong)).error().message, "rank 0: does not fit");
 }
 
 TEST_F(RestoreTest, NothingToRestoreIsNoError) {

@@ -1,6 +1,7 @@
 #include "client/session.h"
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/crc32c.h"
@@ -172,6 +173,79 @@ TEST_F(SessionTest, SameLayoutAgainCostsNoMessage) {
   ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
   EXPECT_EQ(daemon_.Received(Body::kRegister).size(), 1U);
   GoodSnapshot(1);
+}
+
+TEST_F(SessionTest, LayoutThatASlowDaemonTakesLateIsJoinedByTheNextCall) {
+  Begin();
+  std::vector<proto::ClientMessage> held;
+  daemon_.SetHook([&](const proto::ClientMessage& message) {
+    if (!message.has_register_()) {
+      return FakeDaemon::Verdict::kDefault;
+    }
+    held.push_back(message);
+    return FakeDaemon::Verdict::kHandled;
+  });
+  state_ = MakePlainState({{"weight", 700'000}, {"exp_avg", 700'000}});
+  const auto few = std::chrono::milliseconds(20);
+  EXPECT_EQ(session_->SetLayout(state_.specs, few).error().code, Errc::kTimeout);
+  EXPECT_EQ(session_->SetLayout(state_.specs, few).error().code, Errc::kTimeout);
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kRegister, 2));
+  daemon_.SetHook(nullptr);
+  ASSERT_EQ(held.size(), 1U) << "the second call joins the first one's registration";
+  daemon_.Default(held[0]);
+  ASSERT_FALSE(session_->SetLayout(state_.specs, std::chrono::milliseconds(kLong)).has_error());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
+  EXPECT_EQ(session_->Stats().reconnects, 0U);
+}
+
+TEST_F(SessionTest, OtherLayoutTakesThePlaceOfOneThatIsNotAnswered) {
+  Begin();
+  daemon_.SetHook([&](const proto::ClientMessage& message) {
+    return message.has_register_() ? FakeDaemon::Verdict::kHandled : FakeDaemon::Verdict::kDefault;
+  });
+  const auto other = MakePlainState({{"weight", 700'000}, {"exp_avg", 700'000}});
+  EXPECT_EQ(session_->SetLayout(other.specs, std::chrono::milliseconds(20)).error().code,
+            Errc::kTimeout);
+  daemon_.SetHook(nullptr);
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
+}
+
+TEST_F(SessionTest, LayoutIsRefusedAtOnceWhileTheDaemonIsAway) {
+  Connect(Options());
+  daemon_.Die();
+  while (session_->Stats().connected) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(session_->SetLayout(state_.specs).error().code, Errc::kUnavailable);
+  ASSERT_FALSE(session_->Miss(1, "no layout").has_error());
+  EXPECT_EQ(session_->Miss(1, "no layout").error().code, Errc::kInvalidArgument);
+  EXPECT_EQ(session_->Stats().skipped, 1U);
+  daemon_.Revive();
+  while (!session_->Stats().connected) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  EXPECT_EQ(daemon_.Received(Body::kRegister)[0].register_().last_begun_step(), 1);
+  EXPECT_TRUE(daemon_.Received(Body::kMissed).empty()) << "the registration told it";
+}
+
+TEST_F(SessionTest, LayoutIsRefusedUnderACopyAndTheOneInForceStays) {
+  Begin();
+  ASSERT_FALSE(ArmFailpoints("client.copy.chunk=stall").has_error());
+  ASSERT_TRUE(Snapshot(1).value().started);
+  const auto other = MakePlainState({{"weight", 700'000}, {"exp_avg", 700'000}});
+  const Status refused = session_->SetLayout(other.specs);
+  ASSERT_FALSE(ArmFailpoints("").has_error());
+  ASSERT_TRUE(refused.has_error());
+  EXPECT_EQ(refused.error().code, Errc::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("hf_fence"), std::string::npos);
+  EXPECT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied);
+  ASSERT_FALSE(session_->WaitSealed(1, In(kLong)).has_error());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(2));
 }
 
 TEST_F(SessionTest, RefusedLayoutLeavesNoneInForce) {

@@ -169,6 +169,80 @@ TEST_F(TornCopyTest, TenThousandFencedStepsRaiseNoAlarm) {
   }
 }
 
+// A large tensor and one snapshot of it, step by step.
+class LargeTensorTest : public testing::Test {
+ protected:
+  static constexpr std::size_t kElements = 6 << 20;
+
+  LargeTensorTest()
+      : state_(MakePlainState({{"large", kElements}})),
+        plan_(CopyPlan::Make(state_.layout, state_.specs, kSmall).value()),
+        slot_(MakeSlot(state_.layout)) {}
+
+  SourceSample TakeSample(std::uint64_t seed) {
+    SourceSample sample(*plan_, kDefaultSampleFraction, seed);
+    sample.Take(Sources());
+    return sample;
+  }
+
+  std::vector<SourceView> Sources() { return MakeSources(*plan_, state_.pointers, {}).value(); }
+
+  void Copy() {
+    for (std::uint64_t chunk = 0; chunk < ChunkCount(slot_->Size()); ++chunk) {
+      (void)CopyChunk(*plan_, Sources(), slot_->Data(), chunk);
+    }
+  }
+
+  bool IsTorn(const SourceSample& sample) {
+    return sample.Check(*plan_, Sources(), slot_->Data()).has_value();
+  }
+
+  // The bytes [from, from + bytes) of the tensor change.
+  void Write(std::size_t from, std::size_t bytes) {
+    auto& memory = state_.memory[0];
+    for (std::size_t i = from; i < std::min(from + bytes, memory.size()); ++i) {
+      memory[i] ^= std::byte{0x11};
+    }
+  }
+
+  RandomState state_;
+  std::shared_ptr<const CopyPlan> plan_;
+  std::shared_ptr<SlotMapping> slot_;
+};
+
+TEST_F(LargeTensorTest, WriteOfAnyChunkBeforeItIsCopiedIsFound) {
+  const ByteCount header = plan_->HeaderBytes();
+  for (std::uint64_t chunk = 0; chunk < ChunkCount(slot_->Size()); ++chunk) {
+    const std::size_t from = chunk == 0 ? 0 : chunk * kChunkBytes - header;
+    const std::size_t end =
+        std::min<std::size_t>((chunk + 1) * kChunkBytes - header, state_.memory[0].size());
+    const auto sample = TakeSample(chunk);
+    Write(from, end - from);
+    Copy();
+    EXPECT_TRUE(IsTorn(sample)) << "chunk " << chunk;
+  }
+}
+
+TEST_F(LargeTensorTest, WriterThatIsAtWorkWhenTheCopyEndsIsFoundWhereverItIs) {
+  for (std::uint64_t run = 0; run < 100; ++run) {
+    const auto sample = TakeSample(run);
+    Copy();
+    Write(run * state_.memory[0].size() / 100, 256 * kKiB);
+    EXPECT_TRUE(IsTorn(sample)) << "run " << run;
+  }
+}
+
+TEST_F(LargeTensorTest, UntouchedTensorIsGood) {
+  for (std::uint64_t run = 0; run < 20; ++run) {
+    const auto sample = TakeSample(run);
+    Copy();
+    EXPECT_FALSE(IsTorn(sample)) << "run " << run;
+    EXPECT_GE(sample.SampledBytes(), 64 * ChunkCount(slot_->Size()) - 64);
+    EXPECT_LE(sample.SampledBytes(), state_.memory[0].size() / 100);
+    Write(0, state_.memory[0].size());
+  }
+}
+
 TEST(SourceSampleTest, SampleIsAtMostTheFractionButAnElementOfEachTensor) {
   RandomState state = MakePlainState({{"large", 1'000'000}, {"tiny", 2}});
   const auto plan = CopyPlan::Make(state.layout, state.specs, 0).value();

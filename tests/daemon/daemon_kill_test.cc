@@ -7,25 +7,29 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "tests/daemon/daemon_process.h"
+#include "tests/daemon/kill_points.h"
+#include "tests/daemon/root_check.h"
 #include "tests/daemon/test_trainer.h"
 
 namespace holdfast {
 namespace {
 
 using tests::DaemonProcess;
+using tests::kDaemonKillPoints;
+using tests::KillPoint;
 using tests::TestTrainer;
+using tests::VerifyRoot;
+using tests::WaitForCleanRoot;
 
-struct KillCase {
-  const char* name;
-  const char* failpoint;
-  int passage;
-};
+// On the root: so each later flush deletes.
+constexpr std::uint32_t kKept = 1;
 
-class DaemonKillTest : public testing::TestWithParam<KillCase> {
+class DaemonKillTest : public testing::TestWithParam<KillPoint> {
  protected:
   void TearDown() override {
     if (HasFailure()) {
@@ -37,7 +41,7 @@ class DaemonKillTest : public testing::TestWithParam<KillCase> {
   // sealed.
   std::int64_t TrainUntilTheDaemonDies(TestTrainer* trainer) {
     std::int64_t sealed = -1;
-    if (!trainer->Join(daemon_.socket(), "job", daemon_.root()).empty() ||
+    if (!trainer->Join(daemon_.socket(), "job", daemon_.root(), kKept).empty() ||
         !trainer->Restore(5'000).has_value()) {
       return sealed;
     }
@@ -49,6 +53,17 @@ class DaemonKillTest : public testing::TestWithParam<KillCase> {
       (void)trainer->client().Drain(5'000, &drained);
     }
     return sealed;
+  }
+
+  // I6, I12: once training has gone on and all is durable, nothing half-done is left.
+  void ExpectCleanRoot(TestTrainer* trainer) {
+    hf_drained drained{};
+    const Outcome outcome = trainer->client().Drain(30'000, &drained);
+    ASSERT_TRUE(outcome.ok()) << outcome.message;
+    EXPECT_EQ(drained.durable, 1U) << drained.reason;
+    EXPECT_EQ(WaitForCleanRoot(daemon_.root()), std::vector<std::string>());
+    std::string said;
+    EXPECT_EQ(VerifyRoot(daemon_.root(), &said), 0) << said;
   }
 
   DaemonProcess daemon_;
@@ -68,7 +83,7 @@ TEST_P(DaemonKillTest, NothingSealedIsLostAndTheNextStartServes) {
   }
   ASSERT_TRUE(daemon_.StartAndWait());
   TestTrainer next;
-  ASSERT_EQ(next.Join(daemon_.socket(), "job", daemon_.root()), "");
+  ASSERT_EQ(next.Join(daemon_.socket(), "job", daemon_.root(), kKept), "");
   const auto restored = next.Restore();
   ASSERT_TRUE(restored.has_value()) << next.error();
   EXPECT_GE(*restored, sealed);
@@ -80,32 +95,15 @@ TEST_P(DaemonKillTest, NothingSealedIsLostAndTheNextStartServes) {
     sealed_again = next.SnapshotAndWait(step);
   }
   EXPECT_TRUE(sealed_again) << next.error();
+  ExpectCleanRoot(&next);
   daemon_.Signal(SIGTERM);
   EXPECT_EQ(daemon_.WaitForEnd(), 0);
 }
 
-constexpr KillCase kCases[] = {
-    {"FirstRecord", "catalog.before_apply", 1},
-    {"ThirdRecord", "catalog.before_apply", 3},
-    {"AfterThirdRecord", "catalog.after_apply", 3},
-    {"AfterEighthRecord", "catalog.after_apply", 8},
-    {"FirstSeal", "seal.before_record", 1},
-    {"ThirdSeal", "seal.before_record", 3},
-    {"AfterFirstSeal", "seal.after_record", 1},
-    {"AfterThirdSeal", "seal.after_record", 3},
-    {"BeforeFlush", "flush.before_image", 1},
-    {"AfterFlush", "flush.after_image", 1},
-    {"AfterSecondFlush", "flush.after_image", 2},
-    {"BeforePublish", "flush.before_publish", 1},
-    {"BeforeManifest", "publish.before_manifest", 1},
-    {"AfterManifest", "publish.after_manifest", 1},
-    {"SecondSlot", "slot.prepare", 2},
-    {"FirstConnection", "session.accepted", 1},
-};
-
-INSTANTIATE_TEST_SUITE_P(AtEach, DaemonKillTest, testing::ValuesIn(kCases), [](const auto& info) {
-  return std::string(info.param.name);
-});
+INSTANTIATE_TEST_SUITE_P(AtEach,
+                         DaemonKillTest,
+                         testing::ValuesIn(kDaemonKillPoints),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // Snapshot folders of the job without a manifest, and temporary files.
 std::set<std::string> LeftOvers(const std::string& root) {
@@ -173,7 +171,7 @@ TEST_P(DaemonKillInFlushTest, AStartWithoutItsMemoryRemovesIt) {
   EXPECT_EQ(LeftOvers(daemon_.root()), std::set<std::string>());
 }
 
-constexpr KillCase kFlushCases[] = {
+constexpr tests::KillPoint kFlushCases[] = {
     {"BeforeTheLink", "flush.before_image_link", 1},
     {"BeforeTheSidecar", "flush.before_sidecar", 1},
     {"AfterTheShard", "flush.after_image", 1},
@@ -202,7 +200,7 @@ TEST(DaemonKillInRestoreTest, ARestoreFromATierCanBeTakenUpAgain) {
     std::filesystem::remove_all(entry.path());
   }
   DaemonProcess::Start start;
-  start.failpoints = "restore.before_load=kill@1";
+  start.failpoints = std::string(tests::kDaemonRestoreKillPoint) + "=kill@1";
   ASSERT_TRUE(daemon.StartAndWait(start));
   {
     TestTrainer trainer;

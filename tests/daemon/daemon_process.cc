@@ -39,14 +39,13 @@ DaemonProcess::~DaemonProcess() {
 }
 
 void DaemonProcess::Spawn(const Start& start) {
-  std::vector<std::string> words = {"daemon/holdfastd",
-                                    "--user",
-                                    "--state-dir",
-                                    state_dir(),
-                                    "--arena",
-                                    arena_,
-                                    "--log-level",
-                                    "debug"};
+  std::vector<std::string> words = {
+      "daemon/holdfastd", "--state-dir", state_dir(), "--arena", arena_, "--log-level", "debug"};
+  if (start.scope != "system") {
+    words.emplace_back("--user");
+  } else {
+    words.insert(words.end(), {"--socket", socket()});
+  }
   if (start.config.find("budget") == std::string::npos) {
     words.insert(words.end(), {"--budget", "128MiB"});
   }
@@ -68,6 +67,9 @@ void DaemonProcess::Spawn(const Start& start) {
     ::unsetenv("HOLDFAST_FAILPOINTS");
   } else {
     ::setenv("HOLDFAST_FAILPOINTS", start.failpoints.c_str(), 1);
+  }
+  for (const auto& [name, value] : start.environment) {
+    ::setenv(name.c_str(), value.c_str(), 1);
   }
   std::vector<char*> arguments;
   for (std::string& word : words) {

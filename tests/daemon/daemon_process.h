@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/types.h>
@@ -21,6 +22,8 @@ class DaemonProcess {
     std::string failpoints;
     std::vector<std::string> flags;  // after the usual ones
     std::string config;              // content of a configuration file
+    std::vector<std::pair<std::string, std::string>> environment;
+    std::string scope;  // "system": started without --user
   };
 
   // Starts it, without waiting.

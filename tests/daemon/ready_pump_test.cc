@@ -56,7 +56,9 @@ class ReadyPumpTest : public testing::Test {
 
   asio::awaitable<Status> Apply(ReadyPump::SharedBatch batch) {
     // A write takes a moment, in which the core goes on deciding.
-    (void)co_await SleepFor(std::chrono::milliseconds(1));
+    do {
+      (void)co_await SleepFor(std::chrono::milliseconds(1));
+    } while (hangs_ && !co_await Cancelled());
     if (failures_ > 0) {
       --failures_;
       log_.push_back("failed " + std::to_string(batch->size()));
@@ -88,6 +90,7 @@ class ReadyPumpTest : public testing::Test {
   std::deque<Ready> readys_;
   std::vector<std::string> log_;
   int failures_ = 0;
+  bool hangs_ = false;
   bool extra_record_ = false;
   ReadyPump pump_;
   TaskGroup tasks_{io_.get_executor(), "pump", 1};
@@ -127,6 +130,29 @@ TEST_F(ReadyPumpTest, AFailedWriteIsRepeatedAndNothingOvertakesIt) {
   const std::vector<std::string> expected = {
       "failed 1", "failed 1", "failed 1", "wrote 1", "close 1", "close 2"};
   EXPECT_EQ(log_, expected);
+  EXPECT_FALSE(pump_.failing().has_value());
+}
+
+// L: an operator sees a disk that hangs, and what it hides goes on by itself.
+TEST_F(ReadyPumpTest, AWriteThatHangsIsSaidWaitedForAndNotRepeated) {
+  hangs_ = true;
+  readys_.push_back(Make(1, 1));
+  const MonotonicTime began = SystemClock().Now();
+  ASSERT_TRUE(tasks_.Spawn(pump_.Run()));
+  io_.restart();
+  io_.run_for(std::chrono::milliseconds(20));
+  pump_.OnTick(began);
+  EXPECT_FALSE(pump_.failing().has_value()) << "a write may take a moment";
+  const MonotonicTime later = SystemClock().Now() + ReadyPump::Limits().hang_after;
+  pump_.OnTick(later);
+  ASSERT_TRUE(pump_.failing().has_value());
+  EXPECT_EQ(pump_.failing()->code, Errc::kTimeout);
+  EXPECT_TRUE(log_.empty());
+  hangs_ = false;
+  pump_.Stop();
+  EXPECT_TRUE(RunCoroutine(io_, tasks_.Join(std::chrono::seconds(20))));
+  EXPECT_EQ(log_, std::vector<std::string>({"wrote 1", "close 1"}));
+  pump_.OnTick(later);
   EXPECT_FALSE(pump_.failing().has_value());
 }
 

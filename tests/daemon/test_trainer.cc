@@ -35,7 +35,8 @@ bool TestTrainer::Ok(const Outcome& outcome) {
 
 std::string TestTrainer::Join(const std::string& socket,
                               const std::string& job,
-                              const std::string& root) {
+                              const std::string& root,
+                              std::uint32_t keep_last) {
   hf_options options = DefaultOptions();
   options.request_timeout_ms = 10'000;
   std::vector<hf_tier> tiers;
@@ -43,7 +44,7 @@ std::string TestTrainer::Join(const std::string& socket,
     hf_tier tier{};
     tier.root = root.c_str();
     tier.every_steps = 1;
-    tier.keep_last = 10;
+    tier.keep_last = keep_last;
     tiers.push_back(tier);
   }
   hf_incarnation incarnation{};

@@ -16,7 +16,11 @@ class TestTrainer {
   explicit TestTrainer(std::size_t elements = 300'000);
 
   // Connects, takes an incarnation of "job" (world 1), and registers.  Empty: well; else the error.
-  std::string Join(const std::string& socket, const std::string& job, const std::string& root = "");
+  // "keep_last": durable snapshots that the root keeps.
+  std::string Join(const std::string& socket,
+                   const std::string& job,
+                   const std::string& root = "",
+                   std::uint32_t keep_last = 10);
 
   // Fills the tensors with what belongs to "step".
   void Train(std::int64_t step);

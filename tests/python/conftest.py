@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 for folder in ("client/python", "tools/demo", "tests/python"):
     sys.path.insert(0, str(ROOT / folder))
+os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])  # of the processes that tests start
 
 import torch  # noqa: E402
 

@@ -15,8 +15,9 @@ import math
 from typing import Any
 
 from holdfast._client import HOST, Capture, Choice, Drained, Incarnation, StateItem, Stats, Streams
-from holdfast._client import TensorSpec, Tier
+from holdfast._client import TensorSpec
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
+from holdfast._tiers import Tier
 from holdfast.errors import CorruptionError, TornError, error_of
 
 _NAMES = {DTYPES[dtype]: name for name, dtype in DTYPE_NAMES.items()}
@@ -119,6 +120,9 @@ class FakeRestore:
             self._daemon.snapshots.remove(self.snapshot)
         return failure is None
 
+    def refuse(self, reason: str, timeout: float) -> None:
+        self._daemon.finished.append(reason)
+
     def free(self) -> None:
         pass
 
@@ -142,7 +146,7 @@ class FakeClient:
     def join(self, job: str, incarnation: Incarnation, rank: int, world_size: int) -> None:
         self.incarnation = incarnation.number
 
-    def set_layout(self, specs: list[TensorSpec]) -> None:
+    def set_layout(self, specs: list[TensorSpec], seconds: float | None = None) -> None:
         assert len({s.name for s in specs}) == len(specs)
         self.specs = list(specs)
         self.daemon.layouts.append(self.specs)
@@ -194,10 +198,16 @@ class FakeClient:
         pass
 
     def stats(self) -> Stats:
-        return Stats(**{f.name: 0 for f in dataclasses.fields(Stats)})  # type: ignore[arg-type]
+        values: dict[str, Any] = {f.name: 0 for f in dataclasses.fields(Stats)}
+        return Stats(**{**values, "connected": True})
 
     def restore_begin(
-        self, step: int | None, include_discarded: bool, after_attempt: int, timeout: float
+        self,
+        step: int | None,
+        include_discarded: bool,
+        after_attempt: int,
+        timeout: float,
+        overwritten: bool = False,
     ) -> FakeRestore:
         fitting = [s for s in self.daemon.snapshots if step is None or s.step == step]
         if step is not None and not fitting:

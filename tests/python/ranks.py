@@ -1,16 +1,27 @@
-"""A two-rank DDP training for test_ranks.py: python ranks.py RANK WORLD STORE STEPS SEED MODE."""
+"""A two-rank DDP training for test_ranks.py.
+
+The mode is "end", "die" (both, after the last step), "misfit", or what rank 1 does at its restore:
+"broken" (an exception of another library), "silent" (never asks), "arm:FAILPOINTS".
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
+import pathlib
 import sys
+import time
 
 import torch
 import torch.distributed as dist
 
 import holdfast
+from holdfast._restore import Loader
 from support import Cursor, digest, seed_all
+
+
+def out_of_memory(loader: Loader, restore: object, threads: int) -> None:
+    raise MemoryError("as torch raises it")
 
 
 def main(rank: int, world: int, store: str, steps: int, seed: int, mode: str) -> None:
@@ -29,7 +40,19 @@ def main(rank: int, world: int, store: str, steps: int, seed: int, mode: str) ->
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     cursor = Cursor()
     checkpointer = holdfast.Checkpointer("pair", model=model, optimizer=optimizer, extra=cursor)
-    start = checkpointer.restore(timeout=60)
+    fault = mode if rank == 1 else ""
+    if fault.startswith("arm:"):
+        holdfast.arm_failpoints(fault.removeprefix("arm:"))
+    if fault == "broken":
+        Loader.load = out_of_memory  # type: ignore[method-assign]
+    if fault == "silent":
+        while not os.path.exists(f"{store}.over"):
+            time.sleep(0.01)
+        sys.exit(0)
+    try:
+        start = checkpointer.restore(timeout=60)
+    finally:
+        pathlib.Path(f"{store}.over").touch()
     print("restored", start, flush=True)
     for step in range(start + 1, steps + 1):
         optimizer.zero_grad()
@@ -46,8 +69,3 @@ def main(rank: int, world: int, store: str, steps: int, seed: int, mode: str) ->
         os.kill(os.getpid(), 9)
     checkpointer.close()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]),
-         sys.argv[6])

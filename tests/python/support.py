@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import torch
 
+import holdfast
 from holdfast._state import rng_state
 from holdfast._encoding import Encoder
 
@@ -106,6 +107,21 @@ class Training:
                 "rng": rng_state(),
             }
         )
+
+
+def make(training: Any, **options: Any) -> holdfast.Checkpointer:
+    extra = getattr(training, "extra", None)
+    return holdfast.Checkpointer(
+        "job", model=training.model, optimizer=training.optimizer, extra=extra, **options
+    )
+
+
+def take(checkpointer: holdfast.Checkpointer, step: int) -> None:
+    """A snapshot that is not skipped, sealed when this returns."""
+    checkpointer.prepare()
+    result = checkpointer.snapshot(step)
+    assert result, result.reason
+    checkpointer.wait(step)
 
 
 def run(*arguments: str, timeout: float = 120.0) -> str:

@@ -16,22 +16,9 @@ import torch
 import holdfast
 from holdfast._tensors import DTYPES
 from node import Node, wait_for
-from support import Training, digest, raw, run
+from support import Training, digest, make, raw, run, take
 
-
-def make(training: Any, **options: Any) -> holdfast.Checkpointer:
-    extra = getattr(training, "extra", None)
-    return holdfast.Checkpointer(
-        "job", model=training.model, optimizer=training.optimizer, extra=extra, **options
-    )
-
-
-def take(checkpointer: holdfast.Checkpointer, step: int) -> None:
-    """A snapshot that is not skipped, sealed when this returns."""
-    checkpointer.prepare()
-    result = checkpointer.snapshot(step)
-    assert result, result.reason
-    checkpointer.wait(step)
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 class EverythingModel(torch.nn.Module):
@@ -184,17 +171,6 @@ def test_a_torn_snapshot_warns_with_the_tensors_name(node: Node, tmp_path: pathl
             training.optimizer.step()
 
 
-def test_fenced_training_raises_no_false_alarm(node: Node) -> None:
-    training = Training()
-    with make(training) as checkpointer:
-        checkpointer.restore()
-        for step in range(1, 301):
-            training.step()
-            checkpointer.snapshot(step)
-        assert checkpointer.stats.torn == 0
-        assert checkpointer.stats.sealed > 0
-
-
 def test_training_goes_on_while_the_daemon_is_dead_and_snapshots_go_on_after(node: Node) -> None:
     training = Training()
     checkpointer = make(training)
@@ -301,6 +277,27 @@ def test_a_lost_arena_is_replaced_by_the_persistent_folder(
     other = Training(seed=3)
     with make(other, persist=root) as again:
         assert again.restore() == 1
+        assert again.restored is not None and again.restored.source == f"persistent {root}"
+        assert other.digest() == expected
+
+
+def test_a_cut_image_in_memory_is_replaced_by_the_persistent_folder(
+    node: Node, tmp_path: pathlib.Path
+) -> None:
+    """I5, I11: the attempt fails for its source, and the next one has another."""
+    root = tmp_path / "durable"
+    root.mkdir()
+    training = Training()
+    with make(training, persist=root) as checkpointer:
+        checkpointer.restore()
+        training.step()
+        take(checkpointer, 1)
+        expected = training.digest()
+    for slot in (node.arena / "slots").iterdir():
+        os.truncate(slot, 4096)
+    other = Training(seed=3)
+    with make(other, persist=root) as again:
+        assert again.restore(timeout=60) == 1
         assert again.restored is not None and again.restored.source == f"persistent {root}"
         assert other.digest() == expected
 

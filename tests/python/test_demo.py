@@ -14,8 +14,8 @@ import pytest
 
 import flip
 import run
-from node import DemoError, NoAnswer, wait_for
-from scenes import Row
+from node import DemoError, NoAnswer, ShardKey, wait_for
+from scenes import Row, SealWitness
 from training import WORLD, Training
 
 
@@ -105,3 +105,17 @@ def test_part_one_of_the_demo_comes_back_bit_for_bit(built: dict[str, str]) -> N
     )
     assert played.returncode == 0, played.stdout + played.stderr
     assert "everything came back bit for bit" in played.stdout
+
+
+def test_a_shard_that_the_next_daemon_does_not_find_makes_the_demo_fail() -> None:
+    witness = SealWitness.__new__(SealWitness)
+    witness.told = {0: 20, 1: 19}
+    witness.at_rest = {ShardKey(1, 20, 0), ShardKey(1, 19, 1)}
+    witness.found = set(witness.at_rest)
+    witness.judge()
+    witness.found = {ShardKey(1, 20, 0)}
+    with pytest.raises(DemoError, match="lost by the kill in a seal"):
+        witness.judge()
+    witness.at_rest = witness.found = {ShardKey(1, 20, 0)}
+    with pytest.raises(DemoError, match="rank 1 was told that step 19 is sealed"):
+        witness.judge()

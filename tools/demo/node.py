@@ -74,14 +74,20 @@ class Node:
         self.restarts = 0
         for path in (self.state, self.root):
             path.mkdir(parents=True)
+        self._config = folder / "holdfastd.toml"
+        self._config.touch()
 
-    def start(self, failpoints: str = "") -> None:
+    def start(self, failpoints: str = "", config: str = "", metrics: str = "off") -> None:
+        """config: lines of TOML; it stays for later starts."""
+        if config:
+            self._config.write_text(config)
         self.arena.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             str(self._programs / "holdfastd"), "--user",
             "--state-dir", str(self.state), "--arena", str(self.arena),
             "--socket", self.environment["HOLDFAST_SOCKET"],
-            "--budget", "512MiB", "--metrics", "off",
+            "--budget", "512MiB", "--metrics", metrics,
+            "--config", str(self._config),
         ]  # fmt: skip
         environment = {**os.environ, **self.environment, "HOLDFAST_FAILPOINTS": failpoints}
         if not failpoints:
@@ -149,6 +155,10 @@ class Node:
         """Newest first; of the daemon, or of a place such as "--root", path."""
         return list(self.json("ls", *place)["snapshots"])
 
+    def at_rest(self) -> set[ShardKey]:
+        """Every sealed shard in the folders of a daemon that is dead."""
+        return self.sealed("--state-dir", str(self.state), "--arena", str(self.arena))
+
     def sealed(self, *place: str) -> set[ShardKey]:
         """Every sealed shard that can be read."""
         return {
@@ -162,12 +172,10 @@ class Node:
         """Step of the newest complete snapshot, -1: none."""
         return max((s["step"] for s in self.snapshots() if s["state"] == "complete"), default=-1)
 
-    def newest_durable(self) -> int:
-        """Step of the newest durable snapshot, read from the folder itself."""
-        return max(
-            (s["step"] for s in self.snapshots("--root", str(self.root)) if s["durable_on"]),
-            default=-1,
-        )
+    def durable(self) -> list[int]:
+        """Steps of the durable snapshots, newest first, read from the folder itself."""
+        found = self.snapshots("--root", str(self.root))
+        return sorted({s["step"] for s in found if s["durable_on"]}, reverse=True)
 
     def lose_memory(self) -> None:
         """What a reboot does to the arena."""
@@ -175,15 +183,20 @@ class Node:
 
     # ---- a supervisor, as systemd would be ----
 
-    def supervise(self) -> None:
-        """Starts a new daemon whenever the present one dies, until unsupervise()."""
+    def supervise(
+        self, died: Callable[[], None] = lambda: None, back: Callable[[], None] = lambda: None
+    ) -> None:
+        """Starts a new daemon whenever the present one dies, until unsupervise(): calls "died"
+        before it, "back" when the new one answers."""
         self._supervised.set()
 
         def watch() -> None:
             while self._supervised.is_set():
                 if self.process is not None and self.process.poll() is not None:
-                    self.restarts += 1
+                    died()
                     self.start()
+                    back()
+                    self.restarts += 1
                 time.sleep(0.02)
 
         self._supervisor = threading.Thread(target=watch)

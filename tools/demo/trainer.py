@@ -1,9 +1,12 @@
 """Runs examples/train_gpt.py unchanged, with what the demo wants to happen in it.
 
 $HOLDFAST_DEMO_PLAN is a JSON object:
-  failpoints: {"rank", "restart", "arm"}   armed in that rank, at that start by torchrun only
-  pause: {"step", "folder"}   each rank stops after the snapshot of that step is sealed, creates
-                              folder/paused-<rank> and goes on when folder/go exists
+  folder      where marks are made
+  failpoints  {"rank", "restart", "arm"}: armed in that rank, at that start by torchrun only
+  pauses      [step]: each rank stops after the snapshot of that step is sealed, creates
+              folder/paused-<step>-<rank> and goes on when folder/go-<step> exists
+  sure        [step]: snapshots that are not skipped
+Each rank keeps the newest step that it was told to be sealed in folder/sealed-<rank>.
 """
 
 from __future__ import annotations
@@ -24,27 +27,41 @@ import holdfast  # noqa: E402
 PAUSE_SECONDS = 120.0
 
 
-def pause_after(step: int, folder: pathlib.Path, rank: int) -> None:
-    """Wraps Checkpointer.snapshot so that this process waits once after one step."""
-    snapshot = holdfast.Checkpointer.snapshot
+class Watched:
+    """Checkpointer.snapshot as the demo's plan has it."""
 
-    def snapshot_and_pause(self: "holdfast.Checkpointer", now: int) -> "holdfast.SnapshotResult":
-        if now != step:
-            return snapshot(self, now)
-        self.prepare()  # a free slot is there: this snapshot is not skipped
-        result = snapshot(self, now)
-        if not result:
-            raise RuntimeError(f"the snapshot of step {now} was skipped: {result.reason}")
-        self.wait(now)
-        (folder / f"paused-{rank}").touch()
+    def __init__(self, plan: dict[str, Any], rank: int) -> None:
+        self._pauses = set(plan.get("pauses", ()))
+        self._sure = self._pauses | set(plan.get("sure", ()))
+        self._folder = pathlib.Path(plan["folder"])
+        self._rank = rank
+        self._snapshot = holdfast.Checkpointer.snapshot
+
+    def __call__(self, checkpointer: holdfast.Checkpointer, step: int) -> holdfast.SnapshotResult:
+        if step in self._sure:
+            checkpointer.prepare()  # a free slot is there
+        result = self._snapshot(checkpointer, step)
+        if step in self._sure and not result:
+            raise RuntimeError(f"the snapshot of step {step} was skipped: {result.reason}")
+        if step in self._pauses:
+            checkpointer.wait(step)
+        self._tell(checkpointer.stats.last_sealed_step)
+        if step in self._pauses:
+            self._pause(step)
+        return result
+
+    def _tell(self, sealed: int) -> None:
+        part = self._folder / f"sealed-{self._rank}.part"
+        part.write_text(str(sealed))
+        part.rename(self._folder / f"sealed-{self._rank}")
+
+    def _pause(self, step: int) -> None:
+        (self._folder / f"paused-{step}-{self._rank}").touch()
         deadline = time.monotonic() + PAUSE_SECONDS
-        while not (folder / "go").exists():
+        while not (self._folder / f"go-{step}").exists():
             if time.monotonic() > deadline:
                 raise RuntimeError("nobody said go")
             time.sleep(0.005)
-        return result
-
-    setattr(holdfast.Checkpointer, "snapshot", snapshot_and_pause)
 
 
 def main() -> None:
@@ -54,8 +71,9 @@ def main() -> None:
     fault = plan.get("failpoints")
     if fault and (fault["rank"], fault["restart"]) == (rank, restart):
         holdfast.arm_failpoints(fault["arm"])
-    if "pause" in plan:
-        pause_after(plan["pause"]["step"], pathlib.Path(plan["pause"]["folder"]), rank)
+    if "folder" in plan:
+        watched = Watched(plan, rank)
+        setattr(holdfast.Checkpointer, "snapshot", lambda self, step: watched(self, step))
     sys.argv[0] = str(ROOT / "examples" / "train_gpt.py")
     runpy.run_path(sys.argv[0], run_name="__main__")
 

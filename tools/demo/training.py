@@ -31,11 +31,10 @@ class Training:
         folder.mkdir(parents=True)
         self.out = folder / "digests"
         self._log = folder / "output.log"
-        self._pause = folder / "pause"
-        self._pause.mkdir()
-        plan = dict(plan or {})
-        if "pause_after" in plan:
-            plan["pause"] = {"step": plan.pop("pause_after"), "folder": str(self._pause)}
+        self._marks = folder / "marks"
+        self._marks.mkdir()
+        # The last snapshot of a run is what the demo looks for in the end.
+        plan = {"sure": [STEPS], **(plan or {}), "folder": str(self._marks)}
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             "--nproc-per-node", str(WORLD), "--max-restarts", "2",
@@ -55,6 +54,7 @@ class Training:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
         self._node = node
+        self._last_pids: dict[int, int] = {}
 
     def output(self) -> str:
         return self._log.read_text(errors="replace")
@@ -62,22 +62,32 @@ class Training:
     def _failed(self, what: str) -> DemoError:
         return DemoError(f"{what}; the training's output ends with:\n{self.output()[-3000:]}")
 
-    def paused(self) -> None:
-        """Waits until every rank has stopped where the plan says."""
+    def paused(self, step: int) -> None:
+        """Waits until every rank has stopped after that step."""
 
         def look() -> bool | None:
             if self._process.poll() is not None:
                 raise self._failed("the training ended before it paused")
-            marks = [self._pause / f"paused-{rank}" for rank in range(WORLD)]
+            marks = [self._marks / f"paused-{step}-{rank}" for rank in range(WORLD)]
             return True if all(mark.exists() for mark in marks) else None
 
         try:
-            wait_for("the pause of all ranks", look)
+            wait_for(f"the pause of all ranks after step {step}", look)
         except DemoError as error:
             raise self._failed(str(error)) from None
 
-    def go_on(self) -> None:
-        (self._pause / "go").touch()
+    def go_on(self, step: int) -> None:
+        (self._marks / f"go-{step}").touch()
+
+    def told_sealed(self) -> dict[int, int]:
+        """Rank -> newest step that the daemon has told it to be sealed (-1: none)."""
+        marks = {rank: self._marks / f"sealed-{rank}" for rank in range(WORLD)}
+        return {r: int(mark.read_text()) if mark.exists() else -1 for r, mark in marks.items()}
+
+    def freeze(self, frozen: bool) -> None:
+        """Stops every rank where it is, or lets it run again."""
+        for pid in self._last_pids.values():
+            os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def finish(self) -> None:
         try:
@@ -90,7 +100,8 @@ class Training:
     def pids(self) -> dict[int, int]:
         """Rank -> process, as the daemon knows them."""
         job = self._node.job()
-        return {r["rank"]: r["pid"] for r in job["ranks"]} if job else {}
+        self._last_pids = {r["rank"]: r["pid"] for r in job["ranks"]} if job else {}
+        return self._last_pids
 
     def kill(self) -> None:
         """kill -9 to torchrun and every rank: nobody restarts anything."""

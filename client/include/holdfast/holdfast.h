@@ -195,8 +195,17 @@ typedef struct hf_tensor {
 
 /* Registers a layout with the daemon (again whenever names, shapes or types change; snapshots of
  * the old layout stay).  HF_NO_SPACE says how much memory is needed and how much is free.  Slots
- * are made in the background: a snapshot before the first is ready is skipped. */
+ * are made in the background: a snapshot before the first is ready is skipped.
+ * HF_INVALID_ARGUMENT while a copy is under way: hf_fence comes first.
+ * HF_UNAVAILABLE at once while no daemon is connected, HF_TIMEOUT after request_timeout_ms. */
 HF_EXPORT int hf_set_layout(hf_client* client, const hf_tensor* tensors, size_t count);
+
+/* The same, waiting "wait_ms" at most, for the training loop.  After HF_TIMEOUT the registration
+ * goes on in the background: the same call again joins it. */
+HF_EXPORT int hf_set_layout_within(hf_client* client,
+                                   const hf_tensor* tensors,
+                                   size_t count,
+                                   uint32_t wait_ms);
 
 /* Whether a slot is granted and ready, waiting up to "timeout_ms" for it. */
 HF_EXPORT int hf_wait_ready(hf_client* client, uint32_t timeout_ms);
@@ -250,6 +259,10 @@ HF_EXPORT int hf_snapshot(hf_client* client,
                           size_t state_count,
                           hf_begin* out);
 
+/* Says that there is no snapshot of "step", because no layout is in force: counted as skipped,
+ * reported as missed. */
+HF_EXPORT int hf_skip(hf_client* client, int64_t step, const char* reason);
+
 /* Waits until the snapshot under way is copied and its sample checked; at once where there is none.
  * Never needs the daemon.  HF_TORN: the sources were written meanwhile (hf_last_error names the
  * tensor); that snapshot is given up, training may go on.
@@ -292,12 +305,20 @@ typedef struct hf_restore_choice {
   const char* log;    /* newer snapshots that could not be had, one a line; lives as long */
 } hf_restore_choice;
 
+typedef enum hf_restore_flags {
+  HF_RESTORE_INCLUDE_DISCARDED = 1, /* a discarded snapshot of that step may be chosen */
+  HF_RESTORE_OVERWRITTEN = 2 /* a failed attempt wrote into the initial state: where no snapshot is
+                                left, an error on all ranks instead of a start from nothing */
+} hf_restore_flags;
+
 /* Waits for the common choice of all ranks: every rank calls it.  "named_step" -1: the newest that
  * every rank can get back; else that step, or HF_NOT_FOUND.  "after_attempt": 0 at first, then the
- * attempt that hf_restore_finish ended without commit.  Free "*out" with hf_restore_free. */
+ * attempt that hf_restore_finish ended without commit.  Free "*out" with hf_restore_free.
+ * A source that cannot be used (a cut file) is told by the calls on "*out", which must be finished
+ * like any other.  HF_UNAVAILABLE names ranks that did not ask. */
 HF_EXPORT int hf_restore_begin(hf_client* client,
                                int64_t named_step,
-                               uint32_t include_discarded,
+                               uint32_t flags, /* of hf_restore_flags */
                                uint32_t after_attempt,
                                uint32_t timeout_ms,
                                hf_restore** out,
@@ -325,11 +346,16 @@ HF_EXPORT int hf_restore_load(hf_restore* restore,
 
 /* Tells the daemon whether this rank has loaded, and waits for all ranks.  "*committed" = 1:
  * training may go on; 0: call hf_restore_begin again with this attempt.  Pass "failure" NULL for
- * success. A failure after HF_CORRUPTION marks the source as bad by itself. */
+ * success. A failure after HF_CORRUPTION marks the source as bad by itself.
+ * HF_INVALID_ARGUMENT: another rank has refused, the text has its words; the restore is over. */
 HF_EXPORT int hf_restore_finish(hf_restore* restore,
                                 const char* failure,
                                 uint32_t timeout_ms,
                                 uint32_t* committed);
+
+/* Instead of hf_restore_finish: no snapshot can help this rank (its objects do not fit, say).  The
+ * restore ends on all ranks with "reason" as its error. */
+HF_EXPORT int hf_restore_refuse(hf_restore* restore, const char* reason, uint32_t timeout_ms);
 
 HF_EXPORT void hf_restore_free(hf_restore* restore);
 

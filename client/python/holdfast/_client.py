@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from holdfast import _native
+from holdfast._tiers import Tier
 from holdfast.errors import HoldfastError, error_of
 
 _MAX_MS = 2**32 - 1
@@ -23,40 +24,6 @@ _MAX_MS = 2**32 - 1
 HOST = -1
 #: (device, handle of a CUDA stream)
 Streams = Sequence[tuple[int, int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Tier:
-    """A persistent folder, and which snapshots are made durable in it.
-
-    root: path of the folder.  node_local: a local disk, not a file system that all nodes see.
-    every: flush complete snapshots whose step is a multiple (0: not by steps).  seconds: flush at
-    least so often (0: not by time).  keep_last: durable snapshots to keep; keep_every: of these
-    steps, every one is kept (0: none).  The last snapshot before close() is always flushed.
-    """
-
-    root: str | os.PathLike[str]
-    node_local: bool = False
-    every: int = 0
-    seconds: int = 0
-    keep_last: int = 2
-    keep_every: int = 0
-
-
-def tiers_of(
-    persist: Any, every: int, seconds: int, keep_last: int, keep_every: int
-) -> list[Tier]:
-    """The tiers that Checkpointer's arguments mean."""
-    if persist is None:
-        return []
-    if isinstance(persist, (str, os.PathLike, Tier)):
-        persist = [persist]
-    return [
-        tier
-        if isinstance(tier, Tier)
-        else Tier(os.fspath(tier), False, every, seconds, keep_last, keep_every)
-        for tier in persist
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +210,13 @@ class Restore:
         )
         return bool(committed.value)
 
+    def refuse(self, reason: str, timeout: float) -> None:
+        """No snapshot can help this rank: the restore ends on all ranks with this reason."""
+        wait = _milliseconds(timeout)
+        self._client.check(
+            self._client.lib.hf_restore_refuse(self._handle, reason.encode("utf-8", "replace"), wait)
+        )
+
     def free(self) -> None:
         if self._handle is not None:
             self._client.lib.hf_restore_free(self._handle)
@@ -327,7 +301,9 @@ class Client:
             self.lib.hf_join(self._handle, job.encode(), ctypes.byref(raw), rank, world_size)
         )
 
-    def set_layout(self, specs: Sequence[TensorSpec]) -> None:
+    def set_layout(self, specs: Sequence[TensorSpec], seconds: float | None = None) -> None:
+        """Waits "seconds" at most (else the request timeout); after DeadlineError the registration
+        goes on, and the same call again joins it."""
         array = (_native.TensorStruct * max(1, len(specs)))()
         kept = [(ctypes.c_uint64 * len(s.shape))(*s.shape) for s in specs]
         for i, spec in enumerate(specs):
@@ -345,7 +321,11 @@ class Client:
                 on_device=int(spec.device != HOST),
                 device=max(spec.device, 0),
             )
-        self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
+        if seconds is None:
+            self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
+        else:
+            wait = _milliseconds(seconds)
+            self.check(self.lib.hf_set_layout_within(self._handle, array, len(specs), wait))
 
     def wait_ready(self, timeout: float) -> None:
         self.check(self.lib.hf_wait_ready(self._handle, _milliseconds(timeout)))
@@ -370,6 +350,10 @@ class Client:
             raise self._error(code)
         return None if begin.started else _text(begin.reason) or "no reason given"
 
+    def skip(self, step: int, reason: str) -> None:
+        """There is no snapshot of this step, because no layout is in force: counted, reported."""
+        self.check(self.lib.hf_skip(self._handle, step, reason.encode("utf-8", "replace")))
+
     def fence(self, streams: Streams = ()) -> None:
         """Raises TornError where the state was written during the copy (for state on GPUs: during
         one before).  streams: further ones that will write it."""
@@ -388,7 +372,12 @@ class Client:
         return Stats(**values)
 
     def restore_begin(
-        self, step: int | None, include_discarded: bool, after_attempt: int, timeout: float
+        self,
+        step: int | None,
+        include_discarded: bool,
+        after_attempt: int,
+        timeout: float,
+        overwritten: bool = False,
     ) -> Restore:
         handle = ctypes.c_void_p()
         raw = _native.ChoiceStruct()
@@ -396,7 +385,7 @@ class Client:
             self.lib.hf_restore_begin(
                 self._handle,
                 -1 if step is None else step,
-                int(include_discarded),
+                _native.INCLUDE_DISCARDED * include_discarded + _native.OVERWRITTEN * overwritten,
                 after_attempt,
                 _milliseconds(timeout),
                 ctypes.byref(handle),
@@ -425,5 +414,5 @@ class Client:
 
 __all__ = [
     "Capture", "Choice", "Client", "Drained", "Incarnation", "NativeStrides", "Restore",
-    "StateItem", "Stats", "TensorSpec", "Tier", "tiers_of",
+    "StateItem", "Stats", "TensorSpec",
 ]

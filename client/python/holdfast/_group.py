@@ -56,16 +56,3 @@ class Group:
         tensor = torch.frombuffer(raw, dtype=torch.uint8).to(self._device())
         dist.broadcast(tensor, src=source)
         return bytes(tensor.cpu().tolist()).rstrip(b"\0").decode("utf-8", "ignore")
-
-    def first_failure(self, failure: str) -> str:
-        """The failure of the lowest rank that has one ("": none has)."""
-        if self.world_size == 1:
-            return failure
-        mine = self.rank if failure else self.world_size
-        lowest = torch.tensor([mine], dtype=torch.int64, device=self._device())
-        dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
-        source = int(lowest.item())
-        if source == self.world_size:
-            return ""
-        text = failure if source == self.rank else ""
-        return f"rank {source}: " + self.broadcast(text, source)

@@ -22,6 +22,11 @@ from holdfast.errors import LibraryNotFoundError, VersionMismatchError
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
+#: hf_restore_flags.
+INCLUDE_DISCARDED = 1
+OVERWRITTEN = 2
+
+
 class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -159,6 +164,8 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     ),
     "hf_join": ([c_void_p, c_char_p, POINTER(IncarnationStruct), c_uint32, c_uint32], c_int),
     "hf_set_layout": ([c_void_p, POINTER(TensorStruct), c_size_t], c_int),
+    "hf_set_layout_within": ([c_void_p, POINTER(TensorStruct), c_size_t, c_uint32], c_int),
+    "hf_skip": ([c_void_p, c_int64, c_char_p], c_int),
     "hf_wait_ready": ([c_void_p, c_uint32], c_int),
     # "pointers" is an address here: that of an array the caller keeps between snapshots.
     "hf_snapshot": (
@@ -182,6 +189,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
         c_int,
     ),
     "hf_restore_finish": ([c_void_p, c_char_p, c_uint32, POINTER(c_uint32)], c_int),
+    "hf_restore_refuse": ([c_void_p, c_char_p, c_uint32], c_int),
     "hf_restore_free": ([c_void_p], None),
     "hf_drain": ([c_void_p, c_uint32, POINTER(DrainedStruct)], c_int),
     "hf_finish": ([c_void_p, POINTER(c_uint64)], c_int),

@@ -20,16 +20,15 @@ from typing import Any
 
 
 from holdfast import _daemon
-from holdfast._client import Client, Drained, Incarnation, Restore, Stats, Tier, tiers_of
+from holdfast._attempts import Attempts, Wish
+from holdfast._client import Client, Drained, Incarnation, Stats
 from holdfast._devices import named_streams
 from holdfast._group import Group
-from holdfast._layout import Layout
-from holdfast._restore import Loader, Sidecar
+from holdfast._registration import Registration
 from holdfast._state import TrainingState
-from holdfast._tensors import LayoutChanged
-from holdfast.errors import CorruptionError, ForkedError, HoldfastError, InputOutputError
-from holdfast.errors import StateError, StateMismatchError, TornError, TornSnapshotWarning
-from holdfast.errors import UnavailableError, error_of
+from holdfast._tiers import Tier, tiers_of, warn_of_missing
+from holdfast.errors import DeadlineError, ForkedError, HoldfastError, InputOutputError
+from holdfast.errors import TornError, TornSnapshotWarning, UnavailableError, error_of
 
 _log = logging.getLogger("holdfast")
 Persist = str | os.PathLike[str] | Tier
@@ -116,10 +115,10 @@ class Checkpointer:
         self._pid = os.getpid()
         self._copying = False
         self._warned_torn = False
-        self._layout: Layout | None = None
-        self._known = False  # whether the daemon has heard of this rank
-        self._overwritten = False
+        self._restored = False  # a restore was asked for: the daemon has heard of this rank
+        self._unregistered = ""  # why the last snapshot was skipped before it was begun
         self._threads = copy_threads
+        self._timeout = timeout
         self._hooks: list[Any] = []
         self._client: Client | None = None
         self._group = Group(rank, world_size)
@@ -142,6 +141,9 @@ class Checkpointer:
         except BaseException:
             self._client.close()
             raise
+        self._registration = Registration(self._client, self._state)
+        if self._group.rank == 0:
+            warn_of_missing(self._tiers)
         if auto_fence:
             for each in self._state.optimizers.values():
                 self._hooks.append(each.register_step_pre_hook(self._before_step))
@@ -194,7 +196,7 @@ class Checkpointer:
         self._hooks = []
         if client is not None:
             client.close()  # waits for copies under way: only then may the memory go
-        self._layout = None
+        self._registration.forget()
         _open.discard(self)
 
     def __enter__(self) -> "Checkpointer":
@@ -212,7 +214,8 @@ class Checkpointer:
     # ---- snapshot and fence ----
 
     def snapshot(self, step: int) -> SnapshotResult:
-        """Starts a snapshot of the state as it is now, and returns at once.
+        """Starts a snapshot of the state as it is now, and returns at once.  Where there is no
+        room, or no daemon, it is skipped; the next one tries again.
 
         Call it after the optimizer, the scaler and the scheduler have stepped and before the next
         batch is fetched.  Raises FencedError when a newer start of the job exists.
@@ -221,19 +224,27 @@ class Checkpointer:
         if self._copying:
             self.fence()
         try:
-            if self._layout is None:
-                raise LayoutChanged
-            capture = self._layout.capture()
-        except LayoutChanged:
-            self._register()
-            assert self._layout is not None
-            capture = self._layout.capture()
+            capture = self._registration.capture()
+        except HoldfastError as error:
+            if not self._registration.may_pass(error):
+                raise
+            return self._skip(client, step, str(error))
+        self._unregistered = ""
         reason = client.snapshot(step, capture)
         self._copying = reason is None
         if reason is not None:
-            self._layout.release()
+            self._registration.release()
             return SnapshotResult(step, True, reason)
         return SnapshotResult(step, False)
+
+    def _skip(self, client: Client, step: int, reason: str) -> SnapshotResult:
+        """No layout is in force: the next snapshot tries again."""
+        client.skip(step, reason)
+        self._registration.release()
+        if reason != self._unregistered:
+            _log.warning("step %d is not saved: %s", step, reason)
+        self._unregistered = reason
+        return SnapshotResult(step, True, reason)
 
     def fence(self, streams: Sequence[Any] = ()) -> None:
         """Call before anything but optimizer.step() writes to parameters or optimizer state.
@@ -246,8 +257,7 @@ class Checkpointer:
             return
         client = self._connected()
         try:
-            here = self._layout.streams() if self._layout is not None else []
-            client.fence(here + named_streams(streams))
+            client.fence(self._registration.streams() + named_streams(streams))
         except TornError as error:
             if not self._warned_torn:
                 self._warned_torn = True
@@ -263,27 +273,20 @@ class Checkpointer:
             _log.warning("a snapshot failed: %s", error)
         finally:
             self._copying = False
-            if self._layout is not None:
-                self._layout.release()
+            self._registration.release()
 
     def _before_step(self, optimizer: Any, arguments: Any, keywords: Any) -> None:
         if self._copying and os.getpid() == self._pid:
             self.fence()
 
-    def _register(self) -> None:
-        """Tells the daemon the layout as it is now.  Snapshots of the old one stay."""
-        layout = Layout(self._state)
-        if self._layout is None or layout.specs != self._layout.specs:
-            self._connected().set_layout(layout.specs)
-            self._known = True
-        self._layout = layout
-
     def prepare(self, timeout: float = 60.0) -> None:
         """Registers the state as it is now and waits until the daemon has memory for it: without
         it the first snapshots may be skipped while that is being made ready."""
         self.fence()
-        self._register()
-        self._connected().wait_ready(timeout)
+        deadline = time.monotonic() + timeout
+        client = self._connected()
+        self._registration.register(timeout)
+        client.wait_ready(max(0.001, deadline - time.monotonic()))
 
     def wait(self, step: int, timeout: float = 60.0) -> None:
         """Waits until the snapshot of "step" on this rank is sealed, or raises AbandonedError."""
@@ -306,64 +309,19 @@ class Checkpointer:
         """
         self.fence()
         client = self._connected()
-        deadline = time.monotonic() + timeout
-        attempt = 0
-        self._known = True
-        self._overwritten = False
-        while True:
-            restore = client.restore_begin(step, include_discarded, attempt, _left(deadline))
-            try:
-                loader = self._attempt(restore)
-                failure = loader if isinstance(loader, HoldfastError) else None
-                told = None if failure is None else str(failure)
-                if restore.finish(told, _left(deadline)):
-                    break
-                attempt = restore.choice.attempt
-                _log.warning("restore attempt %d failed, trying again: %s", attempt,
-                             failure or "another rank could not load")
-            finally:
-                restore.free()
-        choice = restore.choice
-        for line in choice.log:
-            _log.warning("passed over: %s", line)
-        if choice.step is not None and isinstance(loader, Loader):
+        wish = Wish(step, include_discarded, time.monotonic() + timeout)
+        self._restored = True
+        attempts = Attempts(client, self._state, self._threads)
+        choice, loader = attempts.run(wish)
+        if choice.step is not None and loader is not None:
             self.restored = Restored(choice.incarnation, choice.step, choice.source, choice.log)
             _log.info("restored step %d from %s", choice.step, choice.source)
-            self._register()
+            try:
+                self._registration.register(min(self._timeout, wish.left()))
+            except (UnavailableError, DeadlineError) as error:
+                _log.warning("the layout is registered by a later snapshot: %s", error)
             loader.load_rng()
         return choice.step or 0
-
-    def _attempt(self, restore: Restore) -> Loader | HoldfastError | None:
-        """Loads one choice: the loader, None for nothing to load, or why it could not (another
-        attempt may help).  What no attempt can help is raised, on all ranks alike."""
-        fatal: HoldfastError | None = None
-        result: Loader | HoldfastError | None = None
-        if restore.choice.step is None:
-            if self._overwritten:
-                fatal = CorruptionError(
-                    "no snapshot is left to restore, and a failed attempt has overwritten the "
-                    "initial state: start the training again with this job's snapshots removed"
-                )
-        else:
-            loader: Loader | None = None
-            try:
-                loader = Loader(self._state, Sidecar(restore.sidecar()))
-                loader.load(restore, self._threads)
-                result = loader
-            except (StateError, StateMismatchError) as error:
-                fatal = error
-            except HoldfastError as error:
-                result = error
-            # From here a start from nothing would train on what a failed attempt left behind.
-            self._overwritten |= loader is not None and loader.wrote
-        shared = self._group.first_failure("" if fatal is None else str(fatal))
-        if shared:
-            try:
-                restore.finish(shared, 10.0)
-            except HoldfastError as error:
-                _log.info("while giving the restore up: %s", error)
-            raise fatal or StateMismatchError(shared)
-        return result
 
     # ---- the rest ----
 
@@ -372,7 +330,9 @@ class Checkpointer:
         (complete, where it has none)."""
         self.fence()
         client = self._connected()
-        if not self._known:
+        if not (self._restored or self._registration.admitted):
+            if self._unregistered:
+                raise UnavailableError(f"nothing was saved: {self._unregistered}")
             return Drained(self.incarnation.number, -1, True, "nothing was saved")
         drained = client.drain(timeout)
         if drained.step >= 0 and not drained.durable and self._tiers:
@@ -388,10 +348,6 @@ class Checkpointer:
     def stats(self) -> Stats:
         """Counters of this process."""
         return self._connected().stats()
-
-
-def _left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())
 
 
 @atexit.register

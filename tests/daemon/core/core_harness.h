@@ -72,6 +72,8 @@ class CoreHarness {
   void Restore(const std::string& name, const RestoreWish& wish);
   // Reports what the client found: its own digest check decides, unless it "failed" otherwise.
   void Loaded(const std::string& name, bool failed);
+  // No snapshot fits this rank.
+  void Refuse(const std::string& name);
   void Drain(const std::string& name, std::chrono::milliseconds timeout);
   void Finish(const std::string& name);
   void Request(const std::string& name, proto::ClientMessage message);

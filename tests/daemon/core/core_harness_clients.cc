@@ -158,40 +158,6 @@ void CoreHarness::LoseRegistration(const std::string& name) {
   Disconnect(name);
 }
 
-void CoreHarness::Resume(const std::string& name) {
-  ComeBack(name);
-  RepeatRequests(name);
-}
-
-void CoreHarness::ComeBack(const std::string& name) {
-  const FakeClient& client = Client(name);
-  if (!client.alive || !client.registered || !up() || client.session != 0) {
-    return;  // a launcher whose open was not answered has no incarnation to come back to
-  }
-  Register(name);
-}
-
-void CoreHarness::RepeatRequests(const std::string& name) {
-  FakeClient& client = Client(name);
-  if (client.session == 0 || !client.registered || client.fenced) {
-    return;
-  }
-  std::vector<SlotRef> sealing;
-  for (const auto& [ref, copy] : client.copies) {
-    if (copy.sealing) {
-      sealing.push_back(ref);
-    }
-  }
-  for (const SlotRef& ref : sealing) {
-    SendSeal(&client, ref);
-  }
-  if (client.reports_loaded) {
-    Loaded(name, !client.load_ok);
-  } else if (client.asks) {
-    AskAgain(&client);
-  }
-}
-
 void CoreHarness::Begin(const std::string& name, Step step) {
   FakeClient& client = Client(name);
   client.last_begun = std::max(client.last_begun, step);
@@ -322,6 +288,18 @@ void CoreHarness::Loaded(const std::string& name, bool failed) {
   body->set_ok(client.load_ok);
   body->set_source_is_bad(!matches);
   body->set_failure(client.load_ok ? "" : matches ? "took too long" : "chunk 0 does not match");
+  SendTo(&client, std::move(message));
+}
+
+void CoreHarness::Refuse(const std::string& name) {
+  FakeClient& client = Client(name);
+  client.reports_loaded = true;
+  client.load_ok = false;
+  proto::ClientMessage message;
+  proto::LoadedRequest* body = message.mutable_loaded();
+  body->set_attempt(client.attempt);
+  body->set_fatal(true);
+  body->set_failure("\"weight\" has another shape here");
   SendTo(&client, std::move(message));
 }
 

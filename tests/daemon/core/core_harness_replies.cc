@@ -121,8 +121,10 @@ std::string CoreHarness::ReceiveError(FakeClient* client,
   if (request.message.has_begin() && copy != client->copies.end()) {
     copy->second.given_up = true;
   }
-  if (request.message.has_restore()) {
+  if (request.message.has_restore() || request.message.has_loaded()) {
     client->asks = false;
+    client->reports_loaded = false;
+    client->told.reset();
     client->restore_error = client->last_error;
   }
   return client->last_error;

@@ -343,6 +343,10 @@ bool CoreScript::RunRankRestore(const Command& command) {
     }
     return true;
   }
+  if (command.verb == "refuse") {
+    harness_->Refuse(command.words.at(0));
+    return true;
+  }
   return false;
 }
 

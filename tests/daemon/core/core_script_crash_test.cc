@@ -124,11 +124,8 @@ class Replay {
     }
     std::string hangs;
     for (const auto& [name, client] : Harness()->clients()) {
-      if (client.job != "train" || !client.alive || client.fenced) {
+      if (client.job != "train" || !client.alive || client.fenced || !client.registered) {
         continue;
-      }
-      if (!client.registered) {
-        return;  // refused, with the numbers: the launcher ends the job
       }
       hangs += client.returned || client.restore_error.has_value() ? "" : " " + name;
     }

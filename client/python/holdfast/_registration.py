@@ -1,0 +1,103 @@
+"""The layout that the state has, and whether the daemon has taken it.
+
+A snapshot must not wait for a daemon that is away or slow: it learns why no layout is in force, is
+skipped, and the next one tries again.
+"""
+
+from __future__ import annotations
+
+import time
+
+from holdfast._client import Capture, Client
+from holdfast._layout import Layout
+from holdfast._state import TrainingState
+from holdfast._tensors import LayoutChanged
+from holdfast.errors import DeadlineError, HoldfastError, InputOutputError, NoSpaceError
+from holdfast.errors import UnavailableError
+
+#: How long a snapshot waits for the answer to a new layout; the next one only looks for it.
+SNAPSHOT_SECONDS = 0.1
+_RETRY_SECONDS = 0.02
+
+
+class Registration:
+    """One rank's layout.  Threads: the training thread."""
+
+    def __init__(self, client: Client, state: TrainingState) -> None:
+        self._client = client
+        self._state = state
+        self._layout: Layout | None = None
+        self._in_force = False
+        self._told = False  # the daemon has been sent this layout, and may not have answered yet
+        self.admitted = False  # a layout of this rank was taken once
+
+    def capture(self) -> Capture:
+        """The state as it is now, of a layout that is in force."""
+        try:
+            if self._layout is None:
+                raise LayoutChanged
+            capture = self._layout.capture()
+        except LayoutChanged:
+            capture = self._renew().capture()
+        self._tell(0.0 if self._told else SNAPSHOT_SECONDS)
+        return capture
+
+    def register(self, seconds: float) -> None:
+        """Puts the layout of the present state in force, waiting for the daemon."""
+        self._renew()
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self._tell(max(0.001, deadline - time.monotonic()))
+                return
+            except UnavailableError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+
+    def may_pass(self, error: HoldfastError) -> bool:
+        """Whether another snapshot may succeed though this one failed by "error".  The first
+        layout that does not fit is the user's to know at once; a later one may fit again."""
+        if isinstance(error, NoSpaceError):
+            return self.admitted
+        return isinstance(error, (UnavailableError, DeadlineError, InputOutputError))
+
+    def release(self) -> None:
+        """The copies of the last capture are done."""
+        if self._layout is not None:
+            self._layout.release()
+
+    def streams(self) -> list[tuple[int, int]]:
+        """The streams that this thread works on now, one for each device of the layout."""
+        return [] if self._layout is None else self._layout.streams()
+
+    def forget(self) -> None:
+        """Lets go of the training's memory."""
+        self._layout = None
+
+    def _renew(self) -> Layout:
+        layout = Layout(self._state)
+        if self._layout is None or layout.specs != self._layout.specs:
+            self._in_force = self._told = False
+        self._layout = layout
+        return layout
+
+    def _tell(self, seconds: float) -> None:
+        if self._in_force:
+            return
+        assert self._layout is not None
+        stats = self._client.stats()
+        if not (stats.connected or stats.fenced):
+            raise UnavailableError("holdfastd is away")
+        self._told = True
+        try:
+            self._client.set_layout(self._layout.specs, seconds)
+        except DeadlineError:
+            raise
+        except HoldfastError:
+            self._told = False
+            raise
+        self._in_force = self.admitted = True
+
+
+__all__ = ["Registration"]

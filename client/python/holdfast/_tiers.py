@@ -1,0 +1,59 @@
+"""Persistent folders, as a training names them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+_log = logging.getLogger("holdfast")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tier:
+    """A persistent folder, and which snapshots are made durable in it.
+
+    root: path of the folder.  node_local: a local disk, not a file system that all nodes see.
+    every: flush complete snapshots whose step is a multiple (0: not by steps).  seconds: flush at
+    least so often (0: not by time).  keep_last: durable snapshots to keep; keep_every: of these
+    steps, every one is kept (0: none).  The last snapshot before close() is always flushed.
+    """
+
+    root: str | os.PathLike[str]
+    node_local: bool = False
+    every: int = 0
+    seconds: int = 0
+    keep_last: int = 2
+    keep_every: int = 0
+
+
+def tiers_of(
+    persist: Any, every: int, seconds: int, keep_last: int, keep_every: int
+) -> list[Tier]:
+    """The tiers that Checkpointer's arguments mean."""
+    if persist is None:
+        return []
+    if isinstance(persist, (str, os.PathLike, Tier)):
+        persist = [persist]
+    return [
+        tier
+        if isinstance(tier, Tier)
+        else Tier(os.fspath(tier), False, every, seconds, keep_last, keep_every)
+        for tier in persist
+    ]
+
+
+def warn_of_missing(tiers: Sequence[Tier]) -> None:
+    """Training starts without a folder, which may still be mounted; but nobody should learn of a
+    mistake in its path at the end."""
+    for tier in tiers:
+        if not os.path.isdir(tier.root):
+            _log.warning(
+                "the persistent folder %s does not exist: nothing is durable there until it does",
+                os.fspath(tier.root),
+            )
+
+
+__all__ = ["Tier", "tiers_of", "warn_of_missing"]
