@@ -108,8 +108,8 @@ TEST_P(ImageLoadTest, FlippedBitAnywhereInAChunkIsFoundAndNamed) {
     std::byte wanted{};
     const ByteCount chunk = at / kChunkBytes;
     LoadReport report;
-    const Status status =
-        LoadPieces(*source, digests_, {LoadPiece{chunk * kChunkBytes + 5, 1, &wanted}}, 2, nullptr, &report);
+    const Status status = LoadPieces(
+        *source, digests_, {LoadPiece{chunk * kChunkBytes + 5, 1, &wanted}}, 2, nullptr, &report);
     ASSERT_TRUE(status.has_error()) << at;
     EXPECT_EQ(status.error().code, Errc::kCorruption);
     EXPECT_EQ(report.bad_chunks, std::vector<std::uint64_t>{chunk});
@@ -122,8 +122,9 @@ TEST_P(ImageLoadTest, ChunksThatNobodyWantsAreNotRead) {
   const auto source = Open(damaged);
   std::vector<std::byte> out(kChunkBytes);
   LoadReport report;
-  EXPECT_FALSE(LoadPieces(*source, digests_, {LoadPiece{4096, out.size(), out.data()}}, 1, nullptr, &report)
-                   .has_error());
+  EXPECT_FALSE(
+      LoadPieces(*source, digests_, {LoadPiece{4096, out.size(), out.data()}}, 1, nullptr, &report)
+          .has_error());
   EXPECT_EQ(report.chunks_digested, 2U);
 }
 
@@ -165,10 +166,11 @@ TEST_P(ImageLoadTest, FailedReadIsAnErrorAndNotCorruption) {
   const auto source = Open(image_);
   std::vector<std::byte> out(image_.size());
   LoadReport report;
-  EXPECT_EQ(LoadPieces(*source, digests_, {LoadPiece{0, out.size(), out.data()}}, 2, nullptr, &report)
-                .error()
-                .code,
-            Errc::kIoError);
+  EXPECT_EQ(
+      LoadPieces(*source, digests_, {LoadPiece{0, out.size(), out.data()}}, 2, nullptr, &report)
+          .error()
+          .code,
+      Errc::kIoError);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sources, ImageLoadTest, testing::Bool(), [](const auto& instance) {
