@@ -64,8 +64,10 @@ bool PowerCutDaemon::Start() {
   state.boot_number = header.value().boot_number();
   state.arena_uuid = "arena-of-boot-" + std::to_string(100 + state.boot_number).substr(1);
   state.boot_id = "boot-" + std::to_string(state.boot_number);
-  const MatchResult matched =
-      MatchRecords(contents, {state.arena_uuid, state.boot_id, 4 * kKiB, {}});
+  ArenaFacts facts;
+  facts.uuid = state.arena_uuid;
+  facts.boot_id = state.boot_id;
+  const MatchResult matched = MatchRecords(contents, facts);
   if (!catalog_->Apply(matched.changes).has_value()) {
     EXPECT_TRUE(disks_->off());
     return false;
@@ -94,9 +96,24 @@ bool PowerCutDaemon::Request(Rank rank, proto::ClientMessage message) {
 }
 
 bool PowerCutDaemon::StartJob() {
-  for (Rank rank = 0; rank < 2; ++rank) {
-    trainers_[rank].session = rank + 1;
-    core_->OnConnected(rank + 1, {0, static_cast<std::int32_t>(100 + rank), 7 + rank, 70 + rank});
+  // The trainers of an earlier start are dead.
+  for (Trainer& trainer : trainers_) {
+    if (trainer.token != 0) {
+      core_->OnDisconnected(trainer.session);
+      core_->OnProcessDead(trainer.token);
+    }
+    trainer = {};
+  }
+  if (!CarryOut()) {
+    return false;
+  }
+  for (Trainer& trainer : trainers_) {
+    trainer.session = ++sessions_;
+    ClientIdentity identity;
+    identity.pid = static_cast<std::int32_t>(100 + sessions_);
+    identity.session_random = 7 + sessions_;
+    identity.epoch_random = 70 + sessions_;
+    core_->OnConnected(trainer.session, identity);
   }
   proto::ClientMessage open;
   open.mutable_open_incarnation()->set_job_name(kJob);
@@ -205,12 +222,14 @@ bool PowerCutDaemon::TakeOne() {
 }
 
 void PowerCutDaemon::Receive(const Send& send) {
-  const Rank rank = send.session == 1 ? 0 : 1;
+  const Rank rank = send.session == trainers_[0].session ? 0 : 1;
   Trainer& trainer = trainers_[rank];
   const proto::ServerMessage& message = send.message;
   if (message.has_open_incarnation()) {
     number_ = message.open_incarnation().number();
     token_ = message.open_incarnation().token();
+  } else if (message.has_register_()) {
+    trainer.token = message.register_().session_token();
   } else if (message.has_grant()) {
     trainer.granted = SlotRef{message.grant().slot(), message.grant().generation()};
   } else if (message.has_restore()) {

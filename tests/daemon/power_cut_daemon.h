@@ -67,6 +67,7 @@ class PowerCutDaemon {
  private:
   struct Trainer {
     SessionId session = 0;
+    std::uint64_t token = 0;
     std::optional<SlotRef> granted;
     std::optional<SnapshotKey> told;
     std::uint32_t attempt = 0;
@@ -116,6 +117,7 @@ class PowerCutDaemon {
   std::map<std::pair<SnapshotKey, Rank>, std::vector<proto::ManifestFile>> flushed_;
   std::deque<std::function<void()>> answers_;
   Trainer trainers_[2];
+  std::uint64_t sessions_ = 0;
   std::uint64_t number_ = 0;
   std::uint64_t token_ = 0;
   std::optional<SnapshotKey> restored_;

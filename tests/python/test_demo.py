@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -89,6 +92,19 @@ def test_exactly_one_bit_is_flipped_in_the_slot_of_the_step(tmp_path: pathlib.Pa
     assert [bin(a ^ b).count("1") for a, b in pairs if a != b] == [1]
     with pytest.raises(DemoError, match="no slot"):
         flip.flip_in_arena(tmp_path, 6)
+
+
+def test_part_one_of_the_demo_comes_back_bit_for_bit(built: dict[str, str]) -> None:
+    root = pathlib.Path(__file__).resolve().parents[2]
+    played = subprocess.run(
+        [sys.executable, str(root / "tools/demo/run.py"), "--part", "1"],
+        env={**os.environ, **built},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert "everything came back bit for bit" in played.stdout
 
 
 def test_a_shard_that_the_next_daemon_does_not_find_makes_the_demo_fail() -> None:

@@ -195,34 +195,6 @@ bool CoreHarness::TakeOne() {
   return true;
 }
 
-void CoreHarness::DieAndComeBack() {
-  std::map<std::string, std::vector<proto::ClientMessage>> unanswered;
-  for (const auto& [name, client] : clients_) {
-    if (!client.alive || client.session == 0) {
-      continue;
-    }
-    unanswered[name];
-    for (const auto& [number, request] : client.waiting) {
-      unanswered[name].push_back(request.message);
-    }
-  }
-  Crash();
-  due_.emplace_back([this] { Restart(); });
-  for (const auto& [name, requests] : unanswered) {
-    due_.emplace_back([this, name = name] { ComeBack(name); });
-    for (const proto::ClientMessage& request : requests) {
-      // Seals, restores and loads are repeated from the client's own state; what a begin or a torn
-      // copy said is in the registration.
-      const bool again = request.has_open_incarnation() || request.has_drain();
-      const bool first = request.has_register_() && !Client(name).registered;
-      if (again || first) {
-        due_.emplace_back([this, name = name, request] { Request(name, request); });
-      }
-    }
-    due_.emplace_back([this, name = name] { RepeatRequests(name); });
-  }
-}
-
 void CoreHarness::ApplyBatch(const storage_tiers::CatalogBatch& batch) {
   storage_tiers::CatalogContents erased;
   storage_tiers::CatalogContents added;

@@ -158,40 +158,6 @@ void CoreHarness::LoseRegistration(const std::string& name) {
   Disconnect(name);
 }
 
-void CoreHarness::Resume(const std::string& name) {
-  ComeBack(name);
-  RepeatRequests(name);
-}
-
-void CoreHarness::ComeBack(const std::string& name) {
-  const FakeClient& client = Client(name);
-  if (!client.alive || !client.registered || !up() || client.session != 0) {
-    return;  // a launcher whose open was not answered has no incarnation to come back to
-  }
-  Register(name);
-}
-
-void CoreHarness::RepeatRequests(const std::string& name) {
-  FakeClient& client = Client(name);
-  if (client.session == 0 || !client.registered || client.fenced) {
-    return;
-  }
-  std::vector<SlotRef> sealing;
-  for (const auto& [ref, copy] : client.copies) {
-    if (copy.sealing) {
-      sealing.push_back(ref);
-    }
-  }
-  for (const SlotRef& ref : sealing) {
-    SendSeal(&client, ref);
-  }
-  if (client.reports_loaded) {
-    Loaded(name, !client.load_ok);
-  } else if (client.asks) {
-    AskAgain(&client);
-  }
-}
-
 void CoreHarness::Begin(const std::string& name, Step step) {
   FakeClient& client = Client(name);
   client.last_begun = std::max(client.last_begun, step);

@@ -109,19 +109,28 @@ class Replay {
     for (auto& [root, tier] : Harness()->tiers()) {
       tier.SetFailing(false);
     }
-    Do("workers_gone");
     Do(Harness()->up() ? "tick 61" : "restart");
+    for (const auto& [name, client] : Harness()->clients()) {
+      if (client.alive) {
+        Do("die " + name);
+      }
+    }
+    Do("workers_gone");
     Do("start restore=no");
     Do("restore all");
     for (int i = 0; i < 6; ++i) {
       Do("tick 61");
       Do("loaded all");
     }
+    std::string hangs;
     for (const auto& [name, client] : Harness()->clients()) {
-      if (client.job == "train" && client.alive && client.registered && !client.fenced &&
-          !client.returned && !client.restore_error.has_value()) {
-        violations_.push_back("L: restore() of " + name + " hangs");
+      if (client.job != "train" || !client.alive || client.fenced || !client.registered) {
+        continue;
       }
+      hangs += client.returned || client.restore_error.has_value() ? "" : " " + name;
+    }
+    if (!hangs.empty()) {
+      violations_.push_back("L: restore() hangs:" + hangs);
     }
   }
 
