@@ -123,6 +123,9 @@ void AddRemoving(CLI::App* app, Options* options, Command* chosen) {
   });
   command->add_option("JOB,--job", drop->job, "")->required();
   command->add_flag("--force", drop->force, "also of a live job");
+  command->add_flag("--forget",
+                    drop->forget,
+                    "also forget what was published, where its folder was removed on purpose");
 }
 
 void AddConfig(CLI::App* app, Options* options, Command* chosen) {

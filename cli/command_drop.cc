@@ -19,6 +19,7 @@ ExitCode RunDrop(const Context& context, const DropOptions& options) {
   proto::ClientMessage request;
   request.mutable_drop()->set_job_name(options.job);
   request.mutable_drop()->set_force(options.force);
+  request.mutable_drop()->set_forget(options.forget);
   const auto reply =
       (*channel.value)->Call(std::move(request), proto::ServerMessage::kDrop, kSlowCall);
   if (!reply) {

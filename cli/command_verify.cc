@@ -66,9 +66,11 @@ Status AddPart(Source* source, const VerifyOptions& options, Plan* plan) {
 void AddRootsOfDaemon(const Context& context, const VerifyOptions& options, Plan* plan) {
   std::vector<std::string> roots;
   for (const proto::SnapshotInfo& snapshot : plan->parts.front().snapshots) {
-    for (const std::string& root : snapshot.durable_on()) {
-      if (std::find(roots.begin(), roots.end(), root) == roots.end()) {
-        roots.push_back(root);
+    for (const auto* found : {&snapshot.durable_on(), &snapshot.damaged_on()}) {
+      for (const std::string& root : *found) {
+        if (std::find(roots.begin(), roots.end(), root) == roots.end()) {
+          roots.push_back(root);
+        }
       }
     }
   }

@@ -79,6 +79,7 @@ struct RmOptions {
 struct DropOptions {
   std::string job;
   bool force = false;
+  bool forget = false;
 };
 
 [[nodiscard]] ExitCode RunDrop(const Context& context, const DropOptions& options);

@@ -110,6 +110,9 @@ std::string SnapshotLines(const ShownShard& shown) {
   for (const std::string& root : snapshot.durable_on()) {
     text += "durable on " + SafeText(root) + "\n";
   }
+  for (const std::string& root : snapshot.damaged_on()) {
+    text += "damaged on " + SafeText(root) + "\n";
+  }
   std::vector<std::uint32_t> ranks;
   for (const proto::ShardInfo& shard : snapshot.shards()) {
     if (Readable(shard)) {

@@ -43,6 +43,7 @@ std::string Flags(const proto::SnapshotInfo& snapshot) {
   add(snapshot.restore_base(), "base");
   add(snapshot.fallback(), "fallback");
   add(snapshot.discarded(), "discarded");
+  add(!snapshot.damaged_on().empty(), "damaged");
   return text;
 }
 
@@ -58,6 +59,10 @@ Json SnapshotJson(const proto::SnapshotInfo& snapshot) {
   for (const std::string& root : snapshot.durable_on()) {
     durable_on.push_back(root);
   }
+  Json damaged_on = Json::array();
+  for (const std::string& root : snapshot.damaged_on()) {
+    damaged_on.push_back(root);
+  }
   return {{"job", snapshot.job_name()},
           {"job_uid", UidText(snapshot.id().job_uid())},
           {"incarnation", snapshot.id().incarnation()},
@@ -70,6 +75,7 @@ Json SnapshotJson(const proto::SnapshotInfo& snapshot) {
           {"restore_base", snapshot.restore_base()},
           {"fallback", snapshot.fallback()},
           {"durable_on", durable_on},
+          {"damaged_on", damaged_on},
           {"shards", shards}};
 }
 

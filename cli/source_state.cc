@@ -66,8 +66,9 @@ void StateSource::AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapsh
   }
   for (const proto::DurableRecord& durable : contents_.durables) {
     const auto snapshot = snapshots->find(KeyOf(durable.id()));
-    if (durable.published() && !durable.bad() && snapshot != snapshots->end()) {
-      snapshot->second.add_durable_on(durable.root());
+    if (durable.published() && snapshot != snapshots->end()) {
+      *(durable.bad() ? snapshot->second.add_damaged_on() : snapshot->second.add_durable_on()) =
+          durable.root();
     }
   }
 }

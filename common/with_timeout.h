@@ -83,4 +83,20 @@ template <class T>
   co_return Error(Errc::kTimeout, "no end after " + std::to_string(limit_ms) + " ms");
 }
 
+// Ends with kCancelled when "ender" ends first; the operation is then cancelled, as by WithTimeout.
+template <class T>
+[[nodiscard]] boost::asio::awaitable<Result<T>> Until(boost::asio::awaitable<Status> ender,
+                                                      boost::asio::awaitable<Result<T>> operation) {
+  using boost::asio::experimental::awaitable_operators::operator||;
+  if (co_await Cancelled()) {
+    co_return Error(Errc::kCancelled, "cancelled before it began");
+  }
+  auto first = co_await (internal::WithoutThrow<T>(std::move(operation)) ||
+                         internal::WithoutThrow<void>(std::move(ender)));
+  if (first.index() == 0) {
+    co_return std::get<0>(std::move(first));
+  }
+  co_return Error(Errc::kCancelled, "cancelled");
+}
+
 }  // namespace holdfast

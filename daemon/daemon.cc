@@ -97,25 +97,41 @@ Daemon::Parts::Task Daemon::Parts::CleanTiers() {
   for (const proto::JobRecord& job : state_.recovered.jobs) {
     for (const proto::TierPolicy& policy : job.tiers()) {
       auto tier = tiers_.Open(policy.root(), policy.scope());
-      if (!tier.has_value() || co_await Cancelled()) {
-        continue;
+      if (tier.has_value() && !co_await Cancelled()) {
+        co_await CleanTier(std::move(tier).value(), job.name(), job.job_uid(), policy.root());
       }
-      auto call = [name = job.name()](TierFiles& files) { return files.tier.CleanUp(name, {}); };
-      const auto limit = 4 * config_.tier_timeout;
-      const auto report = co_await tier.value()->Call("clean up", limit, std::move(call));
-      if (!report.has_value()) {
-        LogInfo("tier.not_cleaned", report.error().ToString());
-        continue;
-      }
-      for (const std::string& path : report.value().removed) {
-        LogInfo("tier.removed", path);
-      }
-      for (const std::string& path : report.value().restored) {
-        LogInfo("tier.taken_back", path);
-      }
-      for (const Error& problem : report.value().problems) {
-        LogWarning("tier.problem", problem.ToString());
-      }
+    }
+  }
+}
+
+Daemon::Parts::Task Daemon::Parts::CleanTier(std::shared_ptr<Tier> tier,
+                                             std::string job_name,
+                                             JobUid job_uid,
+                                             std::string root) {
+  const std::vector<SnapshotKey> given_up = GivenUpFlushes(state_.recovered, job_uid, root);
+  std::vector<proto::SnapshotId> ids;
+  for (const SnapshotKey& id : given_up) {
+    ids.push_back(ToProto(job_uid, id));
+  }
+  auto call = [job_name, ids](TierFiles& files) { return files.tier.CleanUp(job_name, ids); };
+  const auto limit = 4 * config_.tier_timeout;
+  const auto report = co_await tier->Call("clean up", limit, std::move(call));
+  if (!report.has_value()) {
+    LogInfo("tier.not_cleaned", report.error().ToString());
+    co_return;
+  }
+  for (const std::string& path : report.value().removed) {
+    LogInfo("tier.removed", path);
+  }
+  for (const std::string& path : report.value().restored) {
+    LogInfo("tier.taken_back", path);
+  }
+  for (const Error& problem : report.value().problems) {
+    LogWarning("tier.problem", problem.ToString());
+  }
+  if (report.value().problems.empty()) {
+    for (const SnapshotKey& id : given_up) {
+      gate_->OnDurableDeleted(job_uid, root, id, Ok());
     }
   }
 }
@@ -235,7 +251,7 @@ void Daemon::Parts::UpdateMetrics() {
       {&kCatalogHealthy, "", pump_.failing().has_value() ? 0.0 : 1.0},
       {&kRestores, "", number(counts.restores)},
       {&kRestoreFailures, "", number(counts.restores_failed)},
-      {&kMismatches, "", number(actions.digest_mismatches)},
+      {&kMismatches, "", number(actions.digest_mismatches + counts.restore_mismatches)},
       {&kPoisoned, "", number(actions.slots_poisoned)},
       {&kPrepareFailures, "", number(actions.prepare_failures)},
   };

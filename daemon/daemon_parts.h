@@ -55,6 +55,10 @@ class Daemon::Parts {
   // Tasks that live as long as the daemon (daemon.cc).
   [[nodiscard]] Task Tick();
   [[nodiscard]] Task CleanTiers();
+  [[nodiscard]] Task CleanTier(std::shared_ptr<Tier> tier,
+                               std::string job_name,
+                               JobUid job_uid,
+                               std::string root);
   [[nodiscard]] Task AwaitSignal();
   [[nodiscard]] Task ShutDown();
   void WatchLimbo();

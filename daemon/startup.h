@@ -70,4 +70,10 @@ struct MatchResult {
 [[nodiscard]] MatchResult MatchRecords(const storage_tiers::CatalogContents& contents,
                                        const ArenaFacts& facts);
 
+// Snapshots whose flush to "root" was cut short and that are no target any more, since nothing of
+// them is in memory: what lies there of them is for nobody.
+[[nodiscard]] std::vector<SnapshotKey> GivenUpFlushes(const RecoveredState& recovered,
+                                                      const JobUid& job,
+                                                      const std::string& root);
+
 }  // namespace holdfast::daemon

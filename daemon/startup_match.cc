@@ -63,4 +63,23 @@ MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const A
   return result;
 }
 
+std::vector<SnapshotKey> GivenUpFlushes(const RecoveredState& recovered,
+                                        const JobUid& job,
+                                        const std::string& root) {
+  std::set<SnapshotKey> held;
+  for (const proto::ShardRecord& shard : recovered.shards) {
+    if (shard.sidecar().id().job_uid() == job) {
+      held.insert(KeyOf(shard.sidecar().id()));
+    }
+  }
+  std::vector<SnapshotKey> given_up;
+  for (const proto::DurableRecord& durable : recovered.durables) {
+    const bool here = durable.id().job_uid() == job && durable.root() == root;
+    if (here && !durable.published() && !held.contains(KeyOf(durable.id()))) {
+      given_up.push_back(KeyOf(durable.id()));
+    }
+  }
+  return given_up;
+}
+
 }  // namespace holdfast::daemon

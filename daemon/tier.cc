@@ -13,13 +13,15 @@ constexpr ByteCount kSlowestBytesPerSecond = 4 * kMiB;
 // Small calls beside the flushes: listings, sidecars, claims.
 constexpr std::size_t kThreadsForSmallCalls = 2;
 
-bool IsSickness(Errc code) {
-  switch (code) {
+bool IsSickness(const Error& error) {
+  switch (error.code) {
     case Errc::kIoError:
     case Errc::kNoSpace:
     case Errc::kTimeout:
     case Errc::kPermission:
       return true;
+    case Errc::kUnavailable:
+      return error.sys_errno != 0;  // the file system's word (no root, not mounted), not a rule's
     default:
       return false;
   }
@@ -72,7 +74,7 @@ void Tier::NoteError(std::string_view what, const Error& error) {
   if (error.code == Errc::kTimeout) {
     ++counters_.timeouts;
   }
-  if (!IsSickness(error.code)) {
+  if (!IsSickness(error)) {
     return;
   }
   if (!sickness_.has_value()) {
@@ -92,6 +94,16 @@ std::shared_ptr<const std::string> Tier::TakeKey(const std::string& key) {
   auto token = std::make_shared<const std::string>(key);
   holder = token;
   return token;
+}
+
+void Tier::NoteStuck(std::string_view what) {
+  NoteError(what, Error(Errc::kTimeout, "the file system does not answer"));
+}
+
+bool Tier::HoldsKey(const std::string& prefix) const {
+  return std::any_of(keys_.begin(), keys_.end(), [&](const auto& entry) {
+    return entry.first.starts_with(prefix) && !entry.second.expired();
+  });
 }
 
 }  // namespace holdfast::daemon

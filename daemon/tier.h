@@ -131,6 +131,12 @@ class Tier {
   // held by the function on the worker.  Null while an earlier holder lives.
   [[nodiscard]] std::shared_ptr<const std::string> TakeKey(const std::string& key);
 
+  // A worker was left behind in a call that does not return.
+  void NoteStuck(std::string_view what);
+
+  // Whether a key that begins so is held.
+  [[nodiscard]] bool HoldsKey(const std::string& prefix) const;
+
  private:
   [[nodiscard]] bool Hangs() const;
   void NoteSuccess();

@@ -32,6 +32,7 @@ void TrafficCounters::OnRequest(SessionId session,
     ++counts_.restores;
   } else if (message.has_loaded() && !message.loaded().ok()) {
     ++counts_.restores_failed;
+    counts_.restore_mismatches += message.loaded().source_is_bad() ? 1 : 0;
   } else if (message.has_seal() && seals_.size() < kMostSeals) {
     seals_[{session, message.request_id()}] = now;
   }

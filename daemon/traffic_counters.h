@@ -66,6 +66,7 @@ class TrafficCounters {
     std::uint64_t abandoned = 0;
     std::uint64_t restores = 0;  // requests of ranks
     std::uint64_t restores_failed = 0;
+    std::uint64_t restore_mismatches = 0;  // a client found wrong bytes while it loaded
     std::uint64_t catalog_failures = 0;
   };
 

@@ -1,6 +1,7 @@
 #include "storage_tiers/persistent_tier.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <utility>
 
@@ -70,6 +71,31 @@ Result<std::vector<std::string>> PersistentTier::ListJobs() {
   return jobs;
 }
 
+Status PersistentTier::CheckRoot() {
+  HF_TRY(const bool exists, Exists(fs_, root_));
+  if (!exists) {
+    return Error(Errc::kUnavailable,
+                 root_ +
+                     ": the root of a persistent tier does not exist; is the file system "
+                     "mounted? Holdfast never creates it",
+                 ENOENT);
+  }
+  return Ok();
+}
+
+Status PersistentTier::RequireJob(const std::string& job, const std::string& job_uid) {
+  HF_TRY(const auto file, ReadJob(job));
+  if (!file) {
+    return Error(Errc::kUnavailable,
+                 JobFolder(job) +
+                     ": has no job.json, but snapshots of the job were published here; is the "
+                     "file system mounted? If they were removed on purpose: `holdfast drop " +
+                     job + " --forget`",
+                 ENOENT);
+  }
+  return CheckJob(job, job_uid);
+}
+
 Status PersistentTier::EnsureJob(const std::string& job, const std::string& job_uid) {
   proto::JobFile file;
   file.set_format_version(layout::kManifestFormatVersion);
@@ -77,15 +103,8 @@ Status PersistentTier::EnsureJob(const std::string& job, const std::string& job_
   file.set_job_name(job);
   HF_TRY(const std::string json, layout::EncodeJobFile(file));
 
-  Status root = fs_.SyncFolder(root_);
-  if (!root && root.error().code == Errc::kNotFound) {
-    return Error(Errc::kNotFound,
-                 root_ +
-                     ": the root of a persistent tier does not exist; is the file system "
-                     "mounted? Holdfast never creates it",
-                 root.error().sys_errno);
-  }
-  HF_TRYV(std::move(root));
+  HF_TRYV(CheckRoot());
+  HF_TRYV(fs_.SyncFolder(root_));
   HF_TRYV(CreateFolderIfMissing(fs_, JobFolder(job)));
   HF_TRYV(fs_.SyncFolder(root_));
   HF_TRYV(CreateFolderIfMissing(fs_, IncarnationFolder(job)));
@@ -105,6 +124,7 @@ Result<std::optional<proto::JobFile>> PersistentTier::ReadJob(const std::string&
   const Result<std::string> json = ReadSmallFile(fs_, path, layout::kMaxSmallFileBytes);
   if (!json) {
     if (json.error().code == Errc::kNotFound) {
+      HF_TRYV(CheckRoot());
       return std::optional<proto::JobFile>();
     }
     return json.error();

@@ -90,7 +90,11 @@ class PersistentTier {
   // name exists; of two racing daemons one gets it and then reads the winner's uid with ReadJob.
   [[nodiscard]] Status EnsureJob(const std::string& job, const std::string& job_uid);
 
-  // nullopt: there is no such job here.
+  // For a job that was here before: kUnavailable where its job.json is missing, which an empty
+  // mount point looks like.  Creates nothing.
+  [[nodiscard]] Status RequireJob(const std::string& job, const std::string& job_uid);
+
+  // nullopt: there is no such job here.  kUnavailable: there is no root.
   [[nodiscard]] Result<std::optional<proto::JobFile>> ReadJob(const std::string& job);
 
   // Takes number record.number().  kAlreadyExists if it, or a higher one, is taken by another
@@ -176,6 +180,7 @@ class PersistentTier {
   [[nodiscard]] std::string SnapshotFolder(const std::string& job,
                                            const proto::SnapshotId& id) const;
   [[nodiscard]] std::string IncarnationFolder(const std::string& job) const;
+  [[nodiscard]] Status CheckRoot();
   // job.json must exist and have this uid: a snapshot never gets into another job's folder.
   [[nodiscard]] Status CheckJob(const std::string& job, const std::string& job_uid);
   // kFenced if an incarnation above "epoch" exists.

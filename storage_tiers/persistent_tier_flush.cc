@@ -200,6 +200,10 @@ Status PersistentTier::WriteShardImage(const proto::Sidecar& sidecar,
     written = VerifyingWrite(fs_, temporary, bytes, DigestsOf(digest), options);
   }
   HOLDFAST_FAILPOINT("flush.before_image_link");
+  // Who cancelled may use the memory for something else already: what was read since is not ours.
+  if (written && options.cancel != nullptr && options.cancel->load()) {
+    written = Error(Errc::kCancelled, target + ": flush cancelled");
+  }
   if (written) {
     written = fs_.Link(temporary, target);
   }

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -87,6 +88,9 @@ struct ClaimIncarnation {
   std::uint64_t token = 0;
   std::uint32_t world_size = 0;
   std::vector<proto::TierPolicy> tiers;
+  // Roots on which snapshots of the job are known to be: one without its job.json is not mounted,
+  // and nothing is created there.
+  std::set<std::string> expected_roots;
   std::uint64_t ticket = 0;  // handed back
 };
 
@@ -96,6 +100,7 @@ struct WriteIncarnation {
   std::string job_name;
   proto::IncarnationFile file;
   std::vector<proto::TierPolicy> tiers;
+  std::set<std::string> expected_roots;  // as in ClaimIncarnation
 };
 
 // Lists published snapshots of the job on one tier.  Answers with OnTierListed.
@@ -103,6 +108,7 @@ struct ListTier {
   std::string job_name;
   JobUid job_uid;
   std::string root;
+  bool expected = false;      // as in ClaimIncarnation: without job.json the answer is kUnavailable
   std::uint32_t attempt = 0;  // handed back: an old listing does not answer a new attempt
 };
 
@@ -131,6 +137,7 @@ struct FlushShard {
   std::string job_name;
   JobUid job_uid;
   proto::TierPolicy tier;
+  bool expected = false;  // as in ClaimIncarnation
   SnapshotKey id;
   Rank rank = 0;
   SlotRef slot;

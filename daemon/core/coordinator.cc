@@ -142,8 +142,29 @@ void Coordinator::DecideOutcomes() {
   for (const auto& [id, held] : HeldShards()) {
     if (id.incarnation == epoch_.number && !job_->IsComplete(id) && !job_->IsAbandoned(id)) {
       DecideOne(id, held);
+    } else if (id.incarnation < epoch_.number && !job_->outcomes.contains(id)) {
+      DecideOlder(id, held);
     }
   }
+}
+
+// An incarnation that ended leaves ids that some rank never sealed.  They are about to be freed,
+// and must not vanish without a word; those of which all is there were complete.
+void Coordinator::DecideOlder(const SnapshotKey& id,
+                              const std::map<Rank, ShardEntry::State>& held) {
+  const auto shards = job_->shards.find(id);
+  if (shards == job_->shards.end()) {
+    return;
+  }
+  const std::uint32_t world = shards->second.begin()->second.sidecar.world_size();
+  std::string missing;
+  for (Rank rank = 0; rank < world && missing.empty(); ++rank) {
+    if (!held.contains(rank)) {
+      missing = "rank " + std::to_string(rank) + " never sealed it, and its incarnation is over";
+    }
+  }
+  const proto::Outcome outcome = missing.empty() ? proto::COMPLETE : proto::ABANDONED;
+  job_->SetOutcome(context_, id, outcome, missing, world);
 }
 
 // I1: complete only with a sealed shard of every rank, all of this very id.

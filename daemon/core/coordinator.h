@@ -55,6 +55,7 @@ class Coordinator {
  private:
   struct TierListing {
     bool answered = false;
+    std::optional<std::string> error;
     std::vector<TierSnapshot> snapshots;
   };
 
@@ -66,10 +67,17 @@ class Coordinator {
   void DecideCollect();
   Inventory TakeInventory() const;
   void AddTiers(Inventory* inventory) const;
+  void AddListing(const proto::TierPolicy& tier,
+                  const TierListing& listing,
+                  Inventory* inventory) const;
+  void AddUnanswered(const std::string& root, const std::string& why, Inventory* inventory) const;
+  void TakeListing(const std::string& root, const std::vector<TierSnapshot>& snapshots);
   void Choose(const RestoreWish& wish);
   void StartWithoutRestore();
   void DecideLoading();
   bool TakeFailures();
+  void MarkDurable(const Source& source, const SnapshotKey& id, bool bad);
+  void MarkLoadedSources(const SnapshotKey& base);
   void Commit();
   void FailAttempt(const std::string& why);
   void RecordDecision();
@@ -77,6 +85,7 @@ class Coordinator {
   void CountFromDurables();
   void DecideOutcomes();
   void DecideOne(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
+  void DecideOlder(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
   void ScheduleFlushes();
   void ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains);
   bool TargetIsLost(const std::string& root, const SnapshotKey& id) const;

@@ -1,10 +1,23 @@
 // The restore half of the coordinator: collect -> prepare -> go -> run (design section 4).
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/core/coordinator.h"
 
 namespace holdfast::daemon {
+namespace {
+
+std::optional<SnapshotKey> NewestOutOfReach(const Inventory& inventory) {
+  for (auto it = inventory.out_of_reach.rbegin(); it != inventory.out_of_reach.rend(); ++it) {
+    if (!inventory.discarded.contains(it->first)) {
+      return it->first;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 // The number is raised in the record before the attempt's first message, so that one number never
 // names two attempts, whatever crashes in between (I11).
@@ -29,7 +42,8 @@ void Coordinator::ListTiers() {
   for (const FlushScheduler& scheduler : schedulers_) {
     const std::string& root = scheduler.policy().root();
     listings_[root];
-    context_->Do(ListTier{job_->record.name(), job_->uid(), root, attempt()});
+    context_->Do(
+        ListTier{job_->record.name(), job_->uid(), root, job_->IsExpectedOn(root), attempt()});
   }
 }
 
@@ -42,15 +56,27 @@ void Coordinator::OnTierListed(const std::string& root,
   }
   it->second.answered = true;
   if (!listed.has_value()) {
+    it->second.error = listed.error().message;
     tier_errors_[root] = listed.error().message;
     Log("persistent " + root + " gives nothing: " + listed.error().message);
     Decide();
     return;
   }
   it->second.snapshots = std::move(listed).value();
+  TakeListing(root, it->second.snapshots);
+  Decide();
+}
+
+// A listing is believed about what it found whole and about what is gone; one that is damaged is
+// still there.
+void Coordinator::TakeListing(const std::string& root, const std::vector<TierSnapshot>& snapshots) {
   std::set<SnapshotKey> present;
-  for (const TierSnapshot& snapshot : it->second.snapshots) {
+  for (const TierSnapshot& snapshot : snapshots) {
     present.insert(snapshot.id);
+    if (snapshot.problem.has_value()) {
+      Log("persistent " + root + ", " + ToText(snapshot.id) + ": " + snapshot.problem->message);
+      continue;
+    }
     proto::DurableRecord* durable = job_->Durable(root, snapshot.id);
     if (!durable->published()) {
       durable->set_published(true);
@@ -66,7 +92,6 @@ void Coordinator::OnTierListed(const std::string& root,
   for (const SnapshotKey& id : gone) {
     job_->EraseDurable(context_, root, id);
   }
-  Decide();
 }
 
 bool Coordinator::InventoryClosed() const {
@@ -150,6 +175,9 @@ Inventory Coordinator::TakeInventory() const {
     if (tries != tries_.end() && tries->second >= context_->options.restore_tries) {
       inventory.tried_too_often.insert(id);
     }
+    if (job_->StartsThatFailedOn(id) >= context_->options.restore_tries) {
+      inventory.ended_too_many_starts.insert(id);
+    }
   }
   for (const auto& [shard, sources] : bad_sources_) {
     inventory.bad[shard].insert(sources.begin(), sources.end());
@@ -159,20 +187,56 @@ Inventory Coordinator::TakeInventory() const {
 
 void Coordinator::AddTiers(Inventory* inventory) const {
   for (const FlushScheduler& scheduler : schedulers_) {
-    const auto listing = listings_.find(scheduler.policy().root());
-    if (listing == listings_.end()) {
+    const std::string& root = scheduler.policy().root();
+    const auto listing = listings_.find(root);
+    if (listing == listings_.end() || !listing->second.answered) {
+      AddUnanswered(root, "no listing in time", inventory);
+    } else if (listing->second.error.has_value()) {
+      AddUnanswered(root, *listing->second.error, inventory);
+    } else {
+      AddListing(scheduler.policy(), listing->second, inventory);
+    }
+  }
+}
+
+void Coordinator::AddListing(const proto::TierPolicy& tier,
+                             const TierListing& listing,
+                             Inventory* inventory) const {
+  for (const TierSnapshot& snapshot : listing.snapshots) {
+    inventory->was_complete.insert(snapshot.id);
+    auto& sources = inventory->sources[snapshot.id];
+    if (snapshot.problem.has_value()) {
+      inventory->out_of_reach[snapshot.id].push_back("persistent " + tier.root() + ": " +
+                                                     snapshot.problem->message);
       continue;
     }
-    for (const TierSnapshot& snapshot : listing->second.snapshots) {
-      inventory->world_sizes[snapshot.id] = snapshot.world_size;
-      inventory->was_complete.insert(snapshot.id);
-      for (Rank rank = 0; rank < snapshot.world_size; ++rank) {
-        inventory->sources[snapshot.id][rank].push_back(
-            Source{Source::Kind::kTier, scheduler.policy().root()});
-      }
-      if (scheduler.policy().scope() == proto::SHARED) {
-        inventory->safe.insert(snapshot.id);
-      }
+    inventory->world_sizes[snapshot.id] = snapshot.world_size;
+    for (Rank rank = 0; rank < snapshot.world_size; ++rank) {
+      sources[rank].push_back(Source{Source::Kind::kTier, tier.root()});
+    }
+    const proto::DurableRecord* durable = job_->FindDurable(tier.root(), snapshot.id);
+    if (tier.scope() == proto::SHARED && (durable == nullptr || !durable->bad())) {
+      inventory->safe.insert(snapshot.id);
+    }
+  }
+}
+
+// What was published there was complete, and still is: that nobody can read it now must not look
+// as if there were nothing (R).
+void Coordinator::AddUnanswered(const std::string& root,
+                                const std::string& why,
+                                Inventory* inventory) const {
+  const std::string text = "persistent " + root + " did not answer: " + why;
+  inventory->unanswered.push_back(text);
+  const auto durables = job_->durables.find(root);
+  if (durables == job_->durables.end()) {
+    return;
+  }
+  for (const auto& [id, durable] : durables->second) {
+    if (durable.published()) {
+      inventory->was_complete.insert(id);
+      inventory->sources[id];
+      inventory->out_of_reach[id].push_back(text);
     }
   }
 }
@@ -211,11 +275,13 @@ void Coordinator::Choose(const RestoreWish& wish) {
 // The user trains without having asked for a restore.  What older incarnations left is kept until
 // the first snapshot of this one is complete: a forgotten call must not destroy weeks of work.
 void Coordinator::StartWithoutRestore() {
-  const RestorePlan older = PlanRestore(TakeInventory(), world_size(), RestoreWish{});
+  const Inventory inventory = TakeInventory();
+  const RestorePlan older = PlanRestore(inventory, world_size(), RestoreWish{});
   MutableDecision()->set_decided(true);
   MutableDecision()->set_fallback_open(false);
-  if (older.choice.has_value()) {
-    *MutableDecision()->mutable_fallback() = job_->Id(*older.choice);
+  const auto kept = older.choice.has_value() ? older.choice : NewestOutOfReach(inventory);
+  if (kept.has_value()) {
+    *MutableDecision()->mutable_fallback() = job_->Id(*kept);
   }
   Commit();
 }
@@ -239,6 +305,18 @@ void Coordinator::DecideLoading() {
   }
 }
 
+// For `holdfast ls`, and for who asks what is durable; a later restore tries the source again.
+void Coordinator::MarkDurable(const Source& source, const SnapshotKey& id, bool bad) {
+  const auto tier = job_->durables.find(source.root);
+  if (source.kind != Source::Kind::kTier || tier == job_->durables.end()) {
+    return;
+  }
+  if (const auto it = tier->second.find(id); it != tier->second.end() && it->second.bad() != bad) {
+    it->second.set_bad(bad);
+    job_->SaveDurable(context_, source.root, id);
+  }
+}
+
 // True when a failure of this attempt was found, and the next attempt has begun.
 bool Coordinator::TakeFailures() {
   bool failed = false;
@@ -252,6 +330,7 @@ bool Coordinator::TakeFailures() {
           std::to_string(failure.rank) + ", " + failure.source.Text() + ": " + failure.reason);
       if (failure.source_is_bad) {
         bad_sources_[{failure.id, failure.rank}][failure.source] = failure.reason;
+        MarkDurable(failure.source, failure.id, /*bad=*/true);
       }
     }
   }
@@ -270,11 +349,24 @@ void Coordinator::Commit() {
     if (!job_->IsComplete(*base)) {
       job_->SetOutcome(context_, *base, proto::COMPLETE, "");
     }
+    MarkLoadedSources(*base);
     for (FlushScheduler& scheduler : schedulers_) {
       scheduler.OnBase(*base, job_->IsDurable(*base, scheduler.policy().root()));
     }
   }
   RecordDecision();
+}
+
+// Every chunk was checked while it was loaded: a root that gave all shards has a good copy.
+void Coordinator::MarkLoadedSources(const SnapshotKey& base) {
+  const auto& sources = plan_.sources;
+  const bool one_source =
+      !sources.empty() && std::all_of(sources.begin(), sources.end(), [&](const auto& entry) {
+        return entry.second == sources.begin()->second;
+      });
+  if (one_source) {
+    MarkDurable(sources.begin()->second, base, /*bad=*/false);
+  }
 }
 
 void Coordinator::FailAttempt(const std::string& why) {
@@ -296,6 +388,7 @@ void Coordinator::RecordDecision() {
   write.file.add_member_node_uuids(context_->node_uuid);
   *write.file.mutable_decision() = decision();
   write.tiers.assign(job_->record.tiers().begin(), job_->record.tiers().end());
+  write.expected_roots = job_->ExpectedRoots();
   if (!write.tiers.empty()) {
     context_->Do(std::move(write));
   }

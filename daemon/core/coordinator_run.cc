@@ -54,7 +54,10 @@ void Coordinator::ScheduleFlushes() {
 }
 
 void Coordinator::ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains) {
-  const bool durable_here = job_->IsDurable(newest, scheduler->policy().root());
+  // One that is published, also with damage, is never written over: flushing it again mends
+  // nothing.
+  const proto::DurableRecord* durable = job_->FindDurable(scheduler->policy().root(), newest);
+  const bool durable_here = durable != nullptr && durable->published();
   scheduler->Consider(newest, durable_here, drains, context_->now);
 }
 
@@ -125,6 +128,11 @@ void Coordinator::OnPublished(const std::string& root,
     Publishing& publishing = publishing_[{root, id}];
     publishing.under_way = false;
     tier_errors_[root] = status.error().message;
+    // Files that were flushed are gone or damaged: they are written again, where they still can be.
+    if (status.error().code == Errc::kNotFound || status.error().code == Errc::kCorruption) {
+      job_->Durable(root, id)->clear_flushed_ranks();
+      job_->SaveDurable(context_, root, id);
+    }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
     stopped_ = stopped_ || status.error().code == Errc::kFenced;
     publishing.backoff = std::clamp(publishing.backoff * 2,
@@ -168,7 +176,8 @@ void Coordinator::Retain(const FlushScheduler& scheduler) {
   const std::string& root = scheduler.policy().root();
   std::vector<proto::SnapshotId> durable;
   for (const auto& [id, record] : job_->durables[root]) {
-    if (record.published()) {
+    // A damaged one takes no place of a good one, and stays for who wants to save what is in it.
+    if (record.published() && !record.bad()) {
       durable.push_back(job_->Id(id));
     }
   }

@@ -38,13 +38,19 @@ bool Job::IsDiscarded(const SnapshotKey& key) const {
   return false;
 }
 
-bool Job::IsDurable(const SnapshotKey& key, const std::string& root) const {
+const proto::DurableRecord* Job::FindDurable(const std::string& root,
+                                             const SnapshotKey& key) const {
   const auto tier = durables.find(root);
   if (tier == durables.end()) {
-    return false;
+    return nullptr;
   }
   const auto it = tier->second.find(key);
-  return it != tier->second.end() && it->second.published() && !it->second.bad();
+  return it == tier->second.end() ? nullptr : &it->second;
+}
+
+bool Job::IsDurable(const SnapshotKey& key, const std::string& root) const {
+  const proto::DurableRecord* durable = FindDurable(root, key);
+  return durable != nullptr && durable->published() && !durable->bad();
 }
 
 std::vector<std::string> Job::DurableOn(const SnapshotKey& key) const {
@@ -52,6 +58,24 @@ std::vector<std::string> Job::DurableOn(const SnapshotKey& key) const {
   for (const auto& [root, ids] : durables) {
     if (IsDurable(key, root)) {
       roots.push_back(root);
+    }
+  }
+  return roots;
+}
+
+bool Job::IsExpectedOn(const std::string& root) const {
+  const auto tier = durables.find(root);
+  return tier != durables.end() &&
+         std::any_of(tier->second.begin(), tier->second.end(), [](const auto& entry) {
+           return entry.second.published();
+         });
+}
+
+std::set<std::string> Job::ExpectedRoots() const {
+  std::set<std::string> roots;
+  for (const auto& [root, ids] : durables) {
+    if (IsExpectedOn(root)) {
+      roots.insert(root);
     }
   }
   return roots;
@@ -65,6 +89,22 @@ bool Job::IsBaseOrFallback(const SnapshotKey& key) const {
   const proto::RestoreDecision& decision = present->second.decision();
   return (decision.has_choice() && KeyOf(decision.choice()) == key) ||
          (decision.has_fallback() && KeyOf(decision.fallback()) == key);
+}
+
+std::uint32_t Job::StartsThatFailedOn(const SnapshotKey& key) const {
+  std::uint32_t failed = 0;
+  for (auto it = incarnations.rbegin(); it != incarnations.rend(); ++it) {
+    const proto::RestoreDecision& decision = it->second.decision();
+    const bool chose = decision.has_choice() && KeyOf(decision.choice()) == key;
+    if (it->first >= record.epoch_number() || !chose) {
+      continue;
+    }
+    if (decision.committed()) {
+      break;
+    }
+    ++failed;
+  }
+  return failed;
 }
 
 bool Job::IsSound(const SnapshotKey& key) const {
@@ -150,12 +190,13 @@ void Job::EraseShard(CoreContext* context, const SnapshotKey& key, Rank rank) {
 void Job::SetOutcome(CoreContext* context,
                      const SnapshotKey& key,
                      proto::Outcome outcome,
-                     std::string reason) {
+                     std::string reason,
+                     std::optional<std::uint32_t> world_size) {
   proto::OutcomeRecord& saved = outcomes[key];
   *saved.mutable_id() = Id(key);
   saved.set_outcome(outcome);
   saved.set_reason(std::move(reason));
-  saved.set_world_size(record.world_size());
+  saved.set_world_size(world_size.value_or(record.world_size()));
   saved.set_discarded(IsDiscarded(key));
   context->batch()->PutOutcome(saved);
   PruneOutcomes(context);
@@ -178,6 +219,17 @@ void Job::EraseDurable(CoreContext* context, const std::string& root, const Snap
   const auto tier = durables.find(root);
   if (tier != durables.end() && tier->second.erase(key) > 0) {
     context->batch()->DeleteDurable(Id(key), root);
+  }
+}
+
+void Job::ForgetPublished(CoreContext* context) {
+  for (auto& [root, ids] : durables) {
+    std::erase_if(ids, [&, &root = root](const auto& entry) {
+      if (entry.second.published()) {
+        context->batch()->DeleteDurable(Id(entry.first), root);
+      }
+      return entry.second.published();
+    });
   }
 }
 

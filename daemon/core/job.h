@@ -51,8 +51,13 @@ struct Job {
   bool IsDiscarded(const SnapshotKey& key) const;
   bool IsDurable(const SnapshotKey& key, const std::string& root) const;
   std::vector<std::string> DurableOn(const SnapshotKey& key) const;
+  // Snapshots were published on the root, so the job must be found there.
+  bool IsExpectedOn(const std::string& root) const;
+  std::set<std::string> ExpectedRoots() const;
   // What the present incarnation restored, or keeps until that is as safe.
   bool IsBaseOrFallback(const SnapshotKey& key) const;
+  // Older incarnations that chose it and ended before all ranks had loaded, since one that had.
+  std::uint32_t StartsThatFailedOn(const SnapshotKey& key) const;
   // No shard of it that is held here was found bad.
   bool IsSound(const SnapshotKey& key) const;
   // Of those not discarded whose shards are still held here, and sound.
@@ -72,10 +77,14 @@ struct Job {
   void SetOutcome(CoreContext* context,
                   const SnapshotKey& key,
                   proto::Outcome outcome,
-                  std::string reason);
+                  std::string reason,
+                  std::optional<std::uint32_t> world_size = std::nullopt);
+  const proto::DurableRecord* FindDurable(const std::string& root, const SnapshotKey& key) const;
   proto::DurableRecord* Durable(const std::string& root, const SnapshotKey& key);
   void SaveDurable(CoreContext* context, const std::string& root, const SnapshotKey& key) const;
   void EraseDurable(CoreContext* context, const std::string& root, const SnapshotKey& key);
+
+  void ForgetPublished(CoreContext* context);
 
   // Outcomes of ids that nothing holds any more, but for the newest few: they would grow for ever.
   void PruneOutcomes(CoreContext* context);

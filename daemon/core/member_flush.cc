@@ -41,14 +41,18 @@ void Member::StartFlushes() {
 }
 
 void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard) {
-  const auto& durable = *job_->Durable(target.root, target.id);
-  const auto& done = durable.flushed_ranks();
+  const bool recorded = job_->durables[target.root].contains(target.id);
+  const auto& done = job_->Durable(target.root, target.id)->flushed_ranks();
   Flush& flush = flushes_[{target.root, target.id, rank}];
   flush.must_finish = target.must_finish;
   Slot* slot = context_->slots.Find(shard.slot);
   const bool flushed = std::find(done.begin(), done.end(), rank) != done.end();
   if (flush.under_way || flushed || slot == nullptr || context_->now < flush.not_before) {
     return;
+  }
+  // Before the first file: what a crash leaves behind is then found, and finished or removed.
+  if (!recorded) {
+    job_->SaveDurable(context_, target.root, target.id);
   }
   FlushShard action;
   action.job_name = job_->record.name();
@@ -58,6 +62,7 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
       action.tier = tier;
     }
   }
+  action.expected = job_->IsExpectedOn(target.root);
   action.id = target.id;
   action.rank = rank;
   action.slot = shard.slot;

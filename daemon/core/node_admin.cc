@@ -180,6 +180,9 @@ void NodeState::Drop(SessionId session, RequestId request, const proto::DropRequ
   }
   proto::ServerMessage reply;
   reply.mutable_drop()->set_freed_bytes(FreeJob(unit));
+  if (body.forget()) {
+    unit->job.ForgetPublished(&context);
+  }
   context.Reply(session, request, std::move(reply));
   ExchangeAll();
 }
@@ -198,7 +201,8 @@ void NodeState::Remove(SessionId session, RequestId request, const proto::Remove
     RemoveFromMemory(session, request, unit, id);
     return;
   }
-  if (!unit->job.IsDurable(id, body.root())) {
+  const proto::DurableRecord* durable = unit->job.FindDurable(body.root(), id);
+  if (durable == nullptr || !durable->published()) {
     Refuse(session, request, Errc::kNotFound, ToText(id) + " is not durable on " + body.root());
     return;
   }

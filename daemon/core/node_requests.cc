@@ -173,6 +173,7 @@ void NodeState::Open(SessionId session,
     }
     claim.job_uid = unit->job.uid();
     claim.at_least = unit->job.record.epoch_number() + 1;
+    claim.expected_roots = unit->job.ExpectedRoots();
   }
   claim.token = client.identity.epoch_random;
   claim.world_size = body.world_size();

@@ -131,6 +131,12 @@ void FillSnapshot(const Job& job,
   for (const std::string& root : job.DurableOn(id)) {
     out->add_durable_on(root);
   }
+  for (const auto& [root, ids] : job.durables) {
+    const proto::DurableRecord* durable = job.FindDurable(root, id);
+    if (durable != nullptr && durable->published() && durable->bad()) {
+      out->add_damaged_on(root);
+    }
+  }
   std::string state = "filling";
   if (const auto shards = job.shards.find(id); shards != job.shards.end()) {
     state = "sealed";

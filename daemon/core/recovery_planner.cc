@@ -54,6 +54,9 @@ class Planner {
     if (inventory_.tried_too_often.contains(id)) {
       return "tried too often in this incarnation";
     }
+    if (inventory_.ended_too_many_starts.contains(id) && !wish_.named_step.has_value()) {
+      return "the last starts of the job ended while they loaded it; name its step to try again";
+    }
     std::vector<Rank> missing;
     std::string bad;
     std::map<Rank, Source> chosen;
@@ -65,7 +68,7 @@ class Planner {
       }
     }
     if (!missing.empty()) {
-      return "no usable shard of rank " + RankList(missing) + bad;
+      return "no usable shard of rank " + RankList(missing) + bad + OutOfReach(id);
     }
     plan_.choice = id;
     plan_.sources = std::move(chosen);
@@ -95,6 +98,16 @@ class Planner {
     return std::nullopt;
   }
 
+  std::string OutOfReach(const SnapshotKey& id) const {
+    std::string text;
+    if (const auto it = inventory_.out_of_reach.find(id); it != inventory_.out_of_reach.end()) {
+      for (const std::string& why : it->second) {
+        text += "; " + why;
+      }
+    }
+    return text;
+  }
+
   // Without peers only a shared tier gives margin; an id there is kept until the choice is as safe.
   void ChooseFallback(const SnapshotKey& choice) {
     if (inventory_.safe.contains(choice)) {
@@ -118,21 +131,35 @@ class Planner {
       for (const std::string& text : plan_.passed_over) {
         *plan_.error += "; " + text;
       }
+      AddUnanswered();
       return;
     }
     const bool any_discarded =
         std::any_of(inventory_.discarded.begin(), inventory_.discarded.end(), [&](const auto& id) {
           return inventory_.was_complete.contains(id);
         });
-    if (lost.empty() && !any_discarded) {
+    if (lost.empty() && !any_discarded && inventory_.unanswered.empty()) {
       return;
     }
-    plan_.error = "snapshots exist, but none can be restored";
+    plan_.error = lost.empty() && !any_discarded ? "nothing was found, but not all could be asked"
+                                                 : "snapshots exist, but none can be restored";
     for (const std::string& text : lost) {
       *plan_.error += "; " + text;
     }
     for (const SnapshotKey& id : inventory_.discarded) {
       *plan_.error += "; " + ToText(id) + " is discarded, and can be had by naming its step";
+    }
+    AddUnanswered();
+  }
+
+  void AddUnanswered() {
+    for (const std::string& text : inventory_.unanswered) {
+      if (plan_.error->find(text) == std::string::npos) {
+        *plan_.error += "; " + text;
+      }
+    }
+    if (!inventory_.unanswered.empty()) {
+      *plan_.error += "; make it answer, or start the job without this root";
     }
   }
 

@@ -25,16 +25,23 @@ struct Inventory {
   std::map<SnapshotKey, std::uint32_t> world_sizes;
   // Ids that were complete once: losing one of these is worth an error, never silence.
   std::set<SnapshotKey> was_complete;
+  // Where else an id lies, and why it cannot be read from there now.
+  std::map<SnapshotKey, std::vector<std::string>> out_of_reach;
+  // Tiers that said nothing: they may hold what nobody here knows.
+  std::vector<std::string> unanswered;
   std::set<SnapshotKey> discarded;
   // Published on a shared tier: as safe as full margin.
   std::set<SnapshotKey> safe;
   std::set<SnapshotKey> tried_too_often;
+  // Starts of the job ended while they loaded it; a user who names its step may try again.
+  std::set<SnapshotKey> ended_too_many_starts;
   // Sources that failed in this incarnation, with what was wrong.
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad;
 };
 
 struct RestorePlan {
-  std::optional<SnapshotKey> choice;  // absent and no error: start afresh
+  // Absent and no error: start afresh.  Never while a tier that could hold more was not heard.
+  std::optional<SnapshotKey> choice;
   std::map<Rank, Source> sources;
   std::optional<SnapshotKey> fallback;
   std::vector<std::string> passed_over;  // newest first

@@ -32,13 +32,25 @@ struct TierFacts {
 
 struct Candidate {
   std::shared_ptr<Tier> tier;
+  bool expected = false;  // as ClaimIncarnation::expected_roots
   TierFacts facts;
 };
 
-Result<TierFacts> ReadFacts(TierFiles& files, const std::string& job_name) {
+// Where snapshots of the job are known to be, nothing is made in an empty mount point.
+Status HaveJob(TierFiles& files, const std::string& name, const std::string& uid, bool expected) {
+  return expected ? files.tier.RequireJob(name, uid) : files.tier.EnsureJob(name, uid);
+}
+
+Result<TierFacts> ReadFacts(TierFiles& files,
+                            const std::string& job_name,
+                            const std::string& job_uid,
+                            bool expected) {
   TierFacts facts;
   HF_TRY(const auto job, files.tier.ReadJob(job_name));
   if (!job.has_value()) {
+    if (expected) {
+      HF_TRYV(files.tier.RequireJob(job_name, job_uid));
+    }
     return facts;
   }
   facts.job_uid = job->job_uid();
@@ -60,23 +72,41 @@ void LogSkipped(const std::string& job_name, const std::string& root, const Erro
              "job " + job_name + " starts without " + root + ": " + error.ToString());
 }
 
-asio::awaitable<std::vector<Candidate>> Survey(PipelineContext context, ClaimIncarnation action) {
+// Without a uid the job may be one that lives on the root which cannot be read: a uid drawn now
+// would be another job's for ever.  With one, the root finds its job again when it comes back.
+Status MaySkip(const ClaimIncarnation& action, const std::string& root, const Error& error) {
+  if (action.job_uid.empty()) {
+    return Error(Errc::kUnavailable,
+                 "job " + action.job_name + " is not known on this node, and " + root +
+                     " may hold it but cannot be read (" + error.message +
+                     "); mend or mount it and start again, or start without this root");
+  }
+  LogSkipped(action.job_name, root, error);
+  return Ok();
+}
+
+asio::awaitable<Result<std::vector<Candidate>>> Survey(PipelineContext context,
+                                                       ClaimIncarnation action) {
   std::vector<Candidate> candidates;
   for (const proto::TierPolicy& policy : action.tiers) {
     auto tier = context.tiers.Open(policy.root(), policy.scope());
     if (!tier.has_value()) {
-      LogSkipped(action.job_name, policy.root(), tier.error());
+      HF_CO_TRYV(MaySkip(action, policy.root(), tier.error()));
       continue;
     }
-    auto call = [name = action.job_name](TierFiles& files) { return ReadFacts(files, name); };
+    const bool expected = action.expected_roots.contains(policy.root());
+    auto call = [name = action.job_name, uid = action.job_uid, expected](TierFiles& files) {
+      return ReadFacts(files, name, uid, expected);
+    };
     const auto limit = tier.value()->options().call_limit;
     auto facts = co_await tier.value()->Call("read a job", limit, std::move(call));
     if (!facts.has_value()) {
-      LogSkipped(action.job_name, policy.root(), facts.error());
+      HF_CO_TRYV(MaySkip(action, policy.root(), facts.error()));
       continue;
     }
     Candidate candidate;
     candidate.tier = std::move(tier).value();
+    candidate.expected = expected;
     candidate.facts = std::move(facts).value();
     candidates.push_back(std::move(candidate));
   }
@@ -108,8 +138,9 @@ Result<std::string> SettleUid(const ClaimIncarnation& action,
 asio::awaitable<Result<bool>> TakeNumber(Candidate* candidate,
                                          std::string job_name,
                                          proto::IncarnationFile record) {
-  auto call = [job_name, record](TierFiles& files) -> Result<std::uint64_t> {
-    HF_TRYV(files.tier.EnsureJob(job_name, record.job_uid()));
+  auto call = [job_name, record, expected = candidate->expected](
+                  TierFiles& files) -> Result<std::uint64_t> {
+    HF_TRYV(HaveJob(files, job_name, record.job_uid(), expected));
     const Status claimed = files.tier.ClaimIncarnation(job_name, record);
     if (claimed.has_value()) {
       return std::uint64_t{0};
@@ -164,7 +195,7 @@ asio::awaitable<Result<bool>> ClaimRound(const ClaimIncarnation& action,
 asio::awaitable<Result<ClaimedIncarnation>> Claim(PipelineContext context,
                                                   ClaimIncarnation action) {
   HF_CO_TRYV(layout::ValidateJobName(action.job_name));
-  std::vector<Candidate> candidates = co_await Survey(context, action);
+  HF_CO_TRY(std::vector<Candidate> candidates, co_await Survey(context, action));
   ClaimedIncarnation claimed;
   HF_CO_TRY(claimed.job_uid, SettleUid(action, candidates));
   for (const Candidate& candidate : candidates) {
@@ -196,13 +227,14 @@ asio::awaitable<void> RecordDecision(PipelineContext context, WriteIncarnation a
     if (!tier.has_value()) {
       continue;
     }
-    auto call = [name = action.job_name, file = action.file](TierFiles& files) -> Status {
+    const bool expected = action.expected_roots.contains(policy.root());
+    auto call = [name = action.job_name, file = action.file, expected](TierFiles& files) -> Status {
       HF_TRY(const auto existing, files.tier.ReadIncarnation(name, file.number()));
       if (existing.has_value()) {
         return files.tier.UpdateIncarnation(name, file);
       }
       // The tier was away when the number was claimed.
-      HF_TRYV(files.tier.EnsureJob(name, file.job_uid()));
+      HF_TRYV(HaveJob(files, name, file.job_uid(), expected));
       return files.tier.ClaimIncarnation(name, file);
     };
     const auto limit = tier.value()->options().call_limit;
@@ -215,37 +247,58 @@ asio::awaitable<void> RecordDecision(PipelineContext context, WriteIncarnation a
   }
 }
 
+namespace {
+
+// Nothing for a snapshot that was never published.
+std::optional<TierSnapshot> ListOne(TierFiles& files,
+                                    const std::string& job_name,
+                                    const storage_tiers::SnapshotEntry& entry) {
+  const auto manifest = files.tier.ReadManifest(job_name, entry.id);
+  if (!manifest.has_value() && manifest.error().code == Errc::kNotFound) {
+    return std::nullopt;
+  }
+  TierSnapshot snapshot;
+  snapshot.id = KeyOf(entry.id);
+  if (!manifest.has_value()) {
+    snapshot.problem = manifest.error();
+    return snapshot;
+  }
+  snapshot.world_size = manifest.value().world_size();
+  for (const proto::ManifestFile& file : manifest.value().files()) {
+    if (file.kind() == proto::DYNAMIC) {
+      snapshot.image_bytes.push_back(file.length_bytes());
+    }
+  }
+  return snapshot;
+}
+
+Result<std::vector<TierSnapshot>> ListJob(TierFiles& files, const ListTier& action) {
+  std::vector<TierSnapshot> found;
+  if (action.expected) {
+    HF_TRYV(files.tier.RequireJob(action.job_name, action.job_uid));
+  }
+  HF_TRY(const auto job, files.tier.ReadJob(action.job_name));
+  if (!job.has_value()) {
+    return found;
+  }
+  if (job->job_uid() != action.job_uid) {
+    return Error(Errc::kAlreadyExists, "another job has the name " + action.job_name);
+  }
+  HF_TRY(const auto listing, files.tier.ListSnapshots(action.job_name));
+  for (const storage_tiers::SnapshotEntry& entry : listing.snapshots) {
+    if (auto snapshot = ListOne(files, action.job_name, entry); snapshot.has_value()) {
+      found.push_back(std::move(*snapshot));
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
 asio::awaitable<Result<std::vector<TierSnapshot>>> List(PipelineContext context, ListTier action) {
   HF_CO_TRY(const std::shared_ptr<Tier> tier, context.tiers.Open(action.root, proto::SHARED));
   HF_CO_TRYV(layout::ValidateJobName(action.job_name));
-  auto call = [action](TierFiles& files) -> Result<std::vector<TierSnapshot>> {
-    std::vector<TierSnapshot> found;
-    HF_TRY(const auto job, files.tier.ReadJob(action.job_name));
-    if (!job.has_value()) {
-      return found;
-    }
-    if (job->job_uid() != action.job_uid) {
-      return Error(Errc::kAlreadyExists, "another job has the name " + action.job_name);
-    }
-    HF_TRY(const auto listing, files.tier.ListSnapshots(action.job_name));
-    for (const storage_tiers::SnapshotEntry& entry : listing.snapshots) {
-      const auto manifest = entry.published ? files.tier.ReadManifest(action.job_name, entry.id)
-                                            : Result<proto::Manifest>(proto::Manifest());
-      if (!entry.published || !manifest.has_value()) {
-        continue;
-      }
-      TierSnapshot snapshot;
-      snapshot.id = KeyOf(entry.id);
-      snapshot.world_size = manifest.value().world_size();
-      for (const proto::ManifestFile& file : manifest.value().files()) {
-        if (file.kind() == proto::DYNAMIC) {
-          snapshot.image_bytes.push_back(file.length_bytes());
-        }
-      }
-      found.push_back(std::move(snapshot));
-    }
-    return found;
-  };
+  auto call = [action](TierFiles& files) { return ListJob(files, action); };
   // A thousand manifests take a loaded metadata server minutes.
   const auto limit = 4 * tier->options().call_limit;
   co_return co_await tier->Call("list " + action.job_name, limit, std::move(call));

@@ -22,4 +22,9 @@ struct PipelineContext {
   LayoutStore& layouts;
 };
 
+// Of Tier::TakeKey: a flush under way holds the key of this prefix and its rank.
+inline std::string FlushKeyPrefix(const JobUid& job, const SnapshotKey& id) {
+  return "flush " + ToText(id) + " " + job + " ";
+}
+
 }  // namespace holdfast::daemon

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/failpoint.h"
+#include "common/with_timeout.h"
 #include "layout/sidecar.h"
 
 namespace holdfast::daemon {
@@ -16,10 +17,14 @@ namespace asio = boost::asio;
 using storage_tiers::PersistentTier;
 using storage_tiers::ShardImage;
 
+constexpr std::chrono::milliseconds kFlagPoll{50};
+constexpr std::chrono::milliseconds kTimeToSeeTheFlag{1'000};
+
 // One flush, as the worker needs it; owns or shares everything.
 struct FlushJob {
   std::string job_name;
   std::string job_uid;
+  bool expected = false;
   proto::Sidecar sidecar;  // with layout
   SharedSlot slot;
   std::shared_ptr<std::atomic<bool>> cancel;
@@ -39,10 +44,14 @@ Status CheckPublished(PersistentTier& tier, const FlushJob& job, Error refused) 
   return Ok();
 }
 
-Status RunFlush(TierFiles& files, const FlushJob& job) {
+// The tier may have been away when the incarnation was claimed, or be away now.
+Status HaveJob(TierFiles& files, const FlushJob& job) {
   HF_TRYV(FailpointStatus("flush.before_image"));
-  // The tier may have been away when the incarnation was claimed.
-  HF_TRYV(files.tier.EnsureJob(job.job_name, job.job_uid));
+  return job.expected ? files.tier.RequireJob(job.job_name, job.job_uid)
+                      : files.tier.EnsureJob(job.job_name, job.job_uid);
+}
+
+Status RunFlush(TierFiles& files, const FlushJob& job) {
   const ByteCount length = job.sidecar.images(0).length_bytes();
   const std::vector<ShardImage> images = {{proto::DYNAMIC, job.slot->view().first(length)}};
   const auto flushed = files.tier.FlushShard(job.sidecar, images, job.image_options);
@@ -75,6 +84,32 @@ Result<proto::Sidecar> FullSidecar(const FlushShard& action,
   return sidecar;
 }
 
+// Ends once a worker that is not stuck has had the time to see the flag.
+asio::awaitable<Status> RaisedForAWhile(std::shared_ptr<std::atomic<bool>> flag) {
+  while (!flag->load()) {
+    HF_CO_TRYV(co_await SleepFor(kFlagPoll));
+  }
+  co_return co_await SleepFor(kTimeToSeeTheFlag);
+}
+
+// Two stages, each with a limit of its own: small calls that a healthy file system answers at once,
+// then the transfer.  A cancellation leaves a worker that is stuck behind: it holds the key, and
+// the mapping; the caller gets its slot back.
+asio::awaitable<Status> RunStages(std::shared_ptr<Tier> tier, std::shared_ptr<FlushJob> job) {
+  auto have_job = [job](TierFiles& files) { return HaveJob(files, *job); };
+  HF_CO_TRYV(co_await tier->Call("begin a flush", tier->options().call_limit, std::move(have_job)));
+  auto transfer = [tier_options = tier->options().image, job](TierFiles& files) -> Status {
+    storage_tiers::ImageIoOptions options = tier_options;
+    options.cancel = job->cancel.get();
+    options.budget = &files.budget;
+    options.keep_alive = job->slot;
+    job->image_options = options;
+    return RunFlush(files, *job);
+  };
+  const auto limit = tier->TransferLimit(job->sidecar.images(0).length_bytes());
+  co_return co_await tier->Call("flush", limit, std::move(transfer));
+}
+
 void Count(Tier& tier, const Status& status, ByteCount bytes, std::chrono::duration<double> took) {
   TierCounters& counters = tier.counters();
   if (status.has_value()) {
@@ -97,33 +132,26 @@ asio::awaitable<Status> Flush(PipelineContext context,
   if (cancel->load()) {
     co_return Error(Errc::kCancelled, "the flush was cancelled before it began");
   }
-  FlushJob job;
-  HF_CO_TRY(job.slot, context.slots.Find(action.slot));
-  HF_CO_TRY(job.sidecar, FullSidecar(action, context.layouts, job.slot));
-  job.key = tier->TakeKey("flush " + ToText(action.id) + " " + std::to_string(action.rank) + " " +
-                          action.job_uid);
-  if (job.key == nullptr) {
+  auto job = std::make_shared<FlushJob>();
+  HF_CO_TRY(job->slot, context.slots.Find(action.slot));
+  HF_CO_TRY(job->sidecar, FullSidecar(action, context.layouts, job->slot));
+  const std::string key = FlushKeyPrefix(action.job_uid, action.id) + std::to_string(action.rank);
+  job->key = tier->TakeKey(key);
+  if (job->key == nullptr) {
     co_return Error(Errc::kUnavailable,
                     "an earlier flush of the same shard still hangs in " + tier->root());
   }
-  job.job_name = action.job_name;
-  job.job_uid = action.job_uid;
-  job.cancel = cancel;
-  const ByteCount bytes = job.sidecar.images(0).length_bytes();
-  const auto limit = tier->TransferLimit(bytes);
+  job->job_name = action.job_name;
+  job->job_uid = action.job_uid;
+  job->expected = action.expected;
+  job->cancel = cancel;
+  const ByteCount bytes = job->sidecar.images(0).length_bytes();
   const auto began = std::chrono::steady_clock::now();
-  auto call = [tier_options = tier->options().image,
-               job = std::move(job)](TierFiles& files) mutable -> Status {
-    job.image_options = tier_options;
-    job.image_options.cancel = job.cancel.get();
-    job.image_options.budget = &files.budget;
-    job.image_options.keep_alive = job.slot;
-    return RunFlush(files, job);
-  };
-  const Status status = co_await tier->Call("flush", limit, std::move(call));
-  if (!status.has_value() && status.error().code == Errc::kTimeout) {
-    // The try that was given up must not go on writing once the file system wakes up.
-    cancel->store(true);
+  const Status status = co_await Until(RaisedForAWhile(cancel), RunStages(tier, std::move(job)));
+  // A try that was given up must not go on writing once the file system wakes up.
+  cancel->store(true);
+  if (!status.has_value() && status.error().code == Errc::kCancelled && tier->HoldsKey(key)) {
+    tier->NoteStuck("a flush that was cancelled");
   }
   Count(*tier, status, bytes, std::chrono::steady_clock::now() - began);
   co_return status;

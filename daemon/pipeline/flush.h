@@ -19,7 +19,9 @@
 
 namespace holdfast::daemon {
 
-// "cancel" may be set at any time; the flush then ends at the next block.
+// "cancel" may be set at any time; the flush then ends at the next block, or, where a worker is
+// stuck in the file system, after a second without it: the key of the flush stays held until it is
+// back.
 [[nodiscard]] boost::asio::awaitable<Status> Flush(PipelineContext context,
                                                    FlushShard action,
                                                    std::shared_ptr<std::atomic<bool>> cancel);

@@ -61,6 +61,8 @@ Result<OwnedFd> OpenImage(const std::string& path, ByteCount length) {
 Result<OpenedShard> RunOpen(TierFiles& files, const OpenShardFile& action) {
   HF_TRYV(FailpointStatus("restore.before_load"));
   const proto::SnapshotId id = ToProto(action.job_uid, action.id);
+  // It was listed a moment ago: without its job the file system is away, and no file is damaged.
+  HF_TRYV(files.tier.RequireJob(action.job_name, action.job_uid));
   HF_TRY(const proto::Manifest manifest, files.tier.ReadManifest(action.job_name, id));
   const proto::ManifestFile* entry = FindFile(manifest, action.rank, proto::DYNAMIC);
   if (entry == nullptr) {

@@ -59,6 +59,7 @@ Status AddRank(TierFiles& files, Rank rank, proto::Manifest* manifest) {
 Status RunPublish(TierFiles& files, const PublishManifest& action) {
   HF_TRYV(FailpointStatus("flush.before_publish"));
   HF_TRYV(layout::ValidateJobName(action.job_name));
+  HF_TRYV(files.tier.ReadJob(action.job_name));  // a root that is gone is not files that are gone
   proto::Manifest manifest;
   manifest.set_format_version(layout::kManifestFormatVersion);
   *manifest.mutable_id() = ToProto(action.job_uid, action.id);
@@ -93,6 +94,10 @@ asio::awaitable<Status> Publish(PipelineContext context, PublishManifest action)
 
 asio::awaitable<Status> Delete(PipelineContext context, DeleteDurable action) {
   HF_CO_TRY(const std::shared_ptr<Tier> tier, context.tiers.Open(action.root, proto::SHARED));
+  // It would make its folders again behind us, and nobody would know of them any more.
+  if (tier->HoldsKey(FlushKeyPrefix(action.job_uid, action.id))) {
+    co_return Error(Errc::kUnavailable, "a flush of " + ToText(action.id) + " has not ended");
+  }
   // Removing gigabytes takes some file systems their time.
   const auto limit = tier->options().call_limit + tier->options().image.sync_timeout;
   auto call = [action](TierFiles& files) {

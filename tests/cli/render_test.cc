@@ -257,6 +257,7 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
       "durable_on": [
         "/checkpoints"
       ],
+      "damaged_on": [],
       "shards": [
         {
           "rank": 0,
@@ -283,6 +284,7 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
       "restore_base": false,
       "fallback": false,
       "durable_on": [],
+      "damaged_on": [],
       "shards": []
     }
   ],

@@ -16,6 +16,14 @@ namespace {
 using tests::DaemonProcess;
 using tests::TestTrainer;
 
+int Count(const std::string& text, const std::string& what) {
+  int count = 0;
+  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
 class DaemonProcessTest : public testing::Test {
  protected:
   void TearDown() override {
@@ -94,6 +102,25 @@ TEST_F(DaemonProcessTest, AFlushedSnapshotSurvivesTheLossOfTheArena) {
   EXPECT_EQ(next.Restore(), 7) << next.error();
   EXPECT_TRUE(next.Holds(7));
   EXPECT_EQ(next.source(), "persistent " + daemon_.root());
+}
+
+// L: a root that vanishes is said once, costs no snapshot in memory, and heals by itself.
+TEST_F(DaemonProcessTest, ARootThatVanishesIsSaidOnceAndHeals) {
+  ASSERT_TRUE(daemon_.StartAndWait());
+  TestTrainer trainer;
+  ASSERT_EQ(trainer.Join(daemon_.socket(), "job", daemon_.root()), "");
+  ASSERT_EQ(trainer.Restore(), -1) << trainer.error();
+  std::filesystem::rename(daemon_.root(), daemon_.root() + ".away");
+  ASSERT_TRUE(trainer.SnapshotAndWait(1)) << trainer.error();
+  ASSERT_TRUE(trainer.SnapshotAndWait(2)) << trainer.error();
+  hf_drained drained{};
+  ASSERT_TRUE(trainer.client().Drain(2'500, &drained).ok());
+  EXPECT_EQ(drained.durable, 0U);
+  EXPECT_EQ(Count(daemon_.Log(), "tier.sick"), 1) << daemon_.Log();
+  std::filesystem::rename(daemon_.root() + ".away", daemon_.root());
+  ASSERT_TRUE(trainer.client().Drain(60'000, &drained).ok());
+  EXPECT_EQ(drained.durable, 1U) << drained.reason;
+  EXPECT_EQ(Count(daemon_.Log(), "tier.healed"), 1) << daemon_.Log();
 }
 
 TEST_F(DaemonProcessTest, ASecondDaemonOfTheSameStateFolderIsRefused) {

@@ -52,6 +52,21 @@ ArenaFacts FactsOf(const std::vector<std::pair<std::uint32_t, ByteCount>>& files
   return facts;
 }
 
+// I12: half a flush is given up when nothing of the snapshot is in memory.
+TEST(StartupMatchTest, AFlushIsGivenUpOnceItsShardsAreGone) {
+  RecoveredState recovered;
+  recovered.shards = {ShardOf(3)};
+  for (const int step : {2, 3, 4}) {
+    proto::DurableRecord& durable = recovered.durables.emplace_back();
+    *durable.mutable_id() = ShardOf(static_cast<std::uint32_t>(step)).sidecar().id();
+    durable.set_root("/pfs");
+    durable.set_published(step == 4);
+  }
+  EXPECT_EQ(GivenUpFlushes(recovered, std::string(16, 'j'), "/pfs"),
+            (std::vector<SnapshotKey>{{1, 2}}));
+  EXPECT_TRUE(GivenUpFlushes(recovered, std::string(16, 'j'), "/other").empty());
+}
+
 TEST(StartupMatchTest, ARecordWithItsFileCounts) {
   CatalogContents contents;
   contents.slots = {SlotOf(1, 5'000)};

@@ -109,6 +109,44 @@ TEST_F(TierTest, AFailingTierIsSickUntilACallSucceeds) {
   EXPECT_FALSE(tier->sickness().has_value());
 }
 
+// What stands between a snapshot and its tier: each is seen, and each heals by itself.
+TEST_F(TierTest, FullReadOnlyAndAFailingFsyncAreSicknessesThatHeal) {
+  const auto tier = tiers_.Open(MakeRoot("sick"), proto::SHARED).value();
+  const auto ensure = [&] {
+    auto call = [](TierFiles& files) { return files.tier.EnsureJob("job", std::string(16, 'u')); };
+    return RunCoroutine(io_, tier->Call("make", milliseconds(500), std::move(call)));
+  };
+  const auto writes = [](const holdfast::testing::FileSystemCall& call) {
+    return call.operation == "CreateFolder" || call.operation == "WriteAt";
+  };
+  const auto syncs = [](const holdfast::testing::FileSystemCall& call) {
+    return call.operation == "SyncFolder" || call.operation == "Sync";
+  };
+  ASSERT_TRUE(ReadJob(*tier).has_value());
+  for (const int error : {ENOSPC, EROFS, EIO}) {
+    faults_->FailMatching(error == EIO ? holdfast::testing::FaultFileSystem::Matches(syncs)
+                                       : holdfast::testing::FaultFileSystem::Matches(writes),
+                          error);
+    EXPECT_FALSE(ensure().has_value());
+    EXPECT_TRUE(tier->sickness().has_value()) << error;
+    faults_->Clear();
+    EXPECT_TRUE(ensure().has_value());
+    EXPECT_FALSE(tier->sickness().has_value()) << error;
+    std::filesystem::remove_all(tier->root() + "/job");
+  }
+}
+
+TEST_F(TierTest, AMissingRootIsASicknessThatHealsWhenItComesBack) {
+  const std::string root = MakeRoot("gone");
+  const auto tier = tiers_.Open(root, proto::SHARED).value();
+  std::filesystem::remove_all(root);
+  EXPECT_EQ(ReadJob(*tier).error().code, Errc::kUnavailable);
+  EXPECT_TRUE(tier->sickness().has_value());
+  std::filesystem::create_directories(root);
+  EXPECT_TRUE(ReadJob(*tier).has_value());
+  EXPECT_FALSE(tier->sickness().has_value());
+}
+
 TEST_F(TierTest, ErrorsThatSayNothingOfTheFileSystemDoNotMakeItSick) {
   const auto tier = tiers_.Open(MakeRoot("fenced"), proto::SHARED).value();
   auto call = [](TierFiles&) -> Status { return Error(Errc::kFenced, "a newer incarnation"); };

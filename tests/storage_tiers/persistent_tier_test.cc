@@ -74,8 +74,9 @@ TEST_F(PersistentTierTest, AMissingRootIsNotCreated) {
 
   const Status made = tier.EnsureJob(kJob, kUid);
 
-  EXPECT_EQ(made.error().code, Errc::kNotFound);
+  EXPECT_EQ(made.error().code, Errc::kUnavailable);
   EXPECT_NE(made.error().message.find("mounted"), std::string::npos);
+  EXPECT_EQ(tier.ReadJob(kJob).error().code, Errc::kUnavailable);
   EXPECT_FALSE(Exists(fs_, "/not-mounted").value());
 }
 

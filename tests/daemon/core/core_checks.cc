@@ -92,9 +92,7 @@ void CheckRestorable(CoreHarness* harness) {
                          RestorableFromMemory(*harness, records, uid, KeyOf(shard.sidecar().id())));
     }
     for (auto& [root, tier] : harness->tiers()) {
-      for (const auto& [id, world] : tier.Folder(job->name()).manifests) {
-        restorable = restorable || tier.Restorable(job->name(), id);
-      }
+      restorable = restorable || tier.AnyRestorable(job->name());
     }
     if (!restorable) {
       harness->Violation("I3: nothing of job " + job->name() + " can be restored any more, but " +
@@ -164,6 +162,27 @@ void CheckParentOnTier(CoreHarness* harness) {
   }
 }
 
+// I12: what a flush began is known to the next start, so that it is finished or removed.
+void CheckHalfFlushed(CoreHarness* harness) {
+  if (harness->history().catalog_lost) {
+    return;
+  }
+  std::set<std::tuple<JobUid, std::string, SnapshotKey>> recorded;
+  for (const proto::DurableRecord& durable : harness->Records().durables) {
+    recorded.emplace(durable.id().job_uid(), durable.root(), KeyOf(durable.id()));
+  }
+  for (const proto::JobRecord& job : harness->Records().jobs) {
+    for (const auto& [root, tier] : harness->tiers()) {
+      for (const SnapshotKey& id : tier.Unfinished(job.name())) {
+        if (!recorded.contains({job.job_uid(), root, id})) {
+          harness->Violation("I12: " + root + " has files of " + ShortText(id) +
+                             " that nobody will ever finish or remove");
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 // I4: before a restore is committed nothing that could be chosen is freed.
@@ -199,6 +218,7 @@ void CheckInvariants(CoreHarness* harness) {
   CheckBudget(harness);
   CheckReturned(harness);
   CheckParentOnTier(harness);
+  CheckHalfFlushed(harness);
 }
 
 }  // namespace holdfast::daemon

@@ -4,6 +4,8 @@
 #include <utility>
 #include <variant>
 
+#include "storage_tiers/catalog_keys.h"
+
 namespace holdfast::daemon {
 namespace {
 
@@ -111,7 +113,20 @@ void CoreHarness::Crash() {
 
 void CoreHarness::LoseMemory() {
   Crash();
+  history_.catalog_lost = true;
   catalog_.clear();
+  records_fresh_ = false;
+  arena_ = {};
+  Restart();
+}
+
+void CoreHarness::LoseArena() {
+  Crash();
+  std::erase_if(catalog_, [](const auto& record) {
+    const char family = record.first.front();
+    return family == static_cast<char>(storage_tiers::CatalogFamily::kShard) ||
+           family == static_cast<char>(storage_tiers::CatalogFamily::kSlot);
+  });
   records_fresh_ = false;
   arena_ = {};
   Restart();

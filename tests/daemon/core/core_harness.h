@@ -111,6 +111,8 @@ class CoreHarness {
   void DamageSlot(SlotRef ref);
   // The node loses arena and catalog; what is on the tiers stays.
   void LoseMemory();
+  // A reboot: the arena is empty, the catalog stays.
+  void LoseArena();
 
   // ---- to look at ----
   const storage_tiers::CatalogContents& Records();
@@ -138,6 +140,7 @@ class CoreHarness {
 
   // For the checks: what was ever sealed and complete, and what the tests did on purpose.
   struct History {
+    bool catalog_lost = false;
     std::map<std::pair<JobUid, SnapshotKey>, std::set<Rank>> sealed;
     std::map<JobUid, SnapshotKey> newest_complete;
     std::set<JobUid> given_up;  // finished, dropped, or damaged by the test: I3 holds no more

@@ -91,14 +91,23 @@ void CoreHarness::Start(const VerifySlot& action) {
   });
 }
 
+// As daemon/pipeline/claim.h: a tier that is away is left out.
 ClaimedIncarnation CoreHarness::Claim(const ClaimIncarnation& action) {
   ClaimedIncarnation claimed;
   claimed.job_uid = action.job_uid;
   claimed.number = action.at_least;
-  for (const proto::TierPolicy& tier : action.tiers) {
-    FakeTier::JobFolder& folder = tiers_[tier.root()].Folder(action.job_name);
-    claimed.job_uid = claimed.job_uid.empty() ? folder.uid : claimed.job_uid;
-    for (const auto& [number, file] : folder.incarnations) {
+  std::vector<FakeTier::JobFolder*> folders;
+  for (const proto::TierPolicy& policy : action.tiers) {
+    FakeTier& tier = tiers_[policy.root()];
+    const bool away =
+        action.expected_roots.contains(policy.root()) && !tier.HasJob(action.job_name);
+    if (!tier.failing() && !away) {
+      folders.push_back(&tier.Folder(action.job_name));
+    }
+  }
+  for (const FakeTier::JobFolder* folder : folders) {
+    claimed.job_uid = claimed.job_uid.empty() ? folder->uid : claimed.job_uid;
+    for (const auto& [number, file] : folder->incarnations) {
       claimed.number = std::max(claimed.number, number + 1);
       claimed.found.push_back(file);
     }
@@ -106,10 +115,9 @@ ClaimedIncarnation CoreHarness::Claim(const ClaimIncarnation& action) {
   if (claimed.job_uid.empty()) {
     claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 16);
   }
-  for (const proto::TierPolicy& tier : action.tiers) {
-    FakeTier::JobFolder& folder = tiers_[tier.root()].Folder(action.job_name);
-    folder.uid = claimed.job_uid;
-    proto::IncarnationFile& file = folder.incarnations[claimed.number];
+  for (FakeTier::JobFolder* folder : folders) {
+    folder->uid = claimed.job_uid;
+    proto::IncarnationFile& file = folder->incarnations[claimed.number];
     file.set_job_uid(claimed.job_uid);
     file.set_number(claimed.number);
     file.set_token(action.token);
@@ -132,9 +140,12 @@ void CoreHarness::Start(const ClaimIncarnation& action) {
 }
 
 void CoreHarness::Start(const WriteIncarnation& action) {
-  for (const proto::TierPolicy& tier : action.tiers) {
-    if (!tiers_[tier.root()].failing()) {
-      tiers_[tier.root()].Folder(action.job_name).incarnations[action.file.number()] = action.file;
+  for (const proto::TierPolicy& policy : action.tiers) {
+    FakeTier& tier = tiers_[policy.root()];
+    const bool away =
+        action.expected_roots.contains(policy.root()) && !tier.HasJob(action.job_name);
+    if (!tier.failing() && !away) {
+      tier.Folder(action.job_name).incarnations[action.file.number()] = action.file;
     }
   }
 }
@@ -177,6 +188,7 @@ void CoreHarness::Start(const CloseShardFile& action) {
 void CoreHarness::Start(const FlushShard& action) {
   Log("tier " + action.tier.root() + ": flushes " + IdText(action.id, action.rank));
   cancelled_.erase({action.job_uid, action.tier.root(), action.id, action.rank});
+  tiers_[action.tier.root()].BeginFlush(action);
   Queue("flush", [this, action](const Status& status) {
     if (!up()) {
       return;

@@ -209,6 +209,10 @@ bool CoreScript::RunWorld(const Command& command) {
     harness_->Tier(word(0)).SetFailing(true);
   } else if (verb == "tier_works") {
     harness_->Tier(word(0)).SetFailing(false);
+  } else if (verb == "unmount" || verb == "mount") {
+    harness_->Tier(word(0)).SetMounted(verb == "mount");
+  } else if (verb == "damage_manifest") {
+    harness_->Tier(word(0)).Folder("train").damaged_manifests.insert(ParseId(word(1)));
   } else if (verb == "other_start") {
     proto::IncarnationFile file;
     file.set_number(std::stoull(word(1)));
@@ -222,8 +226,12 @@ bool CoreScript::RunWorld(const Command& command) {
     harness_->AllWorkersGone();
   } else if (verb == "lose_memory") {
     harness_->LoseMemory();
+  } else if (verb == "lose_arena") {
+    harness_->LoseArena();
   } else if (verb == "damage") {
     harness_->DamageSlot(ParseSlot(word(0)));
+  } else if (verb == "mend_tier") {
+    harness_->Tier(word(0)).Mend("train", ParseId(word(1)), 0);
   } else if (verb == "damage_tier") {
     harness_->Tier(word(0)).Damage("train", ParseId(word(1)), 0);
     harness_->history().given_up.insert(harness_->JobOf("r0").uid);

@@ -60,7 +60,7 @@ void CoreScript::Expect(const Command& command) {
 // expect outcome|held|durable (i,s) ...
 bool CoreScript::ExpectSnapshot(const Command& command) {
   const std::string& what = command.words[0];
-  if (what != "outcome" && what != "held" && what != "durable") {
+  if (what != "outcome" && what != "held" && what != "durable" && what != "damaged") {
     return false;
   }
   const FakeJob& job = harness_->JobOf(command.Option("job", "train") + "/r0");
@@ -82,6 +82,13 @@ bool CoreScript::ExpectSnapshot(const Command& command) {
       }
     }
     Want(command, RestOf(command, 2), found.empty() ? "by nobody" : found);
+  } else if (what == "damaged") {
+    bool is = false;
+    for (const proto::DurableRecord& durable : harness_->Records().durables) {
+      is = is || (durable.id().job_uid() == job.uid && KeyOf(durable.id()) == id &&
+                  durable.root() == command.words.at(2) && durable.bad());
+    }
+    Want(command, command.words.at(3), is ? "yes" : "no");
   } else {
     const bool is = harness_->Tier(command.words.at(2)).Published(job.name, id);
     Want(command, command.words.at(3), is ? "yes" : "no");
@@ -180,6 +187,12 @@ bool CoreScript::ExpectNode(const Command& command) {
     for (const proto::TierStatus& tier : status.jobs(0).tiers()) {
       Want(command, command.words.at(1), tier.healthy() ? "yes" : "no");
     }
+  } else if (what == "unfinished") {
+    std::string found;
+    for (const SnapshotKey& id : harness_->Tier(command.words.at(1)).Unfinished("train")) {
+      found += (found.empty() ? "" : " ") + ShortText(id);
+    }
+    Want(command, RestOf(command, 2), found.empty() ? "none" : found);
   } else {
     return false;
   }
@@ -215,7 +228,8 @@ void CoreScript::AdminRequest(const Command& command) {
   proto::ClientMessage message;
   if (command.verb == "drop") {
     message.mutable_drop()->set_job_name(command.words.at(0));
-    message.mutable_drop()->set_force(command.words.size() > 1);
+    message.mutable_drop()->set_force(command.words.size() > 1 && command.words[1] == "force");
+    message.mutable_drop()->set_forget(command.words.back() == "forget");
     if (!stranger) {
       harness_->history().given_up.insert(harness_->JobOf(command.words.at(0) + "/r0").uid);
     }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,15 @@ class FakeTier {
     std::map<std::uint64_t, proto::IncarnationFile> incarnations;
     std::map<SnapshotKey, std::map<Rank, File>> files;
     std::map<SnapshotKey, std::uint32_t> manifests;  // world size
+    std::set<SnapshotKey> damaged_manifests;
   };
 
-  // While it fails, every call but a claim answers kIoError.
+  // While it fails, every call answers kIoError.
   void SetFailing(bool failing) { failing_ = failing; }
+
+  // While it is not mounted there is an empty folder in its place, which takes writes.
+  void SetMounted(bool mounted);
+  bool HasJob(const std::string& job_name) const;
 
   bool failing() const { return failing_; }
 
@@ -39,8 +45,13 @@ class FakeTier {
   bool Published(const std::string& job_name, const SnapshotKey& id) const;
   // Published, and every file's content is what its sidecar says.
   bool Restorable(const std::string& job_name, const SnapshotKey& id) const;
+  bool AnyRestorable(const std::string& job_name) const;
 
+  // The folder is there before the first file.
+  void BeginFlush(const FlushShard& action);
   Status Flush(const FlushShard& action, const std::string& content);
+  // Snapshots of the job with a folder and no manifest.
+  std::set<SnapshotKey> Unfinished(const std::string& job_name) const;
   // kInternal where a rank's file is missing: the core must not ask for it (I6).
   Status Publish(const PublishManifest& action);
   Status Delete(const DeleteDurable& action);
@@ -48,11 +59,17 @@ class FakeTier {
   Result<proto::Sidecar> Open(const OpenShardFile& action) const;
   std::string Content(const OpenShardFile& action) const;
   void Damage(const std::string& job_name, const SnapshotKey& id, Rank rank);
+  void Mend(const std::string& job_name, const SnapshotKey& id, Rank rank);
 
  private:
   bool Fenced(const std::string& job_name, const Epoch& epoch) const;
 
+  // Of the file system, mounted or not; null if it has no such job.
+  const JobFolder* Lying(const std::string& job_name) const;
+
   std::map<std::string, JobFolder> folders_;
+  std::map<std::string, JobFolder> hidden_;  // of the file system while it is not mounted
+  bool mounted_ = true;
   bool failing_ = false;
 };
 

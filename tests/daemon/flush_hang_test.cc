@@ -1,0 +1,145 @@
+// A flush into a file system that does not answer: it costs a limit for each stage, and a
+// cancellation gives the slot back at once.
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include <boost/asio/io_context.hpp>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "daemon/pipeline/flush.h"
+#include "layout/image.h"
+#include "storage_tiers/posix_file_system.h"
+#include "tests/common/run_coroutine.h"
+#include "tests/support/fault_file_system.h"
+
+namespace holdfast::daemon {
+namespace {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using tests::RunCoroutine;
+
+class FlushHangTest : public ::testing::Test {
+ protected:
+  FlushHangTest() {
+    std::string pattern = "/dev/shm/hfflush-XXXXXX";
+    folder_ = ::mkdtemp(pattern.data());
+    fs::create_directories(folder_ + "/root");
+    fs::create_directories(folder_ + "/arena");
+    fs::permissions(folder_ + "/arena", fs::perms::owner_all);
+    storage_tiers::ArenaOptions options;
+    options.folder = folder_ + "/arena";
+    options.budget_bytes = 64 * kMiB;
+    arena_ = storage_tiers::Arena::Open(options).value();
+    slots_ = std::make_unique<SlotStore>(*arena_, pool_);
+    context_ = std::make_unique<PipelineContext>(PipelineContext{tiers_, *slots_, layouts_});
+    tier_ = tiers_.Open(folder_ + "/root", proto::SHARED).value();
+    faults_->HangMatching([](const auto&) { return true; });
+  }
+
+  ~FlushHangTest() override {
+    faults_->Clear();
+    faults_->Release();
+    while (tiers_.pending() > 0) {
+      std::this_thread::yield();
+    }
+    fs::remove_all(folder_);
+  }
+
+  static TierOptions Options(milliseconds limit) {
+    TierOptions options;
+    options.call_limit = limit;
+    return options;
+  }
+
+  TierSet::MakeFileSystem Maker() {
+    return [this] {
+      auto made = std::make_unique<holdfast::testing::FaultFileSystem>(base_);
+      faults_ = made.get();
+      return made;
+    };
+  }
+
+  FlushShard Action() {
+    std::vector<layout::TensorSpec> specs(1);
+    specs[0].name = "weights";
+    specs[0].dtype = proto::U8;
+    specs[0].global_shape = {kMiB};
+    specs[0].local_shape = specs[0].global_shape;
+    specs[0].tensor_class = proto::STABLE;
+    const auto layout = std::make_shared<const proto::Layout>(layout::PlanImage(specs).value());
+    const ByteCount bytes = layout->dynamic_image_bytes();
+    FlushShard action;
+    action.job_name = "job";
+    action.job_uid = std::string(16, 'u');
+    action.tier.set_root(folder_ + "/root");
+    action.tier.set_scope(proto::SHARED);
+    action.id = {1, 1};
+    action.slot = {1, 1};
+    EXPECT_TRUE(RunCoroutine(io_, slots_->Prepare(action.slot, bytes, true, layout)).has_value());
+    layouts_.Stage(1, "hash------------", layout);
+    action.sidecar.set_layout_hash("hash------------");
+    proto::ImageDigest* image = action.sidecar.add_images();
+    image->set_kind(proto::DYNAMIC);
+    image->set_length_bytes(bytes);
+    return action;
+  }
+
+  Status RunFlush(const FlushShard& action, bool cancelled_soon) {
+    auto cancel = std::make_shared<std::atomic<bool>>(false);
+    std::thread soon([&] {
+      if (cancelled_soon) {
+        EXPECT_TRUE(faults_->WaitUntilHanging(seconds(10)));
+        cancel->store(true);
+      }
+    });
+    const Status status = RunCoroutine(io_, Flush(*context_, action, cancel));
+    soon.join();
+    return status;
+  }
+
+  storage_tiers::PosixFileSystem base_;
+  holdfast::testing::FaultFileSystem* faults_ = nullptr;
+  std::string folder_;
+  std::unique_ptr<storage_tiers::Arena> arena_;
+  WorkerPool pool_{"cpu", 1};
+  std::unique_ptr<SlotStore> slots_;
+  LayoutStore layouts_;
+  asio::io_context io_{1};
+  TierSet tiers_{io_.get_executor(), Options(milliseconds(4'000)), 2, Maker()};
+  std::unique_ptr<PipelineContext> context_;
+  std::shared_ptr<Tier> tier_;
+};
+
+// I12: the pin of the slot ends with the flush; the worker that is stuck keeps the key.
+TEST_F(FlushHangTest, ACancelledFlushLeavesAStuckWorkerBehind) {
+  const FlushShard action = Action();
+  const auto began = std::chrono::steady_clock::now();
+
+  const Status status = RunFlush(action, /*cancelled_soon=*/true);
+
+  EXPECT_EQ(status.error().code, Errc::kCancelled);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, milliseconds(3'500));
+  EXPECT_TRUE(tier_->sickness().has_value());
+  EXPECT_EQ(RunFlush(action, false).error().code, Errc::kUnavailable);
+}
+
+// L: a call that a healthy file system answers at once has the limit of such a call.
+TEST_F(FlushHangTest, AFlushThatHangsBeforeItsTransferEndsAtTheLimitOfASmallCall) {
+  const auto began = std::chrono::steady_clock::now();
+  const Status status = RunFlush(Action(), /*cancelled_soon=*/false);
+  EXPECT_EQ(status.error().code, Errc::kTimeout);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, seconds(20));
+  EXPECT_TRUE(tier_->sickness().has_value());
+}
+
+}  // namespace
+}  // namespace holdfast::daemon
