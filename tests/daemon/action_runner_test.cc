@@ -55,7 +55,7 @@ class ActionRunnerTest : public ::testing::Test {
     Send send;
     send.session = 1;
     send.message.set_request_id(request);
-    send.message.mutable_grant()->set_has_fd(true);
+    send.message.mutable_restore();
     send.fd_slot = SlotRef{9, 9};
     return send;
   }

@@ -1,12 +1,9 @@
 // kill -9 of a real daemon at every failpoint on the way of a snapshot, then a start: whatever was
 // answered as sealed comes back bit for bit, and training goes on.
 
-#include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -22,6 +19,7 @@ namespace {
 using tests::DaemonProcess;
 using tests::kDaemonKillPoints;
 using tests::KillPoint;
+using tests::Leftovers;
 using tests::TestTrainer;
 using tests::VerifyRoot;
 using tests::WaitForCleanRoot;
@@ -47,6 +45,11 @@ class DaemonKillTest : public testing::TestWithParam<KillPoint> {
     }
     for (std::int64_t step = 1; step <= 6 && daemon_.Alive(); ++step) {
       sealed = trainer->SnapshotAndWait(step, 2'000) ? step : sealed;
+      if (step == 1 && daemon_.Alive()) {
+        // So that there is a first flush and a second.
+        hf_drained drained{};
+        (void)trainer->client().Drain(2'000, &drained);
+      }
     }
     if (daemon_.Alive()) {
       hf_drained drained{};
@@ -56,11 +59,7 @@ class DaemonKillTest : public testing::TestWithParam<KillPoint> {
   }
 
   // I6, I12: once training has gone on and all is durable, nothing half-done is left.
-  void ExpectCleanRoot(TestTrainer* trainer) {
-    hf_drained drained{};
-    const Outcome outcome = trainer->client().Drain(30'000, &drained);
-    ASSERT_TRUE(outcome.ok()) << outcome.message;
-    EXPECT_EQ(drained.durable, 1U) << drained.reason;
+  void ExpectCleanRoot() {
     EXPECT_EQ(WaitForCleanRoot(daemon_.root()), std::vector<std::string>());
     std::string said;
     EXPECT_EQ(VerifyRoot(daemon_.root(), &said), 0) << said;
@@ -90,12 +89,11 @@ TEST_P(DaemonKillTest, NothingSealedIsLostAndTheNextStartServes) {
   if (*restored >= 0) {
     EXPECT_TRUE(next.Holds(*restored));
   }
-  bool sealed_again = false;
-  for (std::int64_t step = 101; step <= 104 && !sealed_again; ++step) {
-    sealed_again = next.SnapshotAndWait(step);
-  }
-  EXPECT_TRUE(sealed_again) << next.error();
-  ExpectCleanRoot(&next);
+  // Twice: what the first publish may not delete yet, since the root does not know of the restore's
+  // end, the second does.
+  ASSERT_TRUE(next.TrainUntilDurable(101).has_value()) << next.error();
+  ASSERT_TRUE(next.TrainUntilDurable(111).has_value()) << next.error();
+  ExpectCleanRoot();
   daemon_.Signal(SIGTERM);
   EXPECT_EQ(daemon_.WaitForEnd(), 0);
 }
@@ -105,49 +103,7 @@ INSTANTIATE_TEST_SUITE_P(AtEach,
                          testing::ValuesIn(kDaemonKillPoints),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// Snapshot folders of the job without a manifest, and temporary files.
-std::set<std::string> LeftOvers(const std::string& root) {
-  namespace fs = std::filesystem;
-  std::set<std::string> found;
-  for (const auto& entry : fs::recursive_directory_iterator(root)) {
-    const std::string name = entry.path().filename();
-    const bool snapshot = entry.is_directory() && name.starts_with("step-");
-    if ((snapshot && !fs::exists(entry.path() / "manifest.json")) || name.starts_with(".t")) {
-      found.insert(entry.path());
-    }
-  }
-  return found;
-}
-
 class DaemonKillInFlushTest : public DaemonKillTest {};
-
-// I12: what a flush that was cut short wrote does not stay when something newer is published.
-TEST_P(DaemonKillInFlushTest, NothingOfTheFlushStays) {
-  DaemonProcess::Start start;
-  start.failpoints = std::string(GetParam().failpoint) + "=kill@1";
-  daemon_.Spawn(start);
-  {
-    TestTrainer trainer;
-    (void)TrainUntilTheDaemonDies(&trainer);
-    ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
-  }
-  ASSERT_FALSE(LeftOvers(daemon_.root()).empty());
-  ASSERT_TRUE(daemon_.StartAndWait());
-  TestTrainer next;
-  ASSERT_EQ(next.Join(daemon_.socket(), "job", daemon_.root()), "");
-  ASSERT_TRUE(next.Restore().has_value()) << next.error();
-  for (std::int64_t step = 101; step <= 103; ++step) {
-    (void)next.SnapshotAndWait(step);
-  }
-  hf_drained drained{};
-  ASSERT_TRUE(next.client().Drain(60'000, &drained).ok());
-  ASSERT_EQ(drained.durable, 1U) << drained.reason;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!LeftOvers(daemon_.root()).empty() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  EXPECT_EQ(LeftOvers(daemon_.root()), std::set<std::string>());
-}
 
 // I12: with the memory gone it can never be finished: the start itself removes it.
 TEST_P(DaemonKillInFlushTest, AStartWithoutItsMemoryRemovesIt) {
@@ -159,19 +115,15 @@ TEST_P(DaemonKillInFlushTest, AStartWithoutItsMemoryRemovesIt) {
     (void)TrainUntilTheDaemonDies(&trainer);
     ASSERT_EQ(daemon_.WaitForEnd(), 128 + SIGKILL);
   }
-  ASSERT_FALSE(LeftOvers(daemon_.root()).empty());
+  ASSERT_FALSE(Leftovers(daemon_.root()).empty());
   for (const auto& entry : std::filesystem::directory_iterator(daemon_.arena())) {
     std::filesystem::remove_all(entry.path());
   }
   ASSERT_TRUE(daemon_.StartAndWait());
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!LeftOvers(daemon_.root()).empty() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  EXPECT_EQ(LeftOvers(daemon_.root()), std::set<std::string>());
+  EXPECT_EQ(WaitForCleanRoot(daemon_.root()), std::vector<std::string>());
 }
 
-constexpr tests::KillPoint kFlushCases[] = {
+constexpr KillPoint kFlushCases[] = {
     {"BeforeTheLink", "flush.before_image_link", 1},
     {"BeforeTheSidecar", "flush.before_sidecar", 1},
     {"AfterTheShard", "flush.after_image", 1},

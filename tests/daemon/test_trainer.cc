@@ -94,6 +94,24 @@ bool TestTrainer::SnapshotAndWait(std::int64_t step, std::uint32_t timeout_ms) {
   return Ok(client_.WaitSealed(step, timeout_ms));
 }
 
+std::optional<std::int64_t> TestTrainer::TrainUntilDurable(std::int64_t step) {
+  const std::int64_t last = step + 3;
+  while (!SnapshotAndWait(step)) {
+    if (++step > last) {
+      return std::nullopt;
+    }
+  }
+  hf_drained drained{};
+  if (!Ok(client_.Drain(30'000, &drained))) {
+    return std::nullopt;
+  }
+  if (drained.durable == 0) {
+    error_ = drained.reason;
+    return std::nullopt;
+  }
+  return step;
+}
+
 std::optional<std::int64_t> TestTrainer::Restore(std::uint32_t timeout_ms) {
   std::uint32_t attempt = 0;
   for (int tries = 0; tries < 10; ++tries) {

@@ -28,6 +28,9 @@ class TestTrainer {
   // Snapshot, fence, wait: true if it is sealed.
   bool SnapshotAndWait(std::int64_t step, std::uint32_t timeout_ms = 20'000);
 
+  // Trains from "step" on until one is sealed and all is durable; that step, nothing on an error.
+  std::optional<std::int64_t> TrainUntilDurable(std::int64_t step);
+
   // Restores until committed; the step, -1 if there is nothing, nothing on an error (error()).
   std::optional<std::int64_t> Restore(std::uint32_t timeout_ms = 30'000);
 
