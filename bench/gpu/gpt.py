@@ -72,6 +72,11 @@ class Gpt:
             self.checkpointer.snapshot(self.steps.next())
             self.checkpointer.fence()
             time.sleep(0.1)
+        # What follows measures how long an iteration takes: nothing may be under way any more.
+        while self.checkpointer.stats.last_sealed_step < self.checkpointer.stats.last_begun_step:
+            if time.monotonic() > newest + 30:
+                break
+            time.sleep(0.05)
         stats = self.checkpointer.stats
         self.stage.say(
             f"  slots ready after {time.monotonic() - began:.1f} s: {stats.pinned_slots} pinned, "

@@ -32,6 +32,8 @@
 extern "C" {
 #endif
 
+/* NOLINTBEGIN(readability-identifier-naming): C has no namespaces. */
+
 #define HF_ABI_VERSION 2u
 #define HF_EXPORT __attribute__((visibility("default")))
 
@@ -375,6 +377,8 @@ HF_EXPORT int hf_drain(hf_client* client, uint32_t timeout_ms, hf_drained* out);
 
 /* Releases the job's memory on this node.  Durable snapshots stay. */
 HF_EXPORT int hf_finish(hf_client* client, uint64_t* freed_bytes);
+
+/* NOLINTEND(readability-identifier-naming) */
 
 #ifdef __cplusplus
 }
