@@ -210,6 +210,9 @@ void Member::AnswerDrains() {
 }
 
 void Member::OnTick() {
+  if (job_->record.finished()) {
+    FreeAll();  // what was being made, copied or read when the job ended
+  }
   StartFlushes();
   AnswerDrains();
 }

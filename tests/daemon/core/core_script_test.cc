@@ -47,6 +47,7 @@ constexpr const char* kStories[] = {
     "fallback_is_the_id_with_the_most_margin",
     "fallback_waits_for_the_late_member",
     "finish_and_drop_give_memory_back",
+    "finish_frees_what_was_being_made",
     "flush_gives_way_but_not_for_ever",
     "flushed_files_that_vanish_are_flushed_again",
     "free_is_synced_before_reuse",
