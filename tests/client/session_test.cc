@@ -1,5 +1,6 @@
 #include "client/session.h"
 
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -177,11 +178,13 @@ TEST_F(SessionTest, SameLayoutAgainCostsNoMessage) {
 
 TEST_F(SessionTest, LayoutThatASlowDaemonTakesLateIsJoinedByTheNextCall) {
   Begin();
+  std::mutex mutex;
   std::vector<proto::ClientMessage> held;
   daemon_.SetHook([&](const proto::ClientMessage& message) {
     if (!message.has_register_()) {
       return FakeDaemon::Verdict::kDefault;
     }
+    const std::lock_guard<std::mutex> lock(mutex);
     held.push_back(message);
     return FakeDaemon::Verdict::kHandled;
   });
@@ -191,8 +194,13 @@ TEST_F(SessionTest, LayoutThatASlowDaemonTakesLateIsJoinedByTheNextCall) {
   EXPECT_EQ(session_->SetLayout(state_.specs, few).error().code, Errc::kTimeout);
   ASSERT_TRUE(daemon_.WaitReceived(Body::kRegister, 2));
   daemon_.SetHook(nullptr);
-  ASSERT_EQ(held.size(), 1U) << "the second call joins the first one's registration";
-  daemon_.Default(held[0]);
+  proto::ClientMessage first;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    ASSERT_EQ(held.size(), 1U) << "the second call joins the first one's registration";
+    first = held[0];
+  }
+  daemon_.Default(first);
   ASSERT_FALSE(session_->SetLayout(state_.specs, std::chrono::milliseconds(kLong)).has_error());
   ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
   ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
