@@ -25,8 +25,8 @@ for target in "${targets[@]}"; do
   out=${FUZZ_OUT:-fuzz-out}/${path##*:}
   mkdir -p "$out/corpus"
   # The seeds are the target's checked-in data files, wherever they lie.
-  mapfile -t seeds < <($bazel query --noshow_progress --output=location \
-    "kind('source file', labels(data, $target))" | cut -d: -f1)
+  mapfile -t seeds < <($bazel query --noshow_progress "kind('source file', labels(data, $target))" |
+    sed -e 's|^//||' -e 's|:|/|')
   if ((${#seeds[@]})); then cp -f "${seeds[@]}" "$out/corpus/"; fi
   echo "== $target for ${seconds}s"
   "$bin/${path/://}" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$out/" \

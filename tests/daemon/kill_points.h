@@ -47,7 +47,8 @@ inline constexpr KillPoint kDaemonKillPoints[] = {
 // Passed by the daemon while it opens a shard on a root for its trainer.
 inline constexpr const char* kDaemonRestoreKillPoint = "restore.before_load";
 
-// Passed by the daemon between telling two ranks the choice: tests/python/test_ranks.py kills there.
+// Passed by the daemon between telling two ranks the choice: tests/python/test_ranks.py kills
+// there.
 inline constexpr const char* kDaemonChoiceKillPoint = "restore.before_choice";
 
 // Passed by the trainer: while it restores, then while it trains.
