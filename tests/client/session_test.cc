@@ -129,7 +129,7 @@ TEST_F(SessionTest, TornSnapshotIsNeverSealedAndTrainingGoesOn) {
   ASSERT_FALSE(ArmFailpoints("").has_error());
   const auto fence = session_->Fence();
   EXPECT_EQ(fence.kind, CopyOutcome::Kind::kTorn);
-  EXPECT_NE(fence.reason.find("\""), std::string::npos) << "names the tensor";
+  EXPECT_NE(fence.reason.find('"'), std::string::npos) << "names the tensor";
   EXPECT_EQ(session_->Stats().torn, 1U);
   ASSERT_TRUE(daemon_.WaitReceived(Body::kTorn, 1));
   EXPECT_TRUE(daemon_.Received(Body::kTorn)[0].torn().copies_done());
