@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/crc32c.h"
+#include "common/mix64.h"
 
 namespace holdfast::client {
 namespace {
@@ -17,14 +18,6 @@ constexpr std::uint64_t kBlocksAtDefault = 4;
 constexpr ByteCount kLateEvery = 128 * kKiB;
 // Far enough ahead that the line is there when its turn comes.
 constexpr std::size_t kPrefetchDistance = 16;
-
-// SplitMix64: spreads neighbouring numbers over all 64 bits.
-std::uint64_t Mix(std::uint64_t value) {
-  value += 0x9e3779b97f4a7c15ULL;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL;
-  return value ^ (value >> 31);
-}
 
 // Whether all bytes of a tensor in the slot are those of the source now.
 bool StagedIsUnchanged(const SourceView& source, const std::byte* in_slot, ByteCount length) {
@@ -44,13 +37,13 @@ bool StagedIsUnchanged(const SourceView& source, const std::byte* in_slot, ByteC
 ByteCount Somewhere(
     std::uint64_t random, ByteCount begin, ByteCount end, ByteCount block, ByteCount element) {
   const ByteCount room = end - begin > block ? (end - begin - block) / element : 0;
-  return begin + (room == 0 ? 0 : Mix(random) % (room + 1)) * element;
+  return begin + (room == 0 ? 0 : Mix64(random) % (room + 1)) * element;
 }
 
 }  // namespace
 
 SourceSample::SourceSample(const CopyPlan& plan, double fraction, std::uint64_t seed)
-    : fraction_(fraction), seed_(Mix(seed)) {
+    : fraction_(fraction), seed_(Mix64(seed)) {
   const auto times = static_cast<std::uint64_t>(std::max(1.0, fraction / kDefaultSampleFraction));
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
     const PlannedTensor& tensor = plan.Tensors()[i];
@@ -92,7 +85,7 @@ void SourceSample::AddPlaces(std::size_t index,
   for (ByteCount k = 0; k < blocks; ++k) {
     const ByteCount from = begin + k * part;
     const ByteCount place = Somewhere(
-        seed_ ^ Mix(index) ^ (begin + k), from, std::min(from + part, end), block, element);
+        seed_ ^ Mix64(index) ^ (begin + k), from, std::min(from + part, end), block, element);
     const std::size_t at = places_.empty() ? 0 : places_.back().at + places_.back().bytes;
     places_.push_back(
         Place{index, std::min(place, tensor.length - block), static_cast<std::size_t>(block), at});

@@ -12,11 +12,12 @@ Result<std::unique_ptr<Room>> Room::Make(const LanePlan& plan) {
 
 Status Room::Allocate() {
   const std::size_t gathers = plan_.Smalls().size() + 2 * plan_.Places().size();
-  table_bytes_ = gathers * sizeof(GatherItem) + plan_.Segments().size() * sizeof(SumItem);
+  const ByteCount table_bytes =
+      gathers * sizeof(GatherItem) + plan_.Segments().size() * sizeof(SumItem);
   HF_TRY(device_, MakeDeviceMemory(plan_.Room().end));
   HF_TRY(host_, MakePinnedMemory(plan_.Room().end));
-  HF_TRY(device_tables_, MakeDeviceMemory(table_bytes_));
-  HF_TRY(host_tables_, MakePinnedMemory(table_bytes_));
+  HF_TRY(device_tables_, MakeDeviceMemory(table_bytes));
+  HF_TRY(host_tables_, MakePinnedMemory(table_bytes));
   return Ok();
 }
 

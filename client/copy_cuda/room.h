@@ -75,7 +75,6 @@ class Room {
   PinnedMemory host_;
   DeviceMemory device_tables_;
   PinnedMemory host_tables_;
-  ByteCount table_bytes_ = 0;
   std::int64_t step_ = 0;
   bool sums_ = false;
 };
