@@ -41,11 +41,12 @@ def test_a_skipped_case_is_counted_and_its_reason_kept(tmp_path: pathlib.Path) -
     assert skipped.read_text() == "A.Left: no io_uring here\n"
 
 
-# Answers a query with two targets, builds nothing, and puts their programs where run_fuzz.sh looks.
+# Answers the query for targets with two and that for seeds with none, builds nothing, and puts the
+# programs where run_fuzz.sh looks.
 FUZZ = """
 here=$(dirname "$0")
 case $1 in
-  query) [[ $* == *location* ]] || printf '//x:good\\n//x:bad\\n' ;;
+  query) [[ $* == *labels* ]] || printf '//x:good\\n//x:bad\\n' ;;
   build)
     mkdir -p "$here/x"
     printf '#!/bin/bash\\n' > "$here/x/good"
