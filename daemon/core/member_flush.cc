@@ -1,6 +1,7 @@
 // Flushes of this node's shards, and drains (design section 4.8).
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "daemon/core/member.h"
@@ -107,7 +108,8 @@ void Member::OnFlushed(const std::string& root,
   }
   if (error.code != Errc::kCancelled) {
     tier_errors_[root] = error.message;
-    if (error.code == Errc::kNotFound) {
+    // What a tier says of a root, or of its job's folder, that is not there.
+    if (error.sys_errno == ENOENT) {
       missing_roots_.insert(root);
     } else {
       missing_roots_.erase(root);

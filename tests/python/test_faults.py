@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -243,11 +244,24 @@ def test_the_metrics_endpoint_tells_what_happened(node: Node, port: int) -> None
         assert values["holdfast_digest_mismatches_total"] == 0
 
 
-def test_a_missing_persistent_folder_is_told_at_the_start(
+def test_a_missing_persistent_folder_is_told_early_and_ends_a_drain_soon(
     node: Node, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "typing-error"
     # Of a job that is not known here the folder may be all that there is: no start without it.
+    with pytest.raises(holdfast.UnavailableError, match="may hold it but cannot be read"):
+        make(Training(), persist=root, persist_every=1)
+    with make(Training()) as first:
+        first.restore()
+        take(first, 1)
     with caplog.at_level(logging.WARNING, "holdfast"):
-        with pytest.raises(holdfast.UnavailableError, match="may hold it but cannot be read"):
-            make(Training(), persist=root, persist_every=1)
+        checkpointer = make(Training(), persist=root, persist_every=1)
+    assert f"{root} does not exist" in caplog.text
+    assert checkpointer.restore(timeout=60) == 1
+    take(checkpointer, 2)
+    began = time.monotonic()
+    with pytest.raises(holdfast.UnavailableError, match=f"not durable on {root}"):
+        checkpointer.close(timeout=60)
+    assert time.monotonic() - began < 30
+    with contextlib.closing(make(Training(), persist=tmp_path)) as again:
+        assert again.restore() == 2

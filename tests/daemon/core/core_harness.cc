@@ -1,6 +1,7 @@
 #include "tests/daemon/core/core_harness.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 #include <variant>
 
@@ -238,12 +239,15 @@ bool CoreHarness::FinishHeld(const std::string& kind, const std::string& outcome
                                              {"full", Errc::kNoSpace},
                                              {"corrupt", Errc::kCorruption},
                                              {"missing", Errc::kNotFound},
+                                             {"no_root", Errc::kUnavailable},
                                              {"fenced", Errc::kFenced},
                                              {"cancelled", Errc::kCancelled}};
   const auto finish = std::move(it->finish);
   held_.erase(it);
   const auto code = codes.find(outcome);
-  finish(code == codes.end() ? Status(Ok()) : Status(Error(code->second, "said the test")));
+  const int sys_errno = outcome == "no_root" ? ENOENT : 0;  // as PersistentTier says it
+  finish(code == codes.end() ? Status(Ok())
+                             : Status(Error(code->second, "said the test", sys_errno)));
   Settle();
   return true;
 }
