@@ -178,7 +178,8 @@ class Member {
                   const proto::RegisterRequest& body);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
   std::uint64_t PromisedBytes(const RankSession& state) const;
-  std::uint64_t AwaitedBytes(std::uint64_t capacity) const;
+  bool MayGrow() const;
+  std::uint64_t AwaitedBytes() const;
   bool DropGrowth();
   void TakeBackSlots(Rank rank,
                      RankSession* state,

@@ -117,24 +117,32 @@ bool Member::ReuseFreeSlot(Rank rank, RankSession* state) {
   return false;
 }
 
-// What ranks of this job that have not registered yet may be promised here.  Those that train are
-// all that come.
-std::uint64_t Member::AwaitedBytes(std::uint64_t capacity) const {
+// Nothing is known of a rank that has not registered: before all have, or train, nobody takes more
+// than its promise.
+bool Member::MayGrow() const {
   const std::uint64_t most =
       std::min(job_->record.world_size(), context_->options.max_ranks_per_job);
-  if (command_.phase == Phase::kRun || most <= ranks_.size()) {
-    return 0;
-  }
-  std::map<Rank, std::uint64_t> owned;
+  return command_.phase == Phase::kRun || most <= ranks_.size();
+}
+
+// What ranks that have not resumed since this daemon started are promised and do not own.
+std::uint64_t Member::AwaitedBytes() const {
+  struct Owned {
+    std::uint64_t bytes = 0;
+    std::uint64_t largest = 0;
+  };
+  std::map<Rank, Owned> absent;
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
     if (slot.job == job_->uid() && !ranks_.contains(slot.rank)) {
-      owned[slot.rank] += slot.capacity_bytes;
+      Owned& owned = absent[slot.rank];
+      owned.bytes += slot.capacity_bytes;
+      owned.largest = std::max(owned.largest, slot.capacity_bytes);
     }
   });
-  const std::uint64_t promise = kPromisedSlots * capacity;
-  std::uint64_t awaited = (most - ranks_.size()) * promise;
-  for (const auto& [rank, bytes] : owned) {
-    awaited -= std::min({awaited, promise, bytes});
+  std::uint64_t awaited = 0;
+  for (const auto& [rank, owned] : absent) {
+    const std::uint64_t promise = kPromisedSlots * owned.largest;
+    awaited += promise > owned.bytes ? promise - owned.bytes : 0;
   }
   return awaited;
 }
@@ -159,7 +167,7 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
   if (owned + capacity > PromisedBytes(*state)) {
     const std::uint64_t promised =
         ReservedBytes() + (hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0);
-    if (free < promised + AwaitedBytes(capacity) + capacity) {
+    if (!MayGrow() || free < promised + AwaitedBytes() + capacity) {
       return false;
     }
   }

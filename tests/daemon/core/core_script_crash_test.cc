@@ -124,7 +124,7 @@ class Replay {
     }
     std::string hangs;
     for (const auto& [name, client] : Harness()->clients()) {
-      if (client.job != "train" || !client.alive || client.fenced || !client.registered) {
+      if (client.job != "train" || !client.alive || client.fenced) {
         continue;
       }
       hangs += client.returned || client.restore_error.has_value() ? "" : " " + name;
