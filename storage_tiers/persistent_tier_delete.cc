@@ -99,7 +99,10 @@ Status PersistentTier::RefuseIfNeeded(const std::string& job,
                                       const proto::SnapshotId& id,
                                       const Needs& needs) {
   const std::string folder = SnapshotFolder(job, id);
-  if (needs.NamedByRecord(id)) {
+  // What was never published was never restored from here: a half flush that a crash left of the
+  // very snapshot that was then restored from memory may go.
+  HF_TRY(const bool has_manifest, Exists(fs_, JoinPath(folder, kManifestFileName)));
+  if (has_manifest && needs.NamedByRecord(id)) {
     return StillNeeded(folder,
                        "incarnation " + std::to_string(needs.highest) +
                            " restored it or has not committed its restore");
@@ -193,7 +196,7 @@ Status PersistentTier::RefuseTrashIfNeeded(const std::string& job,
   const std::string folder = SnapshotFolder(job, id);
   HF_TRYV(CheckEpoch(job, epoch));
   HF_TRY(const Needs needs, ReadNeeds(job));
-  if (needs.NamedByRecord(id) || needs.ImageInUse(id)) {
+  if ((had_manifest && needs.NamedByRecord(id)) || needs.ImageInUse(id)) {
     return StillNeeded(folder, "a newer record or snapshot needs it");
   }
   const std::string trash = JoinPath(JobFolder(job), TrashName(layout::SnapshotFolderName(id)));

@@ -136,6 +136,23 @@ TEST_F(PersistentTierDeleteTest, WhatTheNewestIncarnationRestoredStays) {
   EXPECT_TRUE(tier_.Delete(kJob, Id(1, 3), 2));
 }
 
+TEST_F(PersistentTierDeleteTest, AHalfFlushOfWhatWasRestoredFromMemoryGoes) {
+  // I12: a crash left it; the snapshot itself came back from memory and is this incarnation's base.
+  Publish({Id(1, 1)});
+  const Shard shard = MakeShard(Id(1, 2), 0, 2);
+  ASSERT_TRUE(tier_.FlushShard(shard.sidecar, shard.images(), {}));
+  proto::IncarnationFile record = CommittedRecord(2, 21);
+  *record.mutable_decision()->mutable_choice() = Id(1, 2);
+  Claim(record);
+  Publish({Id(2, 3)});
+
+  EXPECT_TRUE(tier_.Delete(kJob, Id(1, 2), 2));
+
+  EXPECT_EQ(Published(), (Ids{"1.1", "2.3"}));
+  EXPECT_FALSE(AnyTrash());
+  EXPECT_EQ(tier_.ListSnapshots(kJob).value().snapshots.size(), 2u);
+}
+
 TEST_F(PersistentTierDeleteTest, UntilTheRestoreIsCommittedNothingOlderGoes) {
   Publish({Id(1, 1), Id(1, 2)});
   Claim(MakeRecord(2, 21));
