@@ -1,8 +1,8 @@
 #!/bin/bash
 # Runs every stage even after a failure; the last line is exactly "N passed, N failed". The lines before
-# it say what was skipped and why, and the last coverage that `make coverage` recorded on this machine.
-# A lint check and the search of one fuzz target are one case each; tests count by their own cases.
-# STAGES picks others (lint tests asan tsan fuzz python coverage).
+# it say what was skipped and why. A lint check, the search of one fuzz target and the share of covered
+# lines are one case each; tests count by their own cases.
+# STAGES picks others (lint tests asan tsan fuzz python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
@@ -44,6 +44,18 @@ run_bazel() {
   add "$name" "${counts[@]}"
 }
 
+# All tests once without a sanitizer, and the lines that they cover.
+run_covered() {
+  local profiles=$work/profiles
+  mkdir "$profiles"
+  run_bazel tests --config=cov --test_env=LLVM_PROFILE_FILE="$profiles/%m-%p.profraw" \
+    --sandbox_writable_path="$profiles" //...
+  if compgen -G "$profiles/*.profraw" > /dev/null; then
+    run_checks coverage tools/run_coverage.sh --report "$profiles"
+    rm -rf "$profiles"
+  fi
+}
+
 run_python() {
   local code=0 python
   local -a counts
@@ -60,13 +72,12 @@ for stage in $stages; do
     # LINT_TIDY=all checks all files, as `make lint` does: from a cold cache that takes longer than
     # all tests together.
     lint) run_checks lint tools/lint.sh --tidy="${LINT_TIDY:-changed}" --at-most="${LINT_AT_MOST:-8}" ;;
-    tests) run_bazel tests //... ;;
+    tests) run_covered ;;
     # Tests tagged "once" kill whole processes for minutes; the sanitizers see the same code elsewhere.
     asan) run_bazel asan --config=asan --build_tests_only --test_lang_filters=cc \
       --test_tag_filters=-once //... ;;
     tsan) run_bazel tsan --config=tsan //... ;;
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
-    coverage) run_checks coverage tools/run_coverage.sh ;;
     python) run_python ;;
     *) echo "unknown stage $stage" >&2; failed=$((failed + 1)) ;;
   esac
@@ -74,7 +85,7 @@ done
 
 if ((passed + failed + skipped == 0)); then failed=1; fi
 echo "== all"
-tools/run_coverage.sh --recorded
+sed -n '/ lines /p' "$work/coverage" 2> /dev/null || true
 sed 's/^/skipped: /' "$work/skipped"
 echo "$passed passed, $failed failed"
 ((failed == 0))

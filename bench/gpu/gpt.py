@@ -352,7 +352,7 @@ def main() -> None:
     gpt = Gpt(stage)
     stage.run({
         "iteration": gpt.iteration, "flush": gpt.flush, "fast": gpt.fast, "copy": gpt.copy,
-        "restore": gpt.restore, "verify": gpt.verify, "trace": gpt.trace,
+        "trace": gpt.trace, "restore": gpt.restore, "verify": gpt.verify,
     }, reserve=15.0)  # fmt: skip
     gpt.checkpointer.close(drain=False)
 

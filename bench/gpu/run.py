@@ -51,13 +51,14 @@ class Program:
 
 PROGRAMS = [
     Program("environment.py", ("environment",), 60),
+    Program("digests.py", ("digests",), 60, memory=7 * GB),
     Program("gpt.py",
-            ("iteration", "flush", "fast", "copy", "restore", "verify", "trace"), 330,
+            ("iteration", "flush", "fast", "copy", "trace", "restore", "verify"), 330,
             arena=53 * GB, memory=22 * GB),
     Program("peers.py", ("peers",), 170, memory=45 * GB),
-    Program("torn.py", ("torn", "calm"), 110, arena=12 * GB),
-    Program("kill.py", ("kill",), 110, arena=16 * GB),
     Program("gpus.py", ("gpus",), 240, arena=63 * GB, gpus=2),
+    Program("torn.py", ("torn", "calm"), 110, arena=20 * GB),
+    Program("kill.py", ("kill",), 110, arena=16 * GB),
     Program("sanitize.py", ("sanitize",), 150, arena=TINY_ARENA),
 ]  # fmt: skip
 WORKS = [work for program in PROGRAMS for work in program.works]

@@ -38,7 +38,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """HOLDFAST_LIBRARY and HOLDFAST_BIN of the build that the C++ tests use, set here too."""
+    """HOLDFAST_LIBRARY and HOLDFAST_BIN of a build for editing, set here too."""
     values = native.environment(tmp_path_factory.mktemp("built"), build=True, config="")
     os.environ.update(values)
     return values
