@@ -15,6 +15,7 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import holdfast
 import torch
@@ -23,6 +24,7 @@ from report import compared
 from device import Bare, Device
 from settings import GB, MIB, Skipped, Stage
 
+_cuda: Any = torch.cuda  # partly without types
 ABSENT = 0x5A  # a byte that no chunk holds: memchr reads all
 
 
@@ -59,7 +61,7 @@ class Memory:
         self.address = self.bytes.data_ptr()
         self.device = Device(stage.settings.device)
         if self.device.cuda:
-            error = torch.cuda.cudart().cudaHostRegister(self.address, size, 0)
+            error = _cuda.cudart().cudaHostRegister(self.address, size, 0)
             if int(error) != 0:
                 raise Skipped(f"the memory cannot be pinned: {error}")
 
