@@ -77,18 +77,62 @@ TEST(GroupingTest, SmallJobsSayWhatTheyLack) {
   EXPECT_EQ(three.parity, 2u);
 }
 
-TEST(GroupingTest, StagesThatFillWholeGroupsAreNotMixed) {
-  // 12 nodes of one stage and 24 of another, in groups of 6.
-  std::vector<Node> nodes = Nodes(36);
-  for (std::size_t i = 0; i < nodes.size(); i += 3) {
-    nodes[i].shard_bytes = {3 * kGiB, 3 * kGiB};
-  }
-  for (const Group& group : Groups(nodes, {.data = 4, .parity = 2})) {
-    std::set<ByteCount> lengths;
-    for (const std::uint32_t member : group.members) {
-      lengths.insert(nodes[member].shard_bytes[0]);
+// "count" nodes of each stage, the stage with the longest shards first.
+std::vector<Node> Stages(const std::vector<std::size_t>& counts) {
+  std::vector<Node> nodes;
+  for (std::size_t stage = 0; stage < counts.size(); ++stage) {
+    for (std::size_t i = 0; i < counts[stage]; ++i) {
+      nodes.push_back({.uuid = Uuid(nodes.size()),
+                       .shard_bytes = {kGiB * 2 * (counts.size() - stage)},
+                       .failure_domain = {}});
     }
-    EXPECT_EQ(lengths.size(), 1u);
+  }
+  return nodes;
+}
+
+// The lengths that meet in each group.
+std::multiset<std::set<ByteCount>> LengthsOf(const std::vector<Node>& nodes,
+                                             const std::vector<Group>& groups) {
+  std::multiset<std::set<ByteCount>> lengths;
+  for (const Group& group : groups) {
+    std::set<ByteCount> here;
+    for (const std::uint32_t member : group.members) {
+      here.insert(nodes[member].shard_bytes[0]);
+    }
+    lengths.insert(here);
+  }
+  return lengths;
+}
+
+TEST(GroupingTest, StagesThatFillWholeGroupsAreNotMixed) {
+  // Groups of 5 and 4: the four nodes of the first stage must get the smaller one.
+  const auto nodes = Stages({4, 5});
+  const auto groups = Groups(nodes, {.data = 4, .parity = 2});
+  EXPECT_EQ(LengthsOf(nodes, groups), (std::multiset<std::set<ByteCount>>{{4 * kGiB}, {2 * kGiB}}));
+}
+
+TEST(GroupingTest, StagesThatMustMeetAreNeighboursInLength) {
+  // Groups of 6, 5, 5 and 5 for three stages of 7: none fits, and the longest never meets the
+  // shortest, which it would make pay for the longest segments.
+  const auto nodes = Stages({7, 7, 7});
+  const auto groups = Groups(nodes, {.data = 4, .parity = 2});
+  EXPECT_EQ(LengthsOf(nodes, groups),
+            (std::multiset<std::set<ByteCount>>{
+                {6 * kGiB}, {6 * kGiB, 4 * kGiB}, {4 * kGiB, 2 * kGiB}, {2 * kGiB}}));
+}
+
+TEST(GroupingTest, WhereStagesMeetDomainsAreSpreadOnceMore) {
+  // Two groups of 6: the second gets two nodes of the first stage and all of the second.  Its two
+  // of rack x are one too many beside the one that the first stage had sent there.
+  auto nodes = Stages({8, 4});
+  const char* racks[] = {"x", "x", "a", "b", "c", "d", "e", "f", "x", "x", "g", "h"};
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    nodes[i].failure_domain = racks[i];
+  }
+  const auto groups = Groups(nodes, {.data = 4, .parity = 2});
+  ASSERT_EQ(groups.size(), 2u);
+  for (const Group& group : groups) {
+    EXPECT_TRUE(group.uncovered_domains.empty());
   }
 }
 
