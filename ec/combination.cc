@@ -14,7 +14,7 @@ namespace holdfast::ec {
 namespace {
 
 constexpr std::size_t kTableBytes = 32;
-constexpr std::size_t kXorAlignment = 32;  // raid.h
+constexpr std::size_t kXorAlignment = 32;  // raid.h; some of its versions fault otherwise
 // ISA-L takes lengths as int.
 constexpr std::size_t kLongestCall = std::size_t{1} << 30;
 
