@@ -62,11 +62,11 @@ struct Combination::Piece {
 
 Combination::Combination(Matrix coefficients, std::uint32_t columns)
     : columns_(columns),
-      rows_(static_cast<std::uint32_t>(coefficients.size() / std::max(columns, 1u))),
+      rows_(coefficients.size() / std::max(columns, 1u)),
       coefficients_(std::move(coefficients)),
       tables_(coefficients_.size() * kTableBytes) {
   HOLDFAST_CHECK(columns_ >= 1 && columns_ <= kMaxMembers && rows_ >= 1 && rows_ <= kMaxParity);
-  HOLDFAST_CHECK(coefficients_.size() == std::size_t{columns_} * rows_);
+  HOLDFAST_CHECK(coefficients_.size() == columns_ * rows_);
   ec_init_tables(
       static_cast<int>(columns_), static_cast<int>(rows_), coefficients_.data(), tables_.data());
 }
@@ -154,7 +154,7 @@ void Combination::ApplyPiece(const Piece& piece) const {
 
 void Combination::Multiply(const Piece& piece) const {
   // The tables of the rows and columns that take part, closed up.
-  std::array<std::uint8_t, kMaxMembers * kMaxParity * kTableBytes> closed;
+  std::array<std::uint8_t, kTableBytes * kMaxMembers * kMaxParity> closed;
   const std::uint8_t* tables = tables_.data() + piece.rows[0] * columns_ * kTableBytes;
   const bool rows_follow = piece.rows[piece.outputs - 1] - piece.rows[0] + 1 == piece.outputs;
   if (piece.sources != columns_ || !rows_follow) {

@@ -25,10 +25,6 @@ class Combination {
   // columns.
   Combination(Matrix coefficients, std::uint32_t columns);
 
-  [[nodiscard]] std::uint32_t Columns() const { return columns_; }
-
-  [[nodiscard]] std::uint32_t Rows() const { return rows_; }
-
   // Writes rows "first_row" and on, one for each output.  There is a source for each column.  An
   // output is at most as long as the longest source, and overlaps no source and no other output;
   // sources may overlap each other.  Any alignment is right; multiples of 32 are fastest.
@@ -48,8 +44,8 @@ class Combination {
   void ApplyPiece(const Piece& piece) const;
   void Multiply(const Piece& piece) const;
 
-  std::uint32_t columns_;
-  std::uint32_t rows_;
+  std::size_t columns_;
+  std::size_t rows_;
   Matrix coefficients_;
   std::vector<std::uint8_t> tables_;  // ISA-L's: 32 bytes for each coefficient, in the same order
 };

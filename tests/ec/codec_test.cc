@@ -49,10 +49,12 @@ void ExpectDecodes(const Stripe& stripe,
   const auto decoder = codec.MakeDecoder(sources, wanted);
   ASSERT_TRUE(decoder.has_value());
   std::vector<ByteView> from;
+  from.reserve(sources.size());
   for (const std::uint32_t index : sources) {
     from.emplace_back(stripe.vectors[index]);
   }
   std::vector<Bytes> outputs;
+  outputs.reserve(wanted.size());
   for (const std::uint32_t index : wanted) {
     outputs.push_back(RandomBytes(stripe.vectors[index].size(), 7));
   }
@@ -143,7 +145,7 @@ TEST(CodecTest, EveryLossDecodesFromEveryChoiceOfSources) {
     for (std::uint32_t k = 1; k + m <= 8; ++k) {
       const CodeParams code{.data = k, .parity = m};
       const Codec codec = Codec::Make(code).value();
-      const Stripe stripe = Encoded(code, Segments({sizes.begin(), sizes.begin() + k}, k * m));
+      const Stripe stripe = Encoded(code, Segments({sizes.begin(), sizes.begin() + k}, k + m));
       for (std::uint32_t lost = 1; lost <= m; ++lost) {
         ForEachChoice(code.Members(), lost, [&](const std::vector<std::uint32_t>& wanted) {
           const auto left = Others(code.Members(), wanted);
@@ -151,6 +153,7 @@ TEST(CodecTest, EveryLossDecodesFromEveryChoiceOfSources) {
                         k,
                         [&](const std::vector<std::uint32_t>& choice) {
                           std::vector<std::uint32_t> sources;
+                          sources.reserve(choice.size());
                           for (const std::uint32_t i : choice) {
                             sources.push_back(left[i]);
                           }
@@ -203,6 +206,7 @@ TEST(CodecTest, ARangeOfALostVectorNeedsThatRangeOnly) {
     for (const std::size_t length : {1, 3, 64, 100, 300}) {
       const std::size_t end = std::min<std::size_t>(500, begin + length);
       std::vector<ByteView> from;
+      from.reserve(sources.size());
       for (const std::uint32_t index : sources) {
         from.push_back(window(stripe.vectors[index], begin, end));
       }

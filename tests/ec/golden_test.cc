@@ -20,6 +20,7 @@ namespace {
 
 // The content of the golden file; in rewrite mode "now" is written to it first.
 std::string Golden(const std::string& name, const std::string& now) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
   const char* rewrite = std::getenv("HOLDFAST_REWRITE_GOLDEN");
   const std::string folder = rewrite != nullptr ? rewrite : "tests/golden/ec";
   const std::string path = folder + "/" + name;

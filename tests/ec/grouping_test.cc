@@ -332,7 +332,7 @@ TEST(GroupingTest, LargeJobsWithStagesAndRacksAreCovered) {
   std::vector<Node> nodes;
   for (std::uint32_t i = 0; i < 2048; ++i) {
     nodes.push_back({.uuid = Uuid(i),
-                     .shard_bytes = std::vector<ByteCount>(8, (10 + i % 8) * 10 * kGiB),
+                     .shard_bytes = std::vector<ByteCount>(8, 10 * kGiB * (10 + i % 8)),
                      .failure_domain = "rack" + std::to_string(i / 32)});
   }
   const auto groups = Groups(nodes, {.data = 8, .parity = 2});
