@@ -75,6 +75,9 @@ bool LargerShards(const Node& a, const Node& b) {
   return a.uuid < b.uuid;
 }
 
+// A job has some dozens of stages; the bound keeps lengths that all differ from costing minutes.
+constexpr std::size_t kMaxClasses = 256;
+
 // The nodes in classes of nearly equal shards, the largest first.
 std::vector<std::vector<std::uint32_t>> ClassesOf(std::span<const Node> nodes,
                                                   std::vector<std::uint32_t> order) {
@@ -87,10 +90,12 @@ std::vector<std::vector<std::uint32_t>> ClassesOf(std::span<const Node> nodes,
     const auto fitting = std::find_if(classes.begin(), classes.end(), [&](const auto& members) {
       return NearlyEqual(nodes[members.front()], nodes[index]);
     });
-    if (fitting == classes.end()) {
+    if (fitting != classes.end()) {
+      fitting->push_back(index);
+    } else if (classes.size() < kMaxClasses) {
       classes.push_back({index});
     } else {
-      fitting->push_back(index);
+      classes.back().push_back(index);
     }
   }
   return classes;

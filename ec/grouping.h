@@ -13,7 +13,8 @@
 //               of that domain: it is named as not covered.
 //
 // Shards count as equal if their lengths differ by at most 1/32 of the longer one: image headers
-// differ by a few bytes, and a group of such nodes wastes no more than that.
+// differ by a few bytes, and a group of such nodes wastes no more than that.  Beyond 256 different
+// lengths the shortest ones count as equal.
 //
 // The result depends on the set of nodes only, not on their order.  2,048 nodes take milliseconds.
 //

@@ -327,6 +327,28 @@ TEST(GroupingTest, RandomJobsAreGroupedByTheRules) {
   }
 }
 
+TEST(GroupingTest, LengthsThatAllDifferAreGroupedByLength) {
+  // More lengths than are told apart; the longest shards still meet their like.
+  Job job{.nodes = {}, .options = {.data = 8, .parity = 2}, .stages = 0, .domains = {}};
+  ByteCount length = kMaxShardBytes;
+  for (std::uint32_t i = 0; i < 400; ++i) {
+    job.nodes.push_back({.uuid = Uuid(i), .shard_bytes = {length}, .failure_domain = {}});
+    length -= length / 20;
+  }
+  const auto groups = Groups(job.nodes, job.options);
+  ExpectWellSized(job, groups);
+  std::size_t with_longest = 0;
+  for (const Group& group : groups) {
+    const auto [first, last] = std::minmax_element(group.members.begin(), group.members.end());
+    with_longest += *last < 250 ? 1 : 0;
+    EXPECT_TRUE(*last >= 250 || *last - *first == group.members.size() - 1);
+  }
+  EXPECT_EQ(with_longest, 25u);
+  const GroupsByUuid before = ByUuid(job, groups);
+  std::reverse(job.nodes.begin(), job.nodes.end());
+  EXPECT_EQ(ByUuid(job, Groups(job.nodes, job.options)), before);
+}
+
 TEST(GroupingTest, LargeJobsWithStagesAndRacksAreCovered) {
   // 2,048 nodes in 8 stages; racks of 32 hold four nodes of each stage.
   std::vector<Node> nodes;
