@@ -29,7 +29,7 @@ sanitize: deps ## all C++ tests under the address, undefined-behaviour and threa
 test: deps ## rules, all tests, sanitizers, a short fuzz search; last line: the counts
 	@tools/run_tests.sh
 
-coverage: deps ## line coverage of daemon, storage_tiers, layout, client by the C++ tests
+coverage: deps ## line coverage of daemon, storage_tiers, layout, ec, client by the C++ tests
 	@tools/run_coverage.sh
 
 bench: deps ## run all benchmarks; results in bench/out

@@ -95,6 +95,31 @@ def copies(bench: Bench) -> list[Row]:
     return rows
 
 
+def codes(bench: Bench) -> list[Row]:
+    rows = []
+    for data, parity in ((4, 1), (4, 2), (8, 2), (8, 3)):
+        segment = bench.state_bytes // data // MIB * MIB
+        command = [bench.program("code_bench"), *map(str, (data, parity, segment, MIB))]
+        with Program(command) as program:
+            works = [("encode", "isal", threads) for threads in (1, 2)]
+            if (data, parity) == (8, 2):
+                works.append(("decode", "isal_decode", 1))
+            for ours, bare, threads in works:
+                found = in_turns(
+                    bench.rounds,
+                    {name: speed(program, f"{name} {threads}") for name in (ours, bare)},
+                )
+                rows.append(
+                    compared(
+                        f"{ours} {data}+{parity}, {bench.size()}, "
+                        f"{threads} thread{'s' * (threads > 1)}",
+                        "GB/s", found[ours], found[bare], Reach("ratio", least=0.90),
+                        "ceiling: bare ISA-L",
+                    )
+                )  # fmt: skip
+    return rows
+
+
 def snapshot_call(bench: Bench) -> list[Row]:
     budget = f"{2 * bench.state_bytes // MIB + 512}MiB"
     with Daemon(bench.binaries, bench.folders, "snapshot", budget) as daemon:
@@ -280,6 +305,7 @@ def _iterations(bench: Bench, program: Program, size: str, steps: int) -> list[R
 
 WORKS: dict[str, Callable[[Bench], list[Row]]] = {
     "copies": copies,
+    "codes": codes,
     "snapshot": snapshot_call,
     "tier": persistent_tier,
     "requests": requests,

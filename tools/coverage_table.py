@@ -11,7 +11,7 @@ import json
 import re
 import sys
 
-FOLDERS = ("daemon", "storage_tiers", "layout", "client")
+FOLDERS = ("daemon", "storage_tiers", "layout", "ec", "client")
 
 
 def main() -> int:
