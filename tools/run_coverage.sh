@@ -23,10 +23,19 @@ fi
 
 bin=$($bazel info --config=cov bazel-bin 2> /dev/null)
 llvm-profdata-14 merge --sparse -o "$profiles/all.profdata" "$profiles"/*.profraw
-mapfile -t programs < <(find -L "$bin/tests" "$bin/daemon" "$bin/client" -maxdepth 4 -type f -executable \
-  \( -name '*_test' -o -name '*_fuzz' -o -name holdfastd -o -name '*.so' \) | sort)
+programs=()
+while read -r program; do
+  if [[ $(head -c 4 "$program" | tail -c 3) == ELF ]]; then programs+=("$program"); fi  # no scripts
+done < <(find -L "$bin/tests" "$bin/daemon" "$bin/client" -maxdepth 4 -type f -executable \
+  \( -name '*_test' -o -name '*_fuzz' -o -name holdfastd -o -name libholdfast.so \) |
+  grep -v runfiles/ | sort)
 objects=()
 for program in "${programs[@]:1}"; do objects+=(-object "$program"); done
 llvm-cov-14 export --summary-only --instr-profile="$profiles/all.profdata" \
-  "${programs[0]}" "${objects[@]}" 2> /dev/null | tools/coverage_table.py "$minimum" || status=1
+  "${programs[0]}" "${objects[@]}" > "$profiles/lines.json" 2> "$profiles/errors" || {
+  tail -c 300 "$profiles/errors" >&2
+  echo "coverage: lines failed"
+  exit 1
+}
+tools/coverage_table.py "$minimum" < "$profiles/lines.json" || status=1
 exit $status
