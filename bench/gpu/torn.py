@@ -162,10 +162,10 @@ class Scenario:
 
 def torn(stage: Stage) -> None:
     kinds: list[tuple[str, str, dict[str, Any]]] = [
+        ("graph", "an update replayed as a CUDA graph", {"capturable": True}),
         ("plain", "an update without the fence", {}),
         ("fused", "a fused update without the fence", {"fused": True}),
         ("average", "an average written on another stream", {"fused": True}),
-        ("graph", "an update replayed as a CUDA graph", {"capturable": True}),
     ]
     for name, what, adam in kinds:
         with stage.guarded(what):
