@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "cli/interrupt.h"
 #include "cli/snapshot_state.h"
 #include "cli/touched_tensors.h"
+#include "common/crc32c.h"
 #include "layout/names.h"
 #include "layout/sidecar.h"
 #include "storage_tiers/retention.h"
@@ -46,6 +48,10 @@ ByteCount BytesOfShard(const proto::SnapshotInfo& snapshot, std::uint32_t rank) 
   }
   return 0;
 }
+
+// One request of a verification, so that progress moves and Ctrl-C is heard within a large shard:
+// a few in a second, each long beside its round trip.
+constexpr std::uint64_t kChunksOfRange = 256;
 
 // What ends a verification rather than being its result.
 bool EndsAll(Errc code) {
@@ -105,6 +111,40 @@ Result<OpenedShard> DaemonSource::OpenShard(const proto::SnapshotInfo& snapshot,
   return shard;
 }
 
+Status DaemonSource::VerifyRanges(const proto::SnapshotInfo& snapshot,
+                                  std::uint32_t rank,
+                                  Progress* progress,
+                                  ByteCount* bytes,
+                                  std::vector<std::uint64_t>* bad) {
+  const ByteCount whole = BytesOfShard(snapshot, rank);
+  const std::chrono::milliseconds timeout =
+      kQuickCall + std::chrono::milliseconds(kChunksOfRange * kChunkBytes / kSlowestBytesPerMs);
+  do {
+    if (InterruptFlag()->load()) {
+      return Error(Errc::kCancelled, "interrupted");
+    }
+    proto::ClientMessage request;
+    proto::VerifyShardRequest* range = request.mutable_verify_shard();
+    *range->mutable_id() = snapshot.id();
+    range->set_rank(rank);
+    range->set_first_chunk(*bytes / kChunkBytes);
+    range->set_chunks(kChunksOfRange);
+    HF_TRY(const AdminReply reply, channel_.Call(std::move(request), Body::kVerifyShard, timeout));
+    const proto::VerifyShardReply& verified = reply.message.verify_shard();
+    *bytes += verified.bytes();
+    if (progress != nullptr) {
+      progress->Add(verified.bytes());
+    }
+    bad->insert(bad->end(), verified.bad_chunks().begin(), verified.bad_chunks().end());
+    if (*bytes < whole && (verified.bytes() == 0 || *bytes % kChunkBytes != 0)) {
+      return Error(Errc::kInternal,
+                   "the daemon read " + std::to_string(*bytes) + " of " + std::to_string(whole) +
+                       " bytes of " + ShardText(snapshot, rank) + " and then no whole chunk");
+    }
+  } while (*bytes < whole);
+  return Ok();
+}
+
 Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapshot,
                                                std::uint32_t rank,
                                                Progress* progress) {
@@ -114,25 +154,14 @@ Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapsh
   if (!opened && EndsAll(opened.error().code)) {
     return opened.error();
   }
-  proto::ClientMessage request;
-  *request.mutable_verify_shard()->mutable_id() = snapshot.id();
-  request.mutable_verify_shard()->set_rank(rank);
-  const std::chrono::milliseconds timeout =
-      kQuickCall + std::chrono::milliseconds(BytesOfShard(snapshot, rank) / kSlowestBytesPerMs);
-  Result<AdminReply> reply = channel_.Call(std::move(request), Body::kVerifyShard, timeout);
-  if (!reply) {
-    if (EndsAll(reply.error().code)) {
-      return reply.error();
+  std::vector<std::uint64_t> bad;
+  const Status done = VerifyRanges(snapshot, rank, progress, &verdict.bytes, &bad);
+  if (!done) {
+    if (EndsAll(done.error().code)) {
+      return done.error();
     }
-    verdict.error = reply.error();
-    return verdict;
+    verdict.error = done.error();
   }
-  const proto::VerifyShardReply& verified = reply.value().message.verify_shard();
-  verdict.bytes = verified.bytes();
-  if (progress != nullptr) {
-    progress->Add(verified.bytes());
-  }
-  std::vector<std::uint64_t> bad(verified.bad_chunks().begin(), verified.bad_chunks().end());
   if (!bad.empty()) {
     std::sort(bad.begin(), bad.end());
     if (opened) {

@@ -34,6 +34,12 @@ class DaemonSource final : public Source {
 
  private:
   [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank);
+  // Adds to "bytes" and "bad" what was read and found, also before an error.
+  [[nodiscard]] Status VerifyRanges(const proto::SnapshotInfo& snapshot,
+                                    std::uint32_t rank,
+                                    Progress* progress,
+                                    ByteCount* bytes,
+                                    std::vector<std::uint64_t>* bad);
 
   AdminChannel& channel_;
 };
