@@ -19,6 +19,7 @@ constexpr const char* kFooter =
 
 // All options of all commands, for as long as CLI11 refers to them.
 struct Options {
+  Places status;
   LsOptions ls;
   ShowCommandOptions show;
   VerifyOptions verify;
@@ -48,10 +49,15 @@ CLI::App* Add(
 }
 
 void AddReading(CLI::App* app, Options* options, Command* chosen) {
-  Add(app, "status", "the daemon, its memory, jobs and tiers", chosen, RunStatus);
+  Places* status = &options->status;
+  CLI::App* command =
+      Add(app, "status", "the daemon, its memory, jobs and tiers", chosen, [=](const Context& c) {
+        return RunStatus(c, *status);
+      });
+  AddPlaces(command, status);
 
   LsOptions* ls = &options->ls;
-  CLI::App* command = Add(app, "ls", "snapshots, newest first", chosen, [ls](const Context& c) {
+  command = Add(app, "ls", "snapshots, newest first", chosen, [ls](const Context& c) {
     return RunLs(c, *ls);
   });
   command->add_option("JOB,--job", ls->job, "one job; else all");

@@ -15,7 +15,7 @@
 
 namespace holdfast::cli {
 
-[[nodiscard]] ExitCode RunStatus(const Context& context);
+[[nodiscard]] ExitCode RunStatus(const Context& context, const Places& places);
 
 struct LsOptions {
   std::string job;  // empty: all

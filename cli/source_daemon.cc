@@ -81,6 +81,13 @@ Result<Listing> DaemonSource::List(const std::string& job) {
   return listing;
 }
 
+Result<proto::StatusReply> DaemonSource::Overview(const Listing& /*listing*/) {
+  proto::ClientMessage request;
+  request.mutable_status();
+  HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kStatus, kQuickCall));
+  return std::move(*reply.message.mutable_status());
+}
+
 Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {
   proto::ClientMessage request;
   *request.mutable_open_shard()->mutable_id() = snapshot.id();

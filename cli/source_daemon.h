@@ -26,6 +26,7 @@ class DaemonSource final : public Source {
   [[nodiscard]] std::string place() const override { return "memory"; }
 
   [[nodiscard]] Result<Listing> List(const std::string& job) override;
+  [[nodiscard]] Result<proto::StatusReply> Overview(const Listing& listing) override;
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,
                                               std::uint32_t rank) override;
   [[nodiscard]] Result<ShardVerdict> VerifyShard(const proto::SnapshotInfo& snapshot,

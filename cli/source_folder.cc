@@ -94,6 +94,43 @@ Result<Listing> FolderSource::List(const std::string& job) {
   return listing;
 }
 
+Result<proto::StatusReply> FolderSource::Overview(const Listing& listing) {
+  proto::StatusReply status;
+  HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
+  for (const std::string& name : jobs) {
+    proto::JobStatus* job = status.add_jobs();
+    job->set_name(name);
+    proto::TierStatus* tier = job->add_tiers();
+    tier->set_root(tier_.root());
+    tier->set_healthy(true);
+    tier->set_newest_durable_step(-1);
+    const auto note = [&](const Error& error) {
+      tier->set_healthy(false);
+      tier->set_last_error(error.message);
+    };
+    if (const auto file = tier_.ReadJob(name); !file) {
+      note(file.error());
+    } else if (file.value()) {
+      job->set_job_uid(file.value()->job_uid());
+    }
+    if (const auto highest = tier_.HighestIncarnation(name); !highest) {
+      note(highest.error());
+    } else if (highest.value() > 0) {
+      job->set_incarnation(highest.value());
+      const auto record = tier_.ReadIncarnation(name, highest.value());
+      job->set_world_size(record && record.value() ? record.value()->world_size() : 0);
+    }
+    for (const proto::SnapshotInfo& snapshot : listing.reply.snapshots()) {
+      if (snapshot.job_name() == name && snapshot.state() == kStateDurable) {
+        tier->set_newest_durable_incarnation(snapshot.id().incarnation());
+        tier->set_newest_durable_step(snapshot.id().step());
+        break;  // newest first
+      }
+    }
+  }
+  return status;
+}
+
 void FolderSource::ListJob(const std::string& job, Listing* listing) {
   const auto found = tier_.ListSnapshots(job);
   if (!found) {

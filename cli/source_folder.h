@@ -26,6 +26,9 @@ class FolderSource final : public Source {
   // "damaged" and a Problem.
   [[nodiscard]] Result<Listing> List(const std::string& job) override;
 
+  // Of jobs: name, uid, incarnation, world size, and this root as their tier.
+  [[nodiscard]] Result<proto::StatusReply> Overview(const Listing& listing) override;
+
   // Of a durable snapshot.  kCorruption where sidecar, manifest and files do not agree.
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,
                                               std::uint32_t rank) override;

@@ -1,8 +1,11 @@
 #include "cli/source_state.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "cli/snapshot_state.h"
+#include "cli/text.h"
 #include "layout/names.h"
 #include "layout/sidecar.h"
 #include "storage_tiers/file_system.h"
@@ -34,8 +37,13 @@ ByteCount ImageBytesOf(const proto::Sidecar& sidecar) {
 StateSource::StateSource(storage_tiers::CatalogContents contents, ArenaIdentity arena)
     : contents_(std::move(contents)), arena_(std::move(arena)) {}
 
-bool StateSource::Counts(const proto::ShardRecord& shard) const {
-  return shard.arena_uuid() == arena_.arena_uuid && shard.boot_id() == arena_.boot_id;
+std::string_view StateSource::StateOf(const proto::ShardRecord& shard) const {
+  if (shard.poisoned()) {
+    return kStatePoisoned;
+  }
+  std::error_code error;
+  const auto size = std::filesystem::file_size(PathOf(shard), error);
+  return error || size < ImageBytesOf(shard.sidecar()) ? kStateLost : kStateSealed;
 }
 
 std::string StateSource::PathOf(const proto::ShardRecord& shard) const {
@@ -64,12 +72,20 @@ void StateSource::AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapsh
       snapshot.set_world_size(outcome.world_size());
     }
   }
+}
+
+void StateSource::AddDurables(std::map<std::string, proto::SnapshotInfo>* snapshots) const {
   for (const proto::DurableRecord& durable : contents_.durables) {
-    const auto snapshot = snapshots->find(KeyOf(durable.id()));
-    if (durable.published() && snapshot != snapshots->end()) {
-      *(durable.bad() ? snapshot->second.add_damaged_on() : snapshot->second.add_durable_on()) =
-          durable.root();
+    if (!durable.published()) {
+      continue;
     }
+    proto::SnapshotInfo& snapshot = (*snapshots)[KeyOf(durable.id())];
+    if (!snapshot.has_id()) {
+      // Its memory was given back long ago.
+      *snapshot.mutable_id() = durable.id();
+      snapshot.set_state(std::string(kStateComplete));
+    }
+    *(durable.bad() ? snapshot.add_damaged_on() : snapshot.add_durable_on()) = durable.root();
   }
 }
 
@@ -92,10 +108,19 @@ Result<Listing> StateSource::List(const std::string& job) {
     snapshot.set_state(std::string(kStateSealed));
     proto::ShardInfo* info = snapshot.add_shards();
     info->set_rank(sidecar.rank());
-    info->set_state(std::string(shard.poisoned() ? kStatePoisoned : kStateSealed));
+    info->set_state(std::string(StateOf(shard)));
     info->set_image_bytes(ImageBytesOf(sidecar));
+    if (info->state() == kStateLost) {
+      listing.problems.push_back(
+          {PathOf(shard),
+           Error(Errc::kNotFound,
+                 "rank " + std::to_string(sidecar.rank()) + " of " +
+                     JobName(sidecar.id().job_uid()) + " " + IdText(sidecar.id()) +
+                     " was here; the file is gone or cut short")});
+    }
   }
   AddOutcomes(&snapshots);
+  AddDurables(&snapshots);
   bool known = job.empty();
   for (auto& [key, snapshot] : snapshots) {
     snapshot.set_job_name(JobName(snapshot.id().job_uid()));

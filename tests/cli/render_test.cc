@@ -101,6 +101,7 @@ warning: tier /local: disk full
 
 constexpr char kStatusJson[] = R"json({
   "daemon": {
+    "running": true,
     "pid": 99,
     "node_uuid": "22222222222222222222222222222222",
     "boot_number": 7,

@@ -1,0 +1,81 @@
+#include "cli/restorable.h"
+
+#include <algorithm>
+#include <set>
+
+#include "cli/snapshot_state.h"
+#include "cli/text.h"
+
+namespace holdfast::cli {
+namespace {
+
+// Sealed by every rank is as good as complete: the next daemon decides so.
+bool MayBeChosen(const proto::SnapshotInfo& snapshot) {
+  return !snapshot.discarded() &&
+         (snapshot.state() == kStateComplete || snapshot.state() == kStateSealed ||
+          snapshot.state() == kStateDurable);
+}
+
+std::vector<std::uint32_t> MissingRanks(const proto::SnapshotInfo& snapshot) {
+  std::set<std::uint32_t> here;
+  for (const proto::ShardInfo& shard : snapshot.shards()) {
+    if (Readable(shard)) {
+      here.insert(shard.rank());
+    }
+  }
+  std::vector<std::uint32_t> missing;
+  for (std::uint32_t rank = 0; rank < snapshot.world_size(); ++rank) {
+    if (!here.contains(rank)) {
+      missing.push_back(rank);
+    }
+  }
+  return missing;
+}
+
+void Consider(const proto::SnapshotInfo& snapshot, const std::string& place, Restorable* found) {
+  const std::vector<std::uint32_t> missing = MissingRanks(snapshot);
+  if (missing.empty() && snapshot.world_size() > 0) {
+    found->from.push_back(place);
+  }
+  for (const std::string& root : snapshot.durable_on()) {
+    if (root != place) {
+      found->from.push_back(root);
+    }
+  }
+  if (!found->from.empty()) {
+    found->newest = snapshot.id();
+  } else if (found->why_not.empty()) {
+    found->why_not = "of " + Count(snapshot.world_size(), "rank") + " of " + IdText(snapshot.id()) +
+                     " not here: " + RankRanges(missing);
+  }
+}
+
+}  // namespace
+
+Restorable FindRestorable(const Listing& listing,
+                          const std::string& job,
+                          const std::string& place) {
+  Restorable found;
+  for (const proto::SnapshotInfo& snapshot : listing.reply.snapshots()) {
+    if (snapshot.job_name() != job) {
+      continue;
+    }
+    ++found.snapshots;
+    for (const proto::ShardInfo& shard : snapshot.shards()) {
+      found.shards += Readable(shard) ? 1 : 0;
+      found.bytes += Readable(shard) ? shard.image_bytes() : 0;
+    }
+    if (!found.newest && MayBeChosen(snapshot)) {
+      Consider(snapshot, place, &found);
+    }
+  }
+  if (found.newest) {
+    found.why_not.clear();
+  } else if (found.why_not.empty()) {
+    found.why_not = found.snapshots == 0 ? "there is no snapshot"
+                                         : "no snapshot is complete, durable, and not discarded";
+  }
+  return found;
+}
+
+}  // namespace holdfast::cli
