@@ -32,13 +32,17 @@ struct Options {
 
 using Command = std::function<ExitCode(const Context&)>;
 
+void AddState(CLI::App* command, std::string* state_dir, std::string* arena) {
+  command->add_option("--state-dir", *state_dir, "look into a dead daemon's state folder");
+  command->add_option("--arena", *arena, "and into its arena, where it is not the default");
+}
+
 void AddPlaces(CLI::App* command, Places* places) {
   // One value a flag: without the limit it would swallow the arguments behind it.
   command->add_option("--root", places->roots, "look into a persistent folder, without a daemon")
       ->expected(1)
       ->take_all();
-  command->add_option("--state-dir", places->state_dir, "look into a dead daemon's state folder");
-  command->add_option("--arena", places->arena, "and into its arena, where it is not the default");
+  AddState(command, &places->state_dir, &places->arena);
 }
 
 CLI::App* Add(
@@ -102,12 +106,13 @@ void AddCopying(CLI::App* app, Options* options, Command* chosen) {
   RestoreOptions* restore = &options->restore;
   command = Add(app,
                 "restore",
-                "copy a durable snapshot to another root, verified, for the job's next start",
+                "copy a snapshot to a persistent root, verified, for the job's next start",
                 chosen,
                 [=](const Context& c) { return RunRestore(c, *restore); });
   command->add_option("JOB,--job", restore->job, "")->required();
   command->add_option("SNAPSHOT", restore->snapshot, kSpecHelp)->required();
-  command->add_option("--from-root", restore->from_root, "where it is durable")->required();
+  command->add_option("--from-root", restore->from_root, "where it is durable");
+  AddState(command, &restore->state_dir, &restore->arena);
   command->add_option("--to-root", restore->to_root, "where it shall be")->required();
 }
 

@@ -59,7 +59,9 @@ struct ExportOptions {
 struct RestoreOptions {
   std::string job;
   std::string snapshot;
-  std::string from_root;
+  std::string from_root;  // this, or state_dir
+  std::string state_dir;
+  std::string arena;
   std::string to_root;
 };
 

@@ -1,8 +1,5 @@
 #include "cli/restorable.h"
 
-#include <algorithm>
-#include <set>
-
 #include "cli/snapshot_state.h"
 #include "cli/text.h"
 
@@ -14,22 +11,6 @@ bool MayBeChosen(const proto::SnapshotInfo& snapshot) {
   return !snapshot.discarded() &&
          (snapshot.state() == kStateComplete || snapshot.state() == kStateSealed ||
           snapshot.state() == kStateDurable);
-}
-
-std::vector<std::uint32_t> MissingRanks(const proto::SnapshotInfo& snapshot) {
-  std::set<std::uint32_t> here;
-  for (const proto::ShardInfo& shard : snapshot.shards()) {
-    if (Readable(shard)) {
-      here.insert(shard.rank());
-    }
-  }
-  std::vector<std::uint32_t> missing;
-  for (std::uint32_t rank = 0; rank < snapshot.world_size(); ++rank) {
-    if (!here.contains(rank)) {
-      missing.push_back(rank);
-    }
-  }
-  return missing;
 }
 
 void Consider(const proto::SnapshotInfo& snapshot, const std::string& place, Restorable* found) {

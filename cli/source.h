@@ -102,6 +102,9 @@ void SortNewestFirst(proto::ListReply* reply);
 // Whether a restore could take it: not poisoned, not still being filled.
 [[nodiscard]] bool Readable(const proto::ShardInfo& shard);
 
+// Ranks of the world that have no readable shard in it, ascending.
+[[nodiscard]] std::vector<std::uint32_t> MissingRanks(const proto::SnapshotInfo& snapshot);
+
 // The shards' bytes in all.
 [[nodiscard]] ByteCount BytesOf(const proto::SnapshotInfo& snapshot);
 

@@ -48,6 +48,10 @@ class StateSource final : public Source {
 
   [[nodiscard]] std::string place() const override { return arena_.folder; }
 
+  [[nodiscard]] const storage_tiers::CatalogContents& contents() const { return contents_; }
+
+  [[nodiscard]] std::optional<std::int32_t> daemon_pid() const { return arena_.daemon_pid; }
+
   [[nodiscard]] Result<Listing> List(const std::string& job) override;
   [[nodiscard]] Result<proto::StatusReply> Overview(const Listing& listing) override;
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,

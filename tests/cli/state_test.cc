@@ -122,6 +122,44 @@ TEST_F(DeadDaemonTest, StatusSaysThatNobodyRunsAndWhatCanBeRestored) {
   EXPECT_EQ(document["jobs"][0]["not_restorable"], nullptr);
 }
 
+TEST_F(DeadDaemonTest, RestoreMakesItDurableInARoot) {
+  LeaveBehind(std::string(16, '\x33'), 1);
+  const std::string root = MakeFolder("root");
+  const RunResult restored = RunOffline({"restore", kTestJob, "1200", "--to-root", root, "--json"});
+  ASSERT_EQ(restored.exit, 0) << restored.err;
+  const json document = json::parse(restored.out);
+  EXPECT_EQ(document["from_root"], arena_);
+  EXPECT_EQ(document["incarnations_copied"], json({7}));
+  EXPECT_EQ(Run({"verify", "--root", root}).exit, 0);
+  const json listed = json::parse(Run({"ls", "--root", root, "--json"}).out)["snapshots"];
+  ASSERT_THAT(listed, SizeIs(1));
+  EXPECT_EQ(listed[0]["state"], "durable");
+  const std::string to = base_ + "/out";
+  ASSERT_EQ(Run({"export", kTestJob, "1200", "--root", root, "--to", to}).exit, 0);
+  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 1).image);
+  EXPECT_EQ(RunOffline({"restore", kTestJob, "1200", "--to-root", root}).exit, 5);
+}
+
+TEST_F(DeadDaemonTest, RestoreTakesNothingBadNothingPartialNothingHeld) {
+  const std::string root = MakeFolder("root");
+  LeaveBehind(std::string(16, '\x33'));
+  const RunResult partial = RunOffline({"restore", kTestJob, "1200", "--to-root", root});
+  EXPECT_EQ(partial.exit, 6);
+  EXPECT_THAT(partial.err, HasSubstr("of 2 ranks of my-job 1200@7, 1 cannot be read"));
+  EXPECT_EQ(Run({"restore", kTestJob, "1200", "--to-root", root}).exit, 2);
+  {
+    const auto held = storage_tiers::Catalog::Open(state_ + "/catalog", {});
+    ASSERT_TRUE(held);
+    EXPECT_EQ(RunOffline({"restore", kTestJob, "1200", "--to-root", root}).exit, 5);
+  }
+  LeaveBehind(std::string(16, '\x33'), 1);
+  FlipByte(arena_ + "/slots/4.9", 10'000);
+  const RunResult bad = RunOffline({"restore", kTestJob, "1200", "--to-root", root});  // I5
+  EXPECT_EQ(bad.exit, 3) << bad.err;
+  EXPECT_EQ(json::parse(Run({"ls", "--root", root, "--json"}).out)["snapshots"][0]["state"],
+            "unfinished");
+}
+
 TEST_F(DeadDaemonTest, StatusNamesTheRanksThatAreElsewhere) {
   LeaveBehind(std::string(16, '\x33'));
   EXPECT_THAT(RunOffline({"status"}).out,
