@@ -30,7 +30,10 @@ Json TierJson(const std::string& job, const proto::TierStatus& tier) {
           {"healthy", tier.healthy()},
           {"last_error", tier.last_error()},
           {"newest_durable", newest},
-          {"flushed_bytes", tier.flushed_bytes()}};
+          {"flushed_bytes", tier.flushed_bytes()},
+          {"flushing", tier.has_flushing() ? IdJson(job, tier.flushing()) : Json()},
+          {"flushing_bytes", tier.flushing_bytes()},
+          {"flushing_done_bytes", tier.flushing_done_bytes()}};
 }
 
 }  // namespace

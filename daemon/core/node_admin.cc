@@ -13,7 +13,7 @@ bool NodeState::DispatchAdmin(SessionId session, const Message& message) {
   proto::ServerMessage reply;
   switch (message.body_case()) {
     case Message::kStatus:
-      *reply.mutable_status() = StatusView();
+      *reply.mutable_status() = StatusView(message.status().job_name());
       context.Reply(session, request, std::move(reply));
       return true;
     case Message::kList:
