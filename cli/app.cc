@@ -1,7 +1,9 @@
 #include "cli/app.h"
 
+#include <algorithm>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -151,6 +153,18 @@ void AddConfig(CLI::App* app, Options* options, Command* chosen) {
   check->fallthrough();
 }
 
+Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  const auto chosen = app.get_subcommands();
+  std::string command = "holdfast";
+  std::string text = error.what();
+  if (!chosen.empty()) {
+    command += " " + chosen.front()->get_name();
+  } else if (const auto rest = app.remaining(); !rest.empty()) {
+    text = "there is no command \"" + rest.front() + "\"";
+  }
+  return Error(Errc::kInvalidArgument, text + "; see " + command + " --help");
+}
+
 }  // namespace
 
 ExitCode RunApp(int argc, const char* const* argv, Context context) {
@@ -171,8 +185,13 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error, context.console.out, context.console.err) == 0 ? ExitCode::kOk
-                                                                          : ExitCode::kUsage;
+    if (error.get_exit_code() == 0) {
+      (void)app.exit(error, context.console.out, context.console.err);  // --help, --version
+      return ExitCode::kOk;
+    }
+    // It may stand behind the mistake.
+    context.console.json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
+    return context.console.Fail(UsageError(app, error));
   }
   return chosen(context);
 }

@@ -4,6 +4,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/mapped_image.h"
+#include "cli/source_folder.h"
 #include "cli/text.h"
 #include "common/bytes.h"
 #include "common/random.h"
@@ -30,6 +31,7 @@ SnapshotCopy::SnapshotCopy(storage_tiers::FileSystem& fs,
 
 Status SnapshotCopy::Check() {
   const std::string& job = snapshot_.job_name();
+  HF_TRYV(CheckRoot(fs_, to_.root()));
   HF_TRY(const auto there, to_.ReadJob(job));
   if (there && there->job_uid() != snapshot_.id().job_uid()) {
     return Error(Errc::kAlreadyExists,

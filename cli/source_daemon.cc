@@ -5,6 +5,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/snapshot_state.h"
+#include "cli/text.h"
 #include "cli/touched_tensors.h"
 #include "common/crc32c.h"
 #include "layout/names.h"
@@ -72,6 +73,9 @@ Result<Listing> DaemonSource::List(const std::string& job) {
   HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kList, kQuickCall));
   Listing listing;
   listing.reply = std::move(*reply.message.mutable_list());
+  if (!job.empty() && listing.reply.snapshots().empty()) {
+    HF_TRYV(CheckKnown(job));
+  }
   for (const proto::SnapshotInfo& snapshot : listing.reply.snapshots()) {
     // Names and ids become paths and messages further on.
     HF_TRYV(layout::ValidateJobName(snapshot.job_name()));
@@ -86,6 +90,21 @@ Result<proto::StatusReply> DaemonSource::Overview(const Listing& /*listing*/) {
   request.mutable_status();
   HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kStatus, kQuickCall));
   return std::move(*reply.message.mutable_status());
+}
+
+// A job without snapshots is not the same as a name that was misspelt.
+Status DaemonSource::CheckKnown(const std::string& job) {
+  HF_TRY(const proto::StatusReply status, Overview({}));
+  std::vector<std::string> names;
+  for (const proto::JobStatus& known : status.jobs()) {
+    if (known.name() == job) {
+      return Ok();
+    }
+    names.push_back(known.name());
+  }
+  return Error(Errc::kNotFound,
+               "the daemon of this node knows no job " + job +
+                   (names.empty() ? ", nor any other" : InsteadText(names)));
 }
 
 Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {

@@ -34,6 +34,7 @@ class DaemonSource final : public Source {
                                                  Progress* progress) override;
 
  private:
+  [[nodiscard]] Status CheckKnown(const std::string& job);
   [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank);
   // Adds to "bytes" and "bad" what was read and found, also before an error.
   [[nodiscard]] Status VerifyRanges(const proto::SnapshotInfo& snapshot,

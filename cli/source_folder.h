@@ -16,6 +16,9 @@
 
 namespace holdfast::cli {
 
+// Whether "root" is a folder that can be listed; the error says what it is instead.
+[[nodiscard]] Status CheckRoot(storage_tiers::FileSystem& fs, const std::string& root);
+
 class FolderSource final : public Source {
  public:
   FolderSource(storage_tiers::FileSystem& fs, const std::string& root);

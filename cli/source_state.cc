@@ -130,7 +130,12 @@ Result<Listing> StateSource::List(const std::string& job) {
     }
   }
   if (!known) {
-    return Error(Errc::kNotFound, "the catalog knows no snapshot of job " + job);
+    std::vector<std::string> names;
+    for (const proto::JobRecord& record : contents_.jobs) {
+      names.push_back(record.name());
+    }
+    return Error(Errc::kNotFound,
+                 "the catalog knows no snapshot of job " + job + InsteadText(names));
   }
   SortNewestFirst(&listing.reply);
   for (const storage_tiers::DamagedRecord& record : contents_.damaged) {

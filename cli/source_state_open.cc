@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <fstream>
 #include <utility>
 
@@ -33,7 +34,14 @@ Result<std::string> ReadBootId() {
 
 // The uuid is in the name of an empty file: "arena.uuid.<32 hexadecimal digits>".
 Result<std::string> ReadArenaUuid(storage_tiers::FileSystem& fs, const std::string& folder) {
-  HF_TRY(const auto entries, fs.List(folder));
+  auto listed = fs.List(folder);
+  if (!listed && (listed.error().code == Errc::kNotFound || listed.error().sys_errno == ENOTDIR)) {
+    return Error(Errc::kNotFound,
+                 folder +
+                     ": there is no such folder, so it is no arena; if the machine has started "
+                     "anew, its memory is gone and --root shows what is durable");
+  }
+  HF_TRY(const auto entries, std::move(listed));
   std::string uuid;
   for (const storage_tiers::FolderEntry& entry : entries) {
     if (!entry.name.starts_with(kUuidMark)) {
@@ -83,7 +91,14 @@ Result<std::unique_ptr<StateSource>> StateSource::Open(const std::string& state_
   storage_tiers::CatalogOptions options;
   options.read_only = true;
   options.create = false;
-  HF_TRY(const auto catalog, storage_tiers::Catalog::Open(catalog_folder, options));
+  auto opened = storage_tiers::Catalog::Open(catalog_folder, options);
+  if (!opened && opened.error().code == Errc::kNotFound) {
+    return Error(Errc::kNotFound,
+                 opened.error().message +
+                     ": name the daemon's state_dir (daemon.state_dir of its "
+                     "configuration)");
+  }
+  HF_TRY(const auto catalog, std::move(opened));
   HF_TRY(storage_tiers::CatalogContents contents, catalog->Load());
   ArenaIdentity identity;
   identity.state_dir = state_dir;

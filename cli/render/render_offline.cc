@@ -1,7 +1,7 @@
 #include "cli/render/render_offline.h"
 
 #include "cli/render/job_json.h"
-#include "cli/restorable.h"
+#include "cli/render/restorable.h"
 #include "cli/text.h"
 #include "common/bytes.h"
 

@@ -1,4 +1,4 @@
-#include "cli/restorable.h"
+#include "cli/render/restorable.h"
 
 #include "cli/snapshot_state.h"
 #include "cli/text.h"
