@@ -89,12 +89,20 @@ void StateSource::AddDurables(std::map<std::string, proto::SnapshotInfo>* snapsh
   }
 }
 
-Result<Listing> StateSource::List(const std::string& job) {
-  if (!job.empty()) {
-    HF_TRYV(layout::ValidateJobName(job));
+Status StateSource::CheckKnown(const std::string& job) const {
+  HF_TRYV(layout::ValidateJobName(job));
+  std::vector<std::string> names;
+  for (const proto::JobRecord& record : contents_.jobs) {
+    if (record.name() == job) {
+      return Ok();
+    }
+    names.push_back(record.name());
   }
-  Listing listing;
-  std::map<std::string, proto::SnapshotInfo> snapshots;
+  return Error(Errc::kNotFound, "the catalog knows no job " + job + InsteadText(names));
+}
+
+void StateSource::AddShards(std::map<std::string, proto::SnapshotInfo>* snapshots,
+                            std::vector<Problem>* problems) const {
   std::size_t lost = 0;
   for (const proto::ShardRecord& shard : contents_.shards) {
     if (!Counts(shard)) {
@@ -102,7 +110,7 @@ Result<Listing> StateSource::List(const std::string& job) {
       continue;
     }
     const proto::Sidecar& sidecar = shard.sidecar();
-    proto::SnapshotInfo& snapshot = snapshots[KeyOf(sidecar.id())];
+    proto::SnapshotInfo& snapshot = (*snapshots)[KeyOf(sidecar.id())];
     *snapshot.mutable_id() = sidecar.id();
     snapshot.set_world_size(sidecar.world_size());
     snapshot.set_state(std::string(kStateSealed));
@@ -111,43 +119,41 @@ Result<Listing> StateSource::List(const std::string& job) {
     info->set_state(std::string(StateOf(shard)));
     info->set_image_bytes(ImageBytesOf(sidecar));
     if (info->state() == kStateLost) {
-      listing.problems.push_back(
-          {PathOf(shard),
-           Error(Errc::kNotFound,
-                 "rank " + std::to_string(sidecar.rank()) + " of " +
-                     JobName(sidecar.id().job_uid()) + " " + IdText(sidecar.id()) +
-                     " was here; the file is gone or cut short")});
+      problems->push_back({PathOf(shard),
+                           Error(Errc::kNotFound,
+                                 "rank " + std::to_string(sidecar.rank()) + " of " +
+                                     JobName(sidecar.id().job_uid()) + " " + IdText(sidecar.id()) +
+                                     " was here; the file is gone or cut short")});
     }
-  }
-  AddOutcomes(&snapshots);
-  AddDurables(&snapshots);
-  bool known = job.empty();
-  for (auto& [key, snapshot] : snapshots) {
-    snapshot.set_job_name(JobName(snapshot.id().job_uid()));
-    known = known || snapshot.job_name() == job;
-    if (job.empty() || snapshot.job_name() == job) {
-      *listing.reply.add_snapshots() = std::move(snapshot);
-    }
-  }
-  if (!known) {
-    std::vector<std::string> names;
-    for (const proto::JobRecord& record : contents_.jobs) {
-      names.push_back(record.name());
-    }
-    return Error(Errc::kNotFound,
-                 "the catalog knows no snapshot of job " + job + InsteadText(names));
-  }
-  SortNewestFirst(&listing.reply);
-  for (const storage_tiers::DamagedRecord& record : contents_.damaged) {
-    listing.problems.push_back({"a catalog record", record.why});
   }
   if (lost > 0) {
-    listing.problems.push_back(
+    problems->push_back(
         {arena_.folder,
          Error(Errc::kInvalidArgument,
                std::to_string(lost) +
                    " shards were in another arena, or before the machine started anew: that memory "
                    "is gone")});
+  }
+}
+
+Result<Listing> StateSource::List(const std::string& job) {
+  if (!job.empty()) {
+    HF_TRYV(CheckKnown(job));
+  }
+  Listing listing;
+  std::map<std::string, proto::SnapshotInfo> snapshots;
+  AddShards(&snapshots, &listing.problems);
+  AddOutcomes(&snapshots);
+  AddDurables(&snapshots);
+  for (auto& [key, snapshot] : snapshots) {
+    snapshot.set_job_name(JobName(snapshot.id().job_uid()));
+    if (job.empty() || snapshot.job_name() == job) {
+      *listing.reply.add_snapshots() = std::move(snapshot);
+    }
+  }
+  SortNewestFirst(&listing.reply);
+  for (const storage_tiers::DamagedRecord& record : contents_.damaged) {
+    listing.problems.push_back({"a catalog record", record.why});
   }
   return listing;
 }

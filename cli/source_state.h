@@ -68,6 +68,9 @@ class StateSource final : public Source {
   [[nodiscard]] std::string_view StateOf(const proto::ShardRecord& shard) const;
   [[nodiscard]] std::string PathOf(const proto::ShardRecord& shard) const;
   [[nodiscard]] std::string JobName(const std::string& job_uid) const;
+  [[nodiscard]] Status CheckKnown(const std::string& job) const;
+  void AddShards(std::map<std::string, proto::SnapshotInfo>* snapshots,
+                 std::vector<Problem>* problems) const;
   void AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapshots) const;
   void AddDurables(std::map<std::string, proto::SnapshotInfo>* snapshots) const;
   void FillArena(proto::ArenaStatus* arena) const;

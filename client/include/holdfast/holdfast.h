@@ -384,12 +384,9 @@ typedef struct hf_flushing {
   uint64_t done_bytes;  /* of these: written */
 } hf_flushing;
 
-/* How far the way to each persistent tier of the job is, for another thread than the one that waits
- * in hf_drain.  Fills up to "capacity" entries; *count is how many tiers there are. */
-HF_EXPORT int hf_flush_progress(hf_client* client,
-                                hf_flushing* out,
-                                uint32_t capacity,
-                                uint32_t* count);
+/* How far the way to each of the *count tiers of the job is: fills up to "capacity" entries.  For
+ * another thread than the one that waits in hf_drain. */
+HF_EXPORT int hf_flush_progress(hf_client*, hf_flushing* out, uint32_t capacity, uint32_t* count);
 
 /* Releases the job's memory on this node.  Durable snapshots stay. */
 HF_EXPORT int hf_finish(hf_client* client, uint64_t* freed_bytes);
