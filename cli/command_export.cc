@@ -136,14 +136,13 @@ Status ExportAll(const Context& context,
     bytes += copies.front().bytes;
   }
   const Console& console = context.console;
-  Progress progress(console.err,
-                    console.err_is_terminal,
-                    "export " + plan.snapshot.job_name() + " " + IdText(plan.snapshot.id()),
-                    bytes);
+  const std::string label = "export " + plan.snapshot.job_name() + " " + IdText(plan.snapshot.id());
+  Progress progress(console.err, console.err_is_terminal, label, bytes);
   for (const auto& [rank, copies] : plan.copies) {
     if (InterruptFlag()->load()) {
       return Error(Errc::kCancelled, "interrupted");
     }
+    progress.Label(label + " rank " + std::to_string(rank));
     HF_TRYV(ExportRank(context, copies, rank, folder, &progress, report));
   }
   return Ok();

@@ -129,6 +129,10 @@ Result<std::vector<std::uint64_t>> SnapshotCopy::Run(Progress* progress) {
     if (InterruptFlag()->load()) {
       return Error(Errc::kCancelled, "interrupted; the same command goes on where this one ended");
     }
+    if (progress != nullptr) {
+      progress->Label("restore " + job + " " + IdText(snapshot_.id()) + " rank " +
+                      std::to_string(shard.rank()));
+    }
     HF_TRYV(CopyShard(shard.rank(), progress, &manifest));
   }
   HF_TRY(std::vector<std::uint64_t> copied, CopyIncarnations());
