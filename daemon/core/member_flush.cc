@@ -33,7 +33,7 @@ std::optional<Member::FlushView> Member::FlushTo(const std::string& root) const 
     return view;
   }
   for (const auto& [rank, shard] : shards->second) {
-    const std::uint64_t bytes = shard.sidecar.images(0).length_bytes();
+    const std::uint64_t bytes = shard.poisoned ? 0 : shard.sidecar.images(0).length_bytes();
     view.bytes += bytes;
     if (durable != nullptr) {
       const auto& done = durable->flushed_ranks();
