@@ -60,6 +60,13 @@ Error CannotMake(const std::string& path, int error) {
   return ErrnoError(error, "create " + path);
 }
 
+Error InUse(const std::string& what, const std::string& folder, const std::string& pid) {
+  return Error(Errc::kAlreadyExists,
+               what + " " + folder + " is in use by " +
+                   (pid.empty() ? "another process" : "process " + pid) +
+                   ": stop that one, or give this one a folder of its own");
+}
+
 }  // namespace
 
 Result<FolderLock> FolderLock::Take(int folder_fd,
@@ -73,11 +80,7 @@ Result<FolderLock> FolderLock::Take(int folder_fd,
   }
   while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      const std::string pid = PidIn(file.get());
-      return Error(Errc::kAlreadyExists,
-                   what + " " + folder + " is in use by " +
-                       (pid.empty() ? "another process" : "process " + pid) +
-                       ": stop that one, or give this one a folder of its own");
+      return InUse(what, folder, PidIn(file.get()));
     }
     if (errno != EINTR) {
       return ErrnoError(errno, "lock " + path);

@@ -78,6 +78,7 @@ TEST(ProgressTest, ManyThreadsMayAdd) {
   Progress progress(stream, true, "x", 4000);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([&] {
         for (int n = 0; n < 1000; ++n) {
@@ -147,6 +148,7 @@ class ProgramTest : public CliTest {
   static std::string StderrOf(std::vector<std::string> arguments, bool terminal) {
     arguments.insert(arguments.begin(), "holdfast");
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) {
       argv.push_back(argument.data());
     }

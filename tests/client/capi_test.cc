@@ -60,7 +60,7 @@ class CapiTest : public testing::Test {
 
   FakeDaemon daemon_;
   const std::uint64_t shape_[2] = {1000, 1200};
-  std::vector<float> weight_ = std::vector<float>(1000 * 1200, 1.5F);
+  std::vector<float> weight_ = std::vector<float>(1000UL * 1200, 1.5F);
   std::vector<float> bias_ = std::vector<float>(1000, 2.5F);
   Client client_;
 };
