@@ -1,7 +1,9 @@
 #include "cli/app.h"
 
+#include <algorithm>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -19,6 +21,7 @@ constexpr const char* kFooter =
 
 // All options of all commands, for as long as CLI11 refers to them.
 struct Options {
+  Places status;
   LsOptions ls;
   ShowCommandOptions show;
   VerifyOptions verify;
@@ -31,13 +34,17 @@ struct Options {
 
 using Command = std::function<ExitCode(const Context&)>;
 
+void AddState(CLI::App* command, std::string* state_dir, std::string* arena) {
+  command->add_option("--state-dir", *state_dir, "look into a dead daemon's state folder");
+  command->add_option("--arena", *arena, "and into its arena, where it is not the default");
+}
+
 void AddPlaces(CLI::App* command, Places* places) {
   // One value a flag: without the limit it would swallow the arguments behind it.
   command->add_option("--root", places->roots, "look into a persistent folder, without a daemon")
       ->expected(1)
       ->take_all();
-  command->add_option("--state-dir", places->state_dir, "look into a dead daemon's state folder");
-  command->add_option("--arena", places->arena, "and into its arena, where it is not the default");
+  AddState(command, &places->state_dir, &places->arena);
 }
 
 CLI::App* Add(
@@ -48,10 +55,15 @@ CLI::App* Add(
 }
 
 void AddReading(CLI::App* app, Options* options, Command* chosen) {
-  Add(app, "status", "the daemon, its memory, jobs and tiers", chosen, RunStatus);
+  Places* status = &options->status;
+  CLI::App* command =
+      Add(app, "status", "the daemon, its memory, jobs and tiers", chosen, [=](const Context& c) {
+        return RunStatus(c, *status);
+      });
+  AddPlaces(command, status);
 
   LsOptions* ls = &options->ls;
-  CLI::App* command = Add(app, "ls", "snapshots, newest first", chosen, [ls](const Context& c) {
+  command = Add(app, "ls", "snapshots, newest first", chosen, [ls](const Context& c) {
     return RunLs(c, *ls);
   });
   command->add_option("JOB,--job", ls->job, "one job; else all");
@@ -96,12 +108,13 @@ void AddCopying(CLI::App* app, Options* options, Command* chosen) {
   RestoreOptions* restore = &options->restore;
   command = Add(app,
                 "restore",
-                "copy a durable snapshot to another root, verified, for the job's next start",
+                "copy a snapshot to a persistent root, verified, for the job's next start",
                 chosen,
                 [=](const Context& c) { return RunRestore(c, *restore); });
   command->add_option("JOB,--job", restore->job, "")->required();
   command->add_option("SNAPSHOT", restore->snapshot, kSpecHelp)->required();
-  command->add_option("--from-root", restore->from_root, "where it is durable")->required();
+  command->add_option("--from-root", restore->from_root, "where it is durable");
+  AddState(command, &restore->state_dir, &restore->arena);
   command->add_option("--to-root", restore->to_root, "where it shall be")->required();
 }
 
@@ -140,6 +153,18 @@ void AddConfig(CLI::App* app, Options* options, Command* chosen) {
   check->fallthrough();
 }
 
+Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  const auto chosen = app.get_subcommands();
+  std::string command = "holdfast";
+  std::string text = error.what();
+  if (!chosen.empty()) {
+    command += " " + chosen.front()->get_name();
+  } else if (const auto rest = app.remaining(); !rest.empty()) {
+    text = "there is no command \"" + rest.front() + "\"";
+  }
+  return Error(Errc::kInvalidArgument, text + "; see " + command + " --help");
+}
+
 }  // namespace
 
 ExitCode RunApp(int argc, const char* const* argv, Context context) {
@@ -160,8 +185,13 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error, context.console.out, context.console.err) == 0 ? ExitCode::kOk
-                                                                          : ExitCode::kUsage;
+    if (error.get_exit_code() == 0) {
+      (void)app.exit(error, context.console.out, context.console.err);  // --help, --version
+      return ExitCode::kOk;
+    }
+    // It may stand behind the mistake.
+    context.console.json = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;
+    return context.console.Fail(UsageError(app, error));
   }
   return chosen(context);
 }

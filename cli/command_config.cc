@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/json_text.h"
 #include "cli/text.h"
-#include "daemon/config.h"  // lint: allow(folders) the daemon's own parser, so that both agree
+#include "daemon/config.h"
 
 namespace holdfast::cli {
 namespace {

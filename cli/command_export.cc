@@ -63,7 +63,9 @@ Status KeepWanted(const ExportOptions& options, Plan* plan) {
     plan->copies.clear();
     if (wanted.empty()) {
       return Error(Errc::kNotFound,
-                   "rank " + std::to_string(*options.rank) + " of it cannot be read here");
+                   "rank " + std::to_string(*options.rank) + " of " + plan->snapshot.job_name() +
+                       " " + IdText(plan->snapshot.id()) + " cannot be read here; the world has " +
+                       Count(plan->snapshot.world_size(), "rank"));
     }
     plan->copies.insert(std::move(wanted));
     return Ok();
@@ -114,7 +116,13 @@ Status ExportRank(const Context& context,
 }
 
 Status MakeFolder(storage_tiers::FileSystem& fs, const std::string& folder) {
-  HF_TRYV(storage_tiers::CreateFolderIfMissing(fs, folder));
+  const Status made = storage_tiers::CreateFolderIfMissing(fs, folder);
+  if (!made && made.error().code == Errc::kNotFound) {
+    return Error(Errc::kNotFound,
+                 folder + " cannot be made, there is no folder " +
+                     storage_tiers::ParentFolder(folder) + ": make that first");
+  }
+  HF_TRYV(made);
   return fs.SyncFolder(storage_tiers::ParentFolder(folder));
 }
 
@@ -128,14 +136,13 @@ Status ExportAll(const Context& context,
     bytes += copies.front().bytes;
   }
   const Console& console = context.console;
-  Progress progress(console.err,
-                    console.err_is_terminal,
-                    "export " + plan.snapshot.job_name() + " " + IdText(plan.snapshot.id()),
-                    bytes);
+  const std::string label = "export " + plan.snapshot.job_name() + " " + IdText(plan.snapshot.id());
+  Progress progress(console.err, console.err_is_terminal, label, bytes);
   for (const auto& [rank, copies] : plan.copies) {
     if (InterruptFlag()->load()) {
       return Error(Errc::kCancelled, "interrupted");
     }
+    progress.Label(label + " rank " + std::to_string(rank));
     HF_TRYV(ExportRank(context, copies, rank, folder, &progress, report));
   }
   return Ok();

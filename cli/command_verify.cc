@@ -138,6 +138,20 @@ Result<Plan> MakePlan(const Context& context,
   return plan;
 }
 
+// A wrong path must not pass for a good check.
+Error NothingVerified(const VerifyOptions& options, const VerifyReport& report) {
+  if (!options.snapshot.empty()) {
+    return Error(Errc::kNotFound,
+                 "no shard of " + options.job + " " + options.snapshot +
+                     " can be read here: nothing was verified");
+  }
+  std::string text = "there is no shard here: nothing was verified";
+  for (const Problem& problem : report.problems) {
+    text += "; " + problem.what + ": " + problem.error.message;
+  }
+  return Error(Errc::kNotFound, std::move(text));
+}
+
 }  // namespace
 
 ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
@@ -164,10 +178,9 @@ ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
     }
   }
   progress.Finish();
-  if (!options.snapshot.empty() && report.shards.empty() && report.problems.empty()) {
-    return console.Fail(Error(Errc::kNotFound,
-                              "no shard of " + options.job + " " + options.snapshot +
-                                  " can be read here: nothing was verified"));
+  const bool sound = VerifyExit(report) == ExitCode::kOk;
+  if (report.shards.empty() && sound && (!options.snapshot.empty() || options.places.offline())) {
+    return console.Fail(NothingVerified(options, report));
   }
   console.out << (console.json ? VerifyJson(report) : VerifyText(report));
   return VerifyExit(report);

@@ -15,7 +15,7 @@
 
 namespace holdfast::cli {
 
-[[nodiscard]] ExitCode RunStatus(const Context& context);
+[[nodiscard]] ExitCode RunStatus(const Context& context, const Places& places);
 
 struct LsOptions {
   std::string job;  // empty: all
@@ -59,7 +59,9 @@ struct ExportOptions {
 struct RestoreOptions {
   std::string job;
   std::string snapshot;
-  std::string from_root;
+  std::string from_root;  // this, or state_dir
+  std::string state_dir;
+  std::string arena;
   std::string to_root;
 };
 

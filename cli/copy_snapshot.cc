@@ -1,22 +1,18 @@
 #include "cli/copy_snapshot.h"
 
-#include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "cli/interrupt.h"
 #include "cli/mapped_image.h"
+#include "cli/source_folder.h"
 #include "cli/text.h"
 #include "common/bytes.h"
 #include "common/random.h"
 #include "layout/names.h"
-#include "storage_tiers/persistent_tier_names.h"
 
 namespace holdfast::cli {
 namespace {
 
-using storage_tiers::JoinPath;
-using storage_tiers::PersistentTier;
 using storage_tiers::TierScope;
 
 std::uint64_t NowMs() {
@@ -28,17 +24,14 @@ std::uint64_t NowMs() {
 }  // namespace
 
 SnapshotCopy::SnapshotCopy(storage_tiers::FileSystem& fs,
-                           const std::string& from_root,
+                           CopyOrigin& from,
                            const std::string& to_root,
                            proto::SnapshotInfo snapshot)
-    : fs_(fs),
-      source_(fs, from_root),
-      from_(fs, from_root, TierScope::kShared),
-      to_(fs, to_root, TierScope::kShared),
-      snapshot_(std::move(snapshot)) {}
+    : fs_(fs), from_(from), to_(fs, to_root, TierScope::kShared), snapshot_(std::move(snapshot)) {}
 
 Status SnapshotCopy::Check() {
   const std::string& job = snapshot_.job_name();
+  HF_TRYV(CheckRoot(fs_, to_.root()));
   HF_TRY(const auto there, to_.ReadJob(job));
   if (there && there->job_uid() != snapshot_.id().job_uid()) {
     return Error(Errc::kAlreadyExists,
@@ -63,7 +56,7 @@ Status SnapshotCopy::Check() {
 }
 
 Status SnapshotCopy::CopyShard(std::uint32_t rank, Progress* progress, proto::Manifest* manifest) {
-  HF_TRY(const OpenedShard shard, source_.OpenShard(snapshot_, rank));
+  HF_TRY(const OpenedShard shard, from_.source().OpenShard(snapshot_, rank));
   std::vector<MappedImage> mappings;
   std::vector<storage_tiers::ShardImage> images;
   std::string static_path;
@@ -99,48 +92,18 @@ Status SnapshotCopy::CopyShard(std::uint32_t rank, Progress* progress, proto::Ma
   return Ok();
 }
 
-Result<std::vector<std::uint64_t>> SnapshotCopy::ListIncarnations() {
-  const std::string folder = JoinPath(JoinPath(from_.root(), snapshot_.job_name()),
-                                      storage_tiers::kIncarnationsFolderName);
-  std::vector<std::uint64_t> numbers;
-  const auto entries = fs_.List(folder);
-  if (!entries && entries.error().code == Errc::kNotFound) {
-    return numbers;
-  }
-  HF_TRYV(entries);
-  for (const storage_tiers::FolderEntry& entry : entries.value()) {
-    const std::string_view name = entry.name;
-    if (!name.ends_with(storage_tiers::kIncarnationSuffix)) {
-      continue;
-    }
-    const std::string_view digits =
-        name.substr(0, name.size() - storage_tiers::kIncarnationSuffix.size());
-    std::uint64_t number = 0;
-    const auto [stop, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), number);
-    if (error == std::errc() && stop == digits.data() + digits.size() && number > 0) {
-      numbers.push_back(number);
-    }
-  }
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
-}
-
 Result<std::vector<std::uint64_t>> SnapshotCopy::CopyIncarnations() {
   const std::string& job = snapshot_.job_name();
   HF_TRY(std::uint64_t highest, to_.HighestIncarnation(job));
-  HF_TRY(const std::vector<std::uint64_t> numbers, ListIncarnations());
+  HF_TRY(const std::vector<proto::IncarnationFile> records, from_.Incarnations(snapshot_));
   std::vector<std::uint64_t> copied;
-  for (const std::uint64_t number : numbers) {
-    if (number <= highest) {
+  for (const proto::IncarnationFile& record : records) {
+    if (record.number() <= highest) {
       continue;  // the target's history goes on from its own records
     }
-    HF_TRY(const auto record, from_.ReadIncarnation(job, number));
-    if (record) {
-      HF_TRYV(to_.ClaimIncarnation(job, *record));
-      copied.push_back(number);
-      highest = number;
-    }
+    HF_TRYV(to_.ClaimIncarnation(job, record));
+    copied.push_back(record.number());
+    highest = record.number();
   }
   if (highest < snapshot_.id().incarnation()) {
     // The source lost its records; the next start must get a higher number all the same.
@@ -159,12 +122,16 @@ Result<std::vector<std::uint64_t>> SnapshotCopy::CopyIncarnations() {
 Result<std::vector<std::uint64_t>> SnapshotCopy::Run(Progress* progress) {
   const std::string& job = snapshot_.job_name();
   HF_TRYV(to_.EnsureJob(job, snapshot_.id().job_uid()));
-  HF_TRY(original_, from_.ReadManifest(job, snapshot_.id()));
+  HF_TRY(original_, from_.Manifest(snapshot_));
   proto::Manifest manifest = original_;
   manifest.clear_files();  // named again by what was written
   for (const proto::ShardInfo& shard : snapshot_.shards()) {
     if (InterruptFlag()->load()) {
       return Error(Errc::kCancelled, "interrupted; the same command goes on where this one ended");
+    }
+    if (progress != nullptr) {
+      progress->Label("restore " + job + " " + IdText(snapshot_.id()) + " rank " +
+                      std::to_string(shard.rank()));
     }
     HF_TRYV(CopyShard(shard.rank(), progress, &manifest));
   }

@@ -1,5 +1,5 @@
-// Copies a durable snapshot from one persistent root to another, so that the job's next start with
-// that root finds it.
+// Copies a snapshot to a persistent root, so that the job's next start with that root finds it:
+// from another root where it is durable, or from the memory that a dead daemon left.
 //
 // The order is that of a flush by the daemon: images, sidecars, incarnation records, manifest last
 // (I6).  Until the manifest is there the target has an unfinished snapshot, which no restore
@@ -20,8 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/copy_origin.h"
 #include "cli/progress.h"
-#include "cli/source_folder.h"
 #include "common/result.h"
 #include "proto/client.pb.h"
 #include "storage_tiers/file_system.h"
@@ -32,7 +32,7 @@ namespace holdfast::cli {
 class SnapshotCopy {
  public:
   SnapshotCopy(storage_tiers::FileSystem& fs,
-               const std::string& from_root,
+               CopyOrigin& from,
                const std::string& to_root,
                proto::SnapshotInfo snapshot);
 
@@ -45,12 +45,9 @@ class SnapshotCopy {
  private:
   [[nodiscard]] Status CopyShard(std::uint32_t rank, Progress* progress, proto::Manifest* manifest);
   [[nodiscard]] Result<std::vector<std::uint64_t>> CopyIncarnations();
-  // The numbers that the source has records of, ascending.
-  [[nodiscard]] Result<std::vector<std::uint64_t>> ListIncarnations();
 
   storage_tiers::FileSystem& fs_;
-  FolderSource source_;
-  storage_tiers::PersistentTier from_;
+  CopyOrigin& from_;
   storage_tiers::PersistentTier to_;
   const proto::SnapshotInfo snapshot_;
   proto::Manifest original_;  // the source's, once Run has read it

@@ -24,7 +24,7 @@ Result<MappedImage> MappedImage::Open(const std::string& path, ByteCount length)
   if (::fstat(file.get(), &info) != 0) {
     return ErrnoError(errno, "stat " + path);
   }
-  if (!S_ISREG(info.st_mode) || static_cast<ByteCount>(info.st_size) != length || length == 0) {
+  if (!S_ISREG(info.st_mode) || static_cast<ByteCount>(info.st_size) < length || length == 0) {
     return Error(Errc::kCorruption,
                  path + ": has " + std::to_string(info.st_size) + " bytes, its sidecar says " +
                      std::to_string(length));

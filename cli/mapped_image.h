@@ -1,11 +1,12 @@
-// An image file of a persistent tier, mapped for reading: what PersistentTier::FlushShard takes.
+// An image, in a file of a persistent tier or in a slot file, which may be longer than it; mapped
+// for reading: what PersistentTier::FlushShard takes.
 //
 // A file that is truncated under a mapping raises SIGBUS; the guard of storage_tiers/ turns that
 // into zeros, which cannot match the digests that the flush checks (I5).
 //
 // Threads:   any thread for the bytes; made and destroyed by one.
 // Ownership: owns mapping and guard; bytes() lives as long as this object.
-// Errors:    kCorruption where the file has another length than its sidecar says; else errno's.
+// Errors:    kCorruption where the file is shorter than its sidecar says; else errno's.
 #pragma once
 
 #include <string>

@@ -12,6 +12,9 @@ inline constexpr std::string_view kStateComplete = "complete";
 inline constexpr std::string_view kStateAbandoned = "abandoned";
 inline constexpr std::string_view kStatePoisoned = "poisoned";  // of a shard: digests do not match
 
+// Of a shard that a dead daemon left: its slot file is not there any more, or too short.
+inline constexpr std::string_view kStateLost = "lost";
+
 // Of a snapshot in a folder: its manifest is there.
 inline constexpr std::string_view kStateDurable = "durable";
 // Its manifest is not there: a flush under way, or one that never ended.  No restore chooses it.

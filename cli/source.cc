@@ -1,6 +1,7 @@
 #include "cli/source.h"
 
 #include <algorithm>
+#include <set>
 
 #include "cli/image_check.h"
 #include "cli/snapshot_state.h"
@@ -63,6 +64,22 @@ void SortNewestFirst(proto::ListReply* reply) {
 
 bool Readable(const proto::ShardInfo& shard) {
   return shard.state() == kStateSealed || shard.state() == kStateDurable;
+}
+
+std::vector<std::uint32_t> MissingRanks(const proto::SnapshotInfo& snapshot) {
+  std::set<std::uint32_t> here;
+  for (const proto::ShardInfo& shard : snapshot.shards()) {
+    if (Readable(shard)) {
+      here.insert(shard.rank());
+    }
+  }
+  std::vector<std::uint32_t> missing;
+  for (std::uint32_t rank = 0; rank < snapshot.world_size(); ++rank) {
+    if (!here.contains(rank)) {
+      missing.push_back(rank);
+    }
+  }
+  return missing;
 }
 
 ByteCount BytesOf(const proto::SnapshotInfo& snapshot) {

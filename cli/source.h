@@ -77,6 +77,9 @@ class Source {
   // All snapshots of "job"; empty: of all jobs.  kNotFound where a named job is not here.
   [[nodiscard]] virtual Result<Listing> List(const std::string& job) = 0;
 
+  // The place and its jobs.  "listing": of all jobs, as List gave it; a daemon knows without.
+  [[nodiscard]] virtual Result<proto::StatusReply> Overview(const Listing& listing) = 0;
+
   // A shard that "snapshot" lists.
   [[nodiscard]] virtual Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,
                                                       std::uint32_t rank) = 0;
@@ -98,6 +101,9 @@ void SortNewestFirst(proto::ListReply* reply);
 
 // Whether a restore could take it: not poisoned, not still being filled.
 [[nodiscard]] bool Readable(const proto::ShardInfo& shard);
+
+// Ranks of the world that have no readable shard in it, ascending.
+[[nodiscard]] std::vector<std::uint32_t> MissingRanks(const proto::SnapshotInfo& snapshot);
 
 // The shards' bytes in all.
 [[nodiscard]] ByteCount BytesOf(const proto::SnapshotInfo& snapshot);

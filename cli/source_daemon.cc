@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "cli/interrupt.h"
 #include "cli/snapshot_state.h"
+#include "cli/text.h"
 #include "cli/touched_tensors.h"
+#include "common/crc32c.h"
 #include "layout/names.h"
 #include "layout/sidecar.h"
 #include "storage_tiers/retention.h"
@@ -47,6 +50,10 @@ ByteCount BytesOfShard(const proto::SnapshotInfo& snapshot, std::uint32_t rank) 
   return 0;
 }
 
+// One request of a verification, so that progress moves and Ctrl-C is heard within a large shard:
+// a few in a second, each long beside its round trip.
+constexpr std::uint64_t kChunksOfRange = 256;
+
 // What ends a verification rather than being its result.
 bool EndsAll(Errc code) {
   return code == Errc::kUnavailable || code == Errc::kTimeout || code == Errc::kCancelled ||
@@ -66,6 +73,9 @@ Result<Listing> DaemonSource::List(const std::string& job) {
   HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kList, kQuickCall));
   Listing listing;
   listing.reply = std::move(*reply.message.mutable_list());
+  if (!job.empty() && listing.reply.snapshots().empty()) {
+    HF_TRYV(CheckKnown(job));
+  }
   for (const proto::SnapshotInfo& snapshot : listing.reply.snapshots()) {
     // Names and ids become paths and messages further on.
     HF_TRYV(layout::ValidateJobName(snapshot.job_name()));
@@ -73,6 +83,28 @@ Result<Listing> DaemonSource::List(const std::string& job) {
   }
   SortNewestFirst(&listing.reply);
   return listing;
+}
+
+Result<proto::StatusReply> DaemonSource::Overview(const Listing& /*listing*/) {
+  proto::ClientMessage request;
+  request.mutable_status();
+  HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kStatus, kQuickCall));
+  return std::move(*reply.message.mutable_status());
+}
+
+// A job without snapshots is not the same as a name that was misspelt.
+Status DaemonSource::CheckKnown(const std::string& job) {
+  HF_TRY(const proto::StatusReply status, Overview({}));
+  std::vector<std::string> names;
+  for (const proto::JobStatus& known : status.jobs()) {
+    if (known.name() == job) {
+      return Ok();
+    }
+    names.push_back(known.name());
+  }
+  return Error(Errc::kNotFound,
+               "the daemon of this node knows no job " + job +
+                   (names.empty() ? ", nor any other" : InsteadText(names)));
 }
 
 Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {
@@ -105,6 +137,40 @@ Result<OpenedShard> DaemonSource::OpenShard(const proto::SnapshotInfo& snapshot,
   return shard;
 }
 
+Status DaemonSource::VerifyRanges(const proto::SnapshotInfo& snapshot,
+                                  std::uint32_t rank,
+                                  Progress* progress,
+                                  ByteCount* bytes,
+                                  std::vector<std::uint64_t>* bad) {
+  const ByteCount whole = BytesOfShard(snapshot, rank);
+  const std::chrono::milliseconds timeout =
+      kQuickCall + std::chrono::milliseconds(kChunksOfRange * kChunkBytes / kSlowestBytesPerMs);
+  do {
+    if (InterruptFlag()->load()) {
+      return Error(Errc::kCancelled, "interrupted");
+    }
+    proto::ClientMessage request;
+    proto::VerifyShardRequest* range = request.mutable_verify_shard();
+    *range->mutable_id() = snapshot.id();
+    range->set_rank(rank);
+    range->set_first_chunk(*bytes / kChunkBytes);
+    range->set_chunks(kChunksOfRange);
+    HF_TRY(const AdminReply reply, channel_.Call(std::move(request), Body::kVerifyShard, timeout));
+    const proto::VerifyShardReply& verified = reply.message.verify_shard();
+    *bytes += verified.bytes();
+    if (progress != nullptr) {
+      progress->Add(verified.bytes());
+    }
+    bad->insert(bad->end(), verified.bad_chunks().begin(), verified.bad_chunks().end());
+    if (*bytes < whole && (verified.bytes() == 0 || *bytes % kChunkBytes != 0)) {
+      return Error(Errc::kInternal,
+                   "the daemon read " + std::to_string(*bytes) + " of " + std::to_string(whole) +
+                       " bytes of " + ShardText(snapshot, rank) + " and then no whole chunk");
+    }
+  } while (*bytes < whole);
+  return Ok();
+}
+
 Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapshot,
                                                std::uint32_t rank,
                                                Progress* progress) {
@@ -114,25 +180,14 @@ Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapsh
   if (!opened && EndsAll(opened.error().code)) {
     return opened.error();
   }
-  proto::ClientMessage request;
-  *request.mutable_verify_shard()->mutable_id() = snapshot.id();
-  request.mutable_verify_shard()->set_rank(rank);
-  const std::chrono::milliseconds timeout =
-      kQuickCall + std::chrono::milliseconds(BytesOfShard(snapshot, rank) / kSlowestBytesPerMs);
-  Result<AdminReply> reply = channel_.Call(std::move(request), Body::kVerifyShard, timeout);
-  if (!reply) {
-    if (EndsAll(reply.error().code)) {
-      return reply.error();
+  std::vector<std::uint64_t> bad;
+  const Status done = VerifyRanges(snapshot, rank, progress, &verdict.bytes, &bad);
+  if (!done) {
+    if (EndsAll(done.error().code)) {
+      return done.error();
     }
-    verdict.error = reply.error();
-    return verdict;
+    verdict.error = done.error();
   }
-  const proto::VerifyShardReply& verified = reply.value().message.verify_shard();
-  verdict.bytes = verified.bytes();
-  if (progress != nullptr) {
-    progress->Add(verified.bytes());
-  }
-  std::vector<std::uint64_t> bad(verified.bad_chunks().begin(), verified.bad_chunks().end());
   if (!bad.empty()) {
     std::sort(bad.begin(), bad.end());
     if (opened) {

@@ -26,6 +26,7 @@ class DaemonSource final : public Source {
   [[nodiscard]] std::string place() const override { return "memory"; }
 
   [[nodiscard]] Result<Listing> List(const std::string& job) override;
+  [[nodiscard]] Result<proto::StatusReply> Overview(const Listing& listing) override;
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,
                                               std::uint32_t rank) override;
   [[nodiscard]] Result<ShardVerdict> VerifyShard(const proto::SnapshotInfo& snapshot,
@@ -33,7 +34,14 @@ class DaemonSource final : public Source {
                                                  Progress* progress) override;
 
  private:
+  [[nodiscard]] Status CheckKnown(const std::string& job);
   [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank);
+  // Adds to "bytes" and "bad" what was read and found, also before an error.
+  [[nodiscard]] Status VerifyRanges(const proto::SnapshotInfo& snapshot,
+                                    std::uint32_t rank,
+                                    Progress* progress,
+                                    ByteCount* bytes,
+                                    std::vector<std::uint64_t>* bad);
 
   AdminChannel& channel_;
 };

@@ -1,8 +1,10 @@
 #include "cli/source_folder.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "cli/snapshot_state.h"
+#include "cli/text.h"
 #include "common/bytes.h"
 #include "common/crc32c.h"
 #include "layout/names.h"
@@ -69,7 +71,33 @@ const proto::ImageDigest* DigestOf(const proto::Sidecar& sidecar, proto::ImageKi
   return nullptr;
 }
 
+// Nothing of ours is bad, so it is no finding of a verification.
+Problem NoJobs(const std::string& root) {
+  return {root,
+          Error(Errc::kInvalidArgument,
+                "no folder in it has a job.json: nothing was saved here yet, or this is not the "
+                "root of a persistent tier")};
+}
+
 }  // namespace
+
+Status CheckRoot(storage_tiers::FileSystem& fs, const std::string& root) {
+  const auto listed = fs.List(root);
+  if (listed) {
+    return Ok();
+  }
+  if (listed.error().code == Errc::kNotFound) {
+    return Error(Errc::kNotFound,
+                 root +
+                     ": there is no such folder; is the file system mounted? The root of a "
+                     "persistent tier is never made");
+  }
+  if (listed.error().sys_errno == ENOTDIR) {
+    return Error(Errc::kNotFound,
+                 root + " is no folder; name the folder that holds the jobs' folders");
+  }
+  return listed.error();
+}
 
 FolderSource::FolderSource(storage_tiers::FileSystem& fs, const std::string& root)
     // The scope only matters to who writes.
@@ -79,19 +107,66 @@ Result<Listing> FolderSource::List(const std::string& job) {
   Listing listing;
   if (!job.empty()) {
     HF_TRYV(layout::ValidateJobName(job));
+  }
+  HF_TRYV(CheckRoot(fs_, tier_.root()));
+  if (!job.empty()) {
     HF_TRY(const auto file, tier_.ReadJob(job));
     if (!file) {
-      return Error(Errc::kNotFound, "there is no job " + job + " in " + tier_.root());
+      HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
+      return Error(
+          Errc::kNotFound,
+          "there is no job " + job + " in " + tier_.root() +
+              (jobs.empty() ? ": " + NoJobs(tier_.root()).error.message : InsteadText(jobs)));
     }
     ListJob(job, &listing);
   } else {
     HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
+    if (jobs.empty()) {
+      listing.problems.push_back(NoJobs(tier_.root()));
+    }
     for (const std::string& name : jobs) {
       ListJob(name, &listing);
     }
   }
   SortNewestFirst(&listing.reply);
   return listing;
+}
+
+Result<proto::StatusReply> FolderSource::Overview(const Listing& listing) {
+  proto::StatusReply status;
+  HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
+  for (const std::string& name : jobs) {
+    proto::JobStatus* job = status.add_jobs();
+    job->set_name(name);
+    proto::TierStatus* tier = job->add_tiers();
+    tier->set_root(tier_.root());
+    tier->set_healthy(true);
+    tier->set_newest_durable_step(-1);
+    const auto note = [&](const Error& error) {
+      tier->set_healthy(false);
+      tier->set_last_error(error.message);
+    };
+    if (const auto file = tier_.ReadJob(name); !file) {
+      note(file.error());
+    } else if (file.value()) {
+      job->set_job_uid(file.value()->job_uid());
+    }
+    if (const auto highest = tier_.HighestIncarnation(name); !highest) {
+      note(highest.error());
+    } else if (highest.value() > 0) {
+      job->set_incarnation(highest.value());
+      const auto record = tier_.ReadIncarnation(name, highest.value());
+      job->set_world_size(record && record.value() ? record.value()->world_size() : 0);
+    }
+    for (const proto::SnapshotInfo& snapshot : listing.reply.snapshots()) {
+      if (snapshot.job_name() == name && snapshot.state() == kStateDurable) {
+        tier->set_newest_durable_incarnation(snapshot.id().incarnation());
+        tier->set_newest_durable_step(snapshot.id().step());
+        break;  // newest first
+      }
+    }
+  }
+  return status;
 }
 
 void FolderSource::ListJob(const std::string& job, Listing* listing) {

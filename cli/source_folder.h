@@ -16,6 +16,9 @@
 
 namespace holdfast::cli {
 
+// Whether "root" is a folder that can be listed; the error says what it is instead.
+[[nodiscard]] Status CheckRoot(storage_tiers::FileSystem& fs, const std::string& root);
+
 class FolderSource final : public Source {
  public:
   FolderSource(storage_tiers::FileSystem& fs, const std::string& root);
@@ -25,6 +28,9 @@ class FolderSource final : public Source {
   // Snapshots with a manifest are "durable", without one "unfinished"; what cannot be read is
   // "damaged" and a Problem.
   [[nodiscard]] Result<Listing> List(const std::string& job) override;
+
+  // Of jobs: name, uid, incarnation, world size, and this root as their tier.
+  [[nodiscard]] Result<proto::StatusReply> Overview(const Listing& listing) override;
 
   // Of a durable snapshot.  kCorruption where sidecar, manifest and files do not agree.
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,

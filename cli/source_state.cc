@@ -1,8 +1,11 @@
 #include "cli/source_state.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "cli/snapshot_state.h"
+#include "cli/text.h"
 #include "layout/names.h"
 #include "layout/sidecar.h"
 #include "storage_tiers/file_system.h"
@@ -34,8 +37,13 @@ ByteCount ImageBytesOf(const proto::Sidecar& sidecar) {
 StateSource::StateSource(storage_tiers::CatalogContents contents, ArenaIdentity arena)
     : contents_(std::move(contents)), arena_(std::move(arena)) {}
 
-bool StateSource::Counts(const proto::ShardRecord& shard) const {
-  return shard.arena_uuid() == arena_.arena_uuid && shard.boot_id() == arena_.boot_id;
+std::string_view StateSource::StateOf(const proto::ShardRecord& shard) const {
+  if (shard.poisoned()) {
+    return kStatePoisoned;
+  }
+  std::error_code error;
+  const auto size = std::filesystem::file_size(PathOf(shard), error);
+  return error || size < ImageBytesOf(shard.sidecar()) ? kStateLost : kStateSealed;
 }
 
 std::string StateSource::PathOf(const proto::ShardRecord& shard) const {
@@ -64,21 +72,37 @@ void StateSource::AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapsh
       snapshot.set_world_size(outcome.world_size());
     }
   }
+}
+
+void StateSource::AddDurables(std::map<std::string, proto::SnapshotInfo>* snapshots) const {
   for (const proto::DurableRecord& durable : contents_.durables) {
-    const auto snapshot = snapshots->find(KeyOf(durable.id()));
-    if (durable.published() && snapshot != snapshots->end()) {
-      *(durable.bad() ? snapshot->second.add_damaged_on() : snapshot->second.add_durable_on()) =
-          durable.root();
+    if (!durable.published()) {
+      continue;
     }
+    proto::SnapshotInfo& snapshot = (*snapshots)[KeyOf(durable.id())];
+    if (!snapshot.has_id()) {
+      // Its memory was given back long ago.
+      *snapshot.mutable_id() = durable.id();
+      snapshot.set_state(std::string(kStateComplete));
+    }
+    *(durable.bad() ? snapshot.add_damaged_on() : snapshot.add_durable_on()) = durable.root();
   }
 }
 
-Result<Listing> StateSource::List(const std::string& job) {
-  if (!job.empty()) {
-    HF_TRYV(layout::ValidateJobName(job));
+Status StateSource::CheckKnown(const std::string& job) const {
+  HF_TRYV(layout::ValidateJobName(job));
+  std::vector<std::string> names;
+  for (const proto::JobRecord& record : contents_.jobs) {
+    if (record.name() == job) {
+      return Ok();
+    }
+    names.push_back(record.name());
   }
-  Listing listing;
-  std::map<std::string, proto::SnapshotInfo> snapshots;
+  return Error(Errc::kNotFound, "the catalog knows no job " + job + InsteadText(names));
+}
+
+void StateSource::AddShards(std::map<std::string, proto::SnapshotInfo>* snapshots,
+                            std::vector<Problem>* problems) const {
   std::size_t lost = 0;
   for (const proto::ShardRecord& shard : contents_.shards) {
     if (!Counts(shard)) {
@@ -86,38 +110,50 @@ Result<Listing> StateSource::List(const std::string& job) {
       continue;
     }
     const proto::Sidecar& sidecar = shard.sidecar();
-    proto::SnapshotInfo& snapshot = snapshots[KeyOf(sidecar.id())];
+    proto::SnapshotInfo& snapshot = (*snapshots)[KeyOf(sidecar.id())];
     *snapshot.mutable_id() = sidecar.id();
     snapshot.set_world_size(sidecar.world_size());
     snapshot.set_state(std::string(kStateSealed));
     proto::ShardInfo* info = snapshot.add_shards();
     info->set_rank(sidecar.rank());
-    info->set_state(std::string(shard.poisoned() ? kStatePoisoned : kStateSealed));
+    info->set_state(std::string(StateOf(shard)));
     info->set_image_bytes(ImageBytesOf(sidecar));
-  }
-  AddOutcomes(&snapshots);
-  bool known = job.empty();
-  for (auto& [key, snapshot] : snapshots) {
-    snapshot.set_job_name(JobName(snapshot.id().job_uid()));
-    known = known || snapshot.job_name() == job;
-    if (job.empty() || snapshot.job_name() == job) {
-      *listing.reply.add_snapshots() = std::move(snapshot);
+    if (info->state() == kStateLost) {
+      problems->push_back({PathOf(shard),
+                           Error(Errc::kNotFound,
+                                 "rank " + std::to_string(sidecar.rank()) + " of " +
+                                     JobName(sidecar.id().job_uid()) + " " + IdText(sidecar.id()) +
+                                     " was here; the file is gone or cut short")});
     }
   }
-  if (!known) {
-    return Error(Errc::kNotFound, "the catalog knows no snapshot of job " + job);
-  }
-  SortNewestFirst(&listing.reply);
-  for (const storage_tiers::DamagedRecord& record : contents_.damaged) {
-    listing.problems.push_back({"a catalog record", record.why});
-  }
   if (lost > 0) {
-    listing.problems.push_back(
+    problems->push_back(
         {arena_.folder,
          Error(Errc::kInvalidArgument,
                std::to_string(lost) +
                    " shards were in another arena, or before the machine started anew: that memory "
                    "is gone")});
+  }
+}
+
+Result<Listing> StateSource::List(const std::string& job) {
+  if (!job.empty()) {
+    HF_TRYV(CheckKnown(job));
+  }
+  Listing listing;
+  std::map<std::string, proto::SnapshotInfo> snapshots;
+  AddShards(&snapshots, &listing.problems);
+  AddOutcomes(&snapshots);
+  AddDurables(&snapshots);
+  for (auto& [key, snapshot] : snapshots) {
+    snapshot.set_job_name(JobName(snapshot.id().job_uid()));
+    if (job.empty() || snapshot.job_name() == job) {
+      *listing.reply.add_snapshots() = std::move(snapshot);
+    }
+  }
+  SortNewestFirst(&listing.reply);
+  for (const storage_tiers::DamagedRecord& record : contents_.damaged) {
+    listing.problems.push_back({"a catalog record", record.why});
   }
   return listing;
 }

@@ -13,9 +13,12 @@
 // Lifecycle: a daemon that is running changes what was read; ask it instead.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/source.h"
@@ -29,6 +32,9 @@ struct ArenaIdentity {
   std::string folder;
   std::string arena_uuid;  // 16 bytes
   std::string boot_id;     // of the running kernel
+  std::string state_dir;
+  // A daemon that holds the catalog or the arena all the same; nullopt: none.
+  std::optional<std::int32_t> daemon_pid;
 };
 
 class StateSource final : public Source {
@@ -42,16 +48,33 @@ class StateSource final : public Source {
 
   [[nodiscard]] std::string place() const override { return arena_.folder; }
 
+  [[nodiscard]] const storage_tiers::CatalogContents& contents() const { return contents_; }
+
+  [[nodiscard]] std::optional<std::int32_t> daemon_pid() const { return arena_.daemon_pid; }
+
   [[nodiscard]] Result<Listing> List(const std::string& job) override;
+  [[nodiscard]] Result<proto::StatusReply> Overview(const Listing& listing) override;
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,
                                               std::uint32_t rank) override;
 
  private:
   // Whether the record is about memory that is still there.
-  [[nodiscard]] bool Counts(const proto::ShardRecord& shard) const;
+  template <class Record>
+  [[nodiscard]] bool Counts(const Record& record) const {
+    return record.arena_uuid() == arena_.arena_uuid && record.boot_id() == arena_.boot_id;
+  }
+
+  // Sealed, poisoned or lost.
+  [[nodiscard]] std::string_view StateOf(const proto::ShardRecord& shard) const;
   [[nodiscard]] std::string PathOf(const proto::ShardRecord& shard) const;
   [[nodiscard]] std::string JobName(const std::string& job_uid) const;
+  [[nodiscard]] Status CheckKnown(const std::string& job) const;
+  void AddShards(std::map<std::string, proto::SnapshotInfo>* snapshots,
+                 std::vector<Problem>* problems) const;
   void AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapshots) const;
+  void AddDurables(std::map<std::string, proto::SnapshotInfo>* snapshots) const;
+  void FillArena(proto::ArenaStatus* arena) const;
+  void FillJob(const proto::JobRecord& record, const Listing& listing, proto::JobStatus* job) const;
 
   // Constant after construction.
   const storage_tiers::CatalogContents contents_;

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <fstream>
 #include <utility>
 
@@ -7,6 +9,7 @@
 #include "cli/source_state.h"
 #include "common/bytes.h"
 #include "layout/names.h"
+#include "storage_tiers/arena_folder_lock.h"
 #include "storage_tiers/catalog.h"
 #include "storage_tiers/posix_file_system.h"
 
@@ -31,7 +34,14 @@ Result<std::string> ReadBootId() {
 
 // The uuid is in the name of an empty file: "arena.uuid.<32 hexadecimal digits>".
 Result<std::string> ReadArenaUuid(storage_tiers::FileSystem& fs, const std::string& folder) {
-  HF_TRY(const auto entries, fs.List(folder));
+  auto listed = fs.List(folder);
+  if (!listed && (listed.error().code == Errc::kNotFound || listed.error().sys_errno == ENOTDIR)) {
+    return Error(Errc::kNotFound,
+                 folder +
+                     ": there is no such folder, so it is no arena; if the machine has started "
+                     "anew, its memory is gone and --root shows what is durable");
+  }
+  HF_TRY(const auto entries, std::move(listed));
   std::string uuid;
   for (const storage_tiers::FolderEntry& entry : entries) {
     if (!entry.name.starts_with(kUuidMark)) {
@@ -50,17 +60,26 @@ Result<std::string> ReadArenaUuid(storage_tiers::FileSystem& fs, const std::stri
   return uuid;
 }
 
-// The arena where the daemon puts it by itself, unless told otherwise.
-Result<std::string> DefaultArena(storage_tiers::FileSystem& fs) {
+// Where the daemon puts it by itself, unless told otherwise: the one that this catalog has used.
+// Another daemon's arena of the same machine is no help.
+Result<std::string> DefaultArena(storage_tiers::FileSystem& fs,
+                                 const storage_tiers::CatalogContents& catalog) {
   const std::array<std::string, 2> candidates = {"/dev/shm/holdfast-" + std::to_string(::getuid()),
                                                  "/dev/shm/holdfast"};
   for (const std::string& folder : candidates) {
-    if (ReadArenaUuid(fs, folder)) {
+    const auto uuid = ReadArenaUuid(fs, folder);
+    if (!uuid || !catalog.header) {
+      continue;
+    }
+    const auto& known = catalog.header->arena_uuids();
+    if (std::find(known.begin(), known.end(), uuid.value()) != known.end()) {
       return folder;
     }
   }
   return Error(Errc::kNotFound,
-               "no arena in " + candidates[0] + " or " + candidates[1] + ": name it with --arena");
+               "this state's arena is neither " + candidates[0] + " nor " + candidates[1] +
+                   ": name it with --arena; if the machine has started anew, its memory is gone "
+                   "and --root shows what is durable");
 }
 
 }  // namespace
@@ -68,19 +87,31 @@ Result<std::string> DefaultArena(storage_tiers::FileSystem& fs) {
 Result<std::unique_ptr<StateSource>> StateSource::Open(const std::string& state_dir,
                                                        const std::string& arena) {
   storage_tiers::PosixFileSystem fs;
-  ArenaIdentity identity;
-  identity.folder = arena;
-  if (arena.empty()) {
-    HF_TRY(identity.folder, DefaultArena(fs));
-  }
-  HF_TRY(identity.arena_uuid, ReadArenaUuid(fs, identity.folder));
-  HF_TRY(identity.boot_id, ReadBootId());
+  const std::string catalog_folder = JoinPath(state_dir, kCatalogFolder);
   storage_tiers::CatalogOptions options;
   options.read_only = true;
   options.create = false;
-  HF_TRY(const auto catalog,
-         storage_tiers::Catalog::Open(JoinPath(state_dir, kCatalogFolder), options));
+  auto opened = storage_tiers::Catalog::Open(catalog_folder, options);
+  if (!opened && opened.error().code == Errc::kNotFound) {
+    return Error(Errc::kNotFound,
+                 opened.error().message +
+                     ": name the daemon's state_dir (daemon.state_dir of its "
+                     "configuration)");
+  }
+  HF_TRY(const auto catalog, std::move(opened));
   HF_TRY(storage_tiers::CatalogContents contents, catalog->Load());
+  ArenaIdentity identity;
+  identity.state_dir = state_dir;
+  identity.folder = arena;
+  if (arena.empty()) {
+    HF_TRY(identity.folder, DefaultArena(fs, contents));
+  }
+  HF_TRY(identity.arena_uuid, ReadArenaUuid(fs, identity.folder));
+  HF_TRY(identity.boot_id, ReadBootId());
+  for (const std::string& folder : {catalog_folder, identity.folder}) {
+    const auto holder = storage_tiers::FolderLock::HolderOf(folder);
+    identity.daemon_pid = identity.daemon_pid ? identity.daemon_pid : holder;
+  }
   return std::make_unique<StateSource>(std::move(contents), std::move(identity));
 }
 

@@ -156,6 +156,15 @@ std::string RankRanges(std::vector<std::uint32_t> ranks) {
   return text;
 }
 
+std::string InsteadText(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 8;
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < kShown; ++i) {
+    text += (i == 0 ? (names.size() == 1 ? "; there is " : "; there are ") : ", ") + names[i];
+  }
+  return text + (names.size() > kShown ? ", ..." : "");
+}
+
 std::string Count(std::uint64_t number, std::string_view singular) {
   return std::to_string(number) + " " + std::string(singular) + (number == 1 ? "" : "s");
 }

@@ -44,6 +44,9 @@ namespace holdfast::cli {
 // "0-7, 9": ranks of a world, in ascending order.
 [[nodiscard]] std::string RankRanges(std::vector<std::uint32_t> ranks);
 
+// "; there are a, b": what could have been named instead, the first of many; empty: "".
+[[nodiscard]] std::string InsteadText(const std::vector<std::string>& names);
+
 // "1 rank", "2 ranks".
 [[nodiscard]] std::string Count(std::uint64_t number, std::string_view singular);
 

@@ -292,6 +292,28 @@ int hf_drain(hf_client* client, uint32_t timeout_ms, hf_drained* out) {
   });
 }
 
+int hf_flush_progress(hf_client* client, hf_flushing* out, uint32_t capacity, uint32_t* count) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    if (count == nullptr || (out == nullptr && capacity > 0)) {
+      return Error(Errc::kInvalidArgument, "out or count is NULL");
+    }
+    HF_TRY(const std::vector<proto::TierStatus> tiers, session.Tiers());
+    *count = static_cast<uint32_t>(tiers.size());
+    for (uint32_t i = 0; i < std::min(capacity, *count); ++i) {
+      const proto::TierStatus& tier = tiers[i];
+      hf_flushing* one = out + i;
+      *one = hf_flushing{};
+      CopyText(tier.root(), one->root, sizeof one->root);
+      CopyText(tier.last_error(), one->last_error, sizeof one->last_error);
+      one->incarnation = tier.flushing().incarnation();
+      one->step = tier.has_flushing() ? tier.flushing().step() : -1;
+      one->bytes = tier.flushing_bytes();
+      one->done_bytes = tier.flushing_done_bytes();
+    }
+    return Ok();
+  });
+}
+
 int hf_finish(hf_client* client, uint64_t* freed_bytes) {
   return WithSession(SessionOf(client), [&](Session& session) -> Status {
     HF_TRY(const std::uint64_t freed, session.Finish());

@@ -8,6 +8,8 @@ namespace {
 
 // Opening an incarnation reads and writes every tier; a slow one is not a dead daemon.
 constexpr int kTierPatience = 6;
+// Who draws progress must not keep waiting who has drained.
+constexpr std::chrono::milliseconds kTiersWait{2'000};
 
 Error NotInForce(const char* what) {
   return Error(Errc::kInvalidArgument, std::string(what));
@@ -128,6 +130,22 @@ Result<proto::DrainReply> Session::Drain(MonotonicTime deadline) {
     return Error(Errc::kCorruption, "holdfastd answered a drain with something else");
   }
   return reply.message.drain();
+}
+
+Result<std::vector<proto::TierStatus>> Session::Tiers() {
+  proto::ClientMessage message;
+  {
+    const MutexLock lock(mutex_);
+    message.mutable_status()->set_job_name(job_name_);
+  }
+  HF_TRY(const Reply reply, connection_.Call(message, SystemClock().Now() + kTiersWait));
+  std::vector<proto::TierStatus> tiers;
+  for (const proto::JobStatus& job : reply.message.status().jobs()) {
+    if (job.name() == message.status().job_name()) {
+      tiers.assign(job.tiers().begin(), job.tiers().end());
+    }
+  }
+  return tiers;
 }
 
 Result<std::uint64_t> Session::Finish() {

@@ -132,6 +132,8 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] Status WaitSealed(std::int64_t step, MonotonicTime deadline);
 
   [[nodiscard]] Result<proto::DrainReply> Drain(MonotonicTime deadline);
+  // The job's tiers as they are now, with what is on its way to them: for who waits in Drain.
+  [[nodiscard]] Result<std::vector<proto::TierStatus>> Tiers();
   [[nodiscard]] Result<std::uint64_t> Finish();
 
   // A request of a restore; registers an empty layout first if none was registered, because the

@@ -202,7 +202,7 @@ ActionRunner::Task ActionRunner::DoVerify(VerifySlot action) {
     co_return;
   }
   auto bad_chunks = co_await VerifySlotBytes(
-      *cpu_, slot.value(), action.length_bytes, std::move(action.expected));
+      *cpu_, slot.value(), action.first_chunk, action.length_bytes, std::move(action.expected));
   if (!bad_chunks.has_value()) {
     NotePoison(action.slot, bad_chunks.error());
   } else if (!bad_chunks.value().empty()) {

@@ -20,13 +20,15 @@ using storage_tiers::SlotFile;
 constexpr std::uint64_t kChunksInPiece = 32;
 
 // Shared by the lanes of one digest.  Lanes run on the io thread, pieces on workers; no two pieces
-// share a digest.
+// share a digest.  Chunks are counted from the start of the part that is digested.
 struct Work {
-  Work(std::shared_ptr<SlotFile> s, ByteCount l)
-      : slot(std::move(s)), length(l), digests(ChunkCount(l)) {}
+  Work(std::shared_ptr<SlotFile> s, ByteCount start, ByteCount length)
+      : slot(std::move(s)),
+        part(slot->view().subspan(start, length)),
+        digests(ChunkCount(length)) {}
 
   const std::shared_ptr<SlotFile> slot;
-  const ByteCount length;
+  const ByteView part;
   std::vector<std::uint32_t> digests;
   std::uint64_t next_chunk = 0;
   std::optional<Error> error;
@@ -35,8 +37,8 @@ struct Work {
 void DigestPiece(Work& work, std::uint64_t first_chunk, std::uint64_t end_chunk) {
   for (std::uint64_t chunk = first_chunk; chunk < end_chunk; ++chunk) {
     const ByteCount offset = chunk * kChunkBytes;
-    const ByteCount size = std::min(kChunkBytes, work.length - offset);
-    work.digests[chunk] = Crc32c(0, work.slot->view().subspan(offset, size));
+    const ByteCount size = std::min<ByteCount>(kChunkBytes, work.part.size() - offset);
+    work.digests[chunk] = Crc32c(0, work.part.subspan(offset, size));
   }
 }
 
@@ -60,17 +62,17 @@ asio::awaitable<void> Lane(WorkerPool& pool, std::shared_ptr<Work> work) {
   }
 }
 
-}  // namespace
-
-asio::awaitable<Result<std::vector<std::uint32_t>>> DigestSlotBytes(WorkerPool& pool,
-                                                                    std::shared_ptr<SlotFile> slot,
-                                                                    ByteCount length) {
-  if (length > slot->capacity()) {
+asio::awaitable<Result<std::vector<std::uint32_t>>> DigestPart(WorkerPool& pool,
+                                                               std::shared_ptr<SlotFile> slot,
+                                                               ByteCount start,
+                                                               ByteCount length) {
+  if (start > slot->capacity() || length > slot->capacity() - start) {
     co_return Error(Errc::kInvalidArgument,
                     "slot " + slot->name().ToString() + " has " + std::to_string(slot->capacity()) +
-                        " bytes, " + std::to_string(length) + " were to be digested");
+                        " bytes, " + std::to_string(length) + " from byte " +
+                        std::to_string(start) + " on were to be digested");
   }
-  auto work = std::make_shared<Work>(std::move(slot), length);
+  auto work = std::make_shared<Work>(std::move(slot), start, length);
   TaskGroup lanes(co_await asio::this_coro::executor, "digest", pool.size());
   while (lanes.size() < pool.size()) {
     (void)lanes.Spawn(Lane(pool, work));
@@ -88,9 +90,18 @@ asio::awaitable<Result<std::vector<std::uint32_t>>> DigestSlotBytes(WorkerPool& 
   co_return std::move(work->digests);
 }
 
+}  // namespace
+
+asio::awaitable<Result<std::vector<std::uint32_t>>> DigestSlotBytes(WorkerPool& pool,
+                                                                    std::shared_ptr<SlotFile> slot,
+                                                                    ByteCount length) {
+  return DigestPart(pool, std::move(slot), 0, length);
+}
+
 asio::awaitable<Result<std::vector<std::uint64_t>>> VerifySlotBytes(
     WorkerPool& pool,
     std::shared_ptr<SlotFile> slot,
+    std::uint64_t first_chunk,
     ByteCount length,
     std::vector<std::uint32_t> expected) {
   if (expected.size() != ChunkCount(length)) {
@@ -98,11 +109,12 @@ asio::awaitable<Result<std::vector<std::uint64_t>>> VerifySlotBytes(
         Errc::kInvalidArgument,
         std::to_string(expected.size()) + " digests for " + std::to_string(length) + " bytes");
   }
-  HF_CO_TRY(const auto found, co_await DigestSlotBytes(pool, std::move(slot), length));
+  const ByteCount start = first_chunk * kChunkBytes;
+  HF_CO_TRY(const auto found, co_await DigestPart(pool, std::move(slot), start, length));
   std::vector<std::uint64_t> bad_chunks;
   for (std::uint64_t chunk = 0; chunk < expected.size(); ++chunk) {
     if (found[chunk] != expected[chunk]) {
-      bad_chunks.push_back(chunk);
+      bad_chunks.push_back(first_chunk + chunk);
     }
   }
   co_return bad_chunks;

@@ -27,11 +27,13 @@ namespace holdfast::daemon {
 [[nodiscard]] boost::asio::awaitable<Result<std::vector<std::uint32_t>>> DigestSlotBytes(
     WorkerPool& pool, std::shared_ptr<storage_tiers::SlotFile> slot, ByteCount length);
 
-// The numbers of the chunks whose digest is not the expected one; empty: all is well (I5).
-// kInvalidArgument where "expected" is not one digest for each chunk of "length".
+// The numbers, counted from the start of the slot, of the chunks whose digest is not the expected
+// one; empty: all is well (I5).  Reads "length" bytes from "first_chunk" on.  kInvalidArgument
+// where "expected" is not one digest for each of these chunks.
 [[nodiscard]] boost::asio::awaitable<Result<std::vector<std::uint64_t>>> VerifySlotBytes(
     WorkerPool& pool,
     std::shared_ptr<storage_tiers::SlotFile> slot,
+    std::uint64_t first_chunk,
     ByteCount length,
     std::vector<std::uint32_t> expected);
 

@@ -1,10 +1,12 @@
 #include "daemon/reply_filler.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include <unistd.h>
 
 #include "common/log.h"
+#include "daemon/pipeline/context.h"
 
 namespace holdfast::daemon {
 
@@ -40,6 +42,20 @@ void ReplyFiller::Complete(proto::ServerMessage* message) const {
   message->mutable_error()->set_message("the layout of this shard is not known to the daemon");
 }
 
+// The core knows of whole shards; how far those under way are, only who writes them.
+void ReplyFiller::CompleteTier(const Tier& tier, const JobUid& job, proto::TierStatus* out) {
+  if (tier.sickness().has_value()) {
+    out->set_healthy(false);
+    out->set_last_error(tier.sickness()->message);
+  }
+  if (out->has_flushing()) {
+    const ByteCount moving = tier.BytesWritten(FlushKeyPrefix(job, KeyOf(out->flushing())));
+    // A try that was given up may still hold its key beside the next one.
+    out->set_flushing_done_bytes(
+        std::min(out->flushing_bytes(), out->flushing_done_bytes() + moving));
+  }
+}
+
 void ReplyFiller::CompleteStatus(proto::StatusReply* status) const {
   const auto uptime = SystemClock().Now() - facts_.started;
   status->set_software_version(facts_.software_version);
@@ -65,9 +81,8 @@ void ReplyFiller::CompleteStatus(proto::StatusReply* status) const {
   for (proto::JobStatus& job : *status->mutable_jobs()) {
     for (proto::TierStatus& tier : *job.mutable_tiers()) {
       const auto found = tiers_->all().find(tier.root());
-      if (found != tiers_->all().end() && found->second->sickness().has_value()) {
-        tier.set_healthy(false);
-        tier.set_last_error(found->second->sickness()->message);
+      if (found != tiers_->all().end()) {
+        CompleteTier(*found->second, job.job_uid(), &tier);
       }
     }
   }

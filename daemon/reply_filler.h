@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "common/result.h"
+#include "daemon/core/ids.h"
 #include "daemon/layout_store.h"
 #include "daemon/tier_set.h"
 #include "proto/client.pb.h"
@@ -47,6 +48,7 @@ class ReplyFiller {
 
  private:
   [[nodiscard]] bool AddLayout(proto::Sidecar* sidecar) const;
+  static void CompleteTier(const Tier& tier, const JobUid& job, proto::TierStatus* out);
 
   const DaemonFacts facts_;
   const LayoutStore* const layouts_;

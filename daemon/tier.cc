@@ -85,15 +85,25 @@ void Tier::NoteError(std::string_view what, const Error& error) {
   sickness_ = error;
 }
 
-std::shared_ptr<const std::string> Tier::TakeKey(const std::string& key) {
+std::shared_ptr<TransferKey> Tier::TakeKey(const std::string& key) {
   std::erase_if(keys_, [](const auto& entry) { return entry.second.expired(); });
   auto& holder = keys_[key];
   if (!holder.expired()) {
     return nullptr;
   }
-  auto token = std::make_shared<const std::string>(key);
+  auto token = std::make_shared<TransferKey>();
   holder = token;
   return token;
+}
+
+ByteCount Tier::BytesWritten(const std::string& prefix) const {
+  ByteCount written = 0;
+  for (const auto& [name, weak] : keys_) {
+    if (const auto key = weak.lock(); key != nullptr && name.starts_with(prefix)) {
+      written += key->written.load(std::memory_order_relaxed);
+    }
+  }
+  return written;
 }
 
 void Tier::NoteStuck(std::string_view what) {

@@ -14,6 +14,7 @@
 // Lifecycle: made by TierSet; destroyed when no call is pending, or left to the end of the process.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -56,6 +57,11 @@ struct TierOptions {
   std::size_t flush_concurrency = 2;
   std::chrono::milliseconds call_limit{30'000};  // of a small operation
   storage_tiers::ImageIoOptions image;           // block size, depth, progress limit
+};
+
+// Held by work under way, which counts here what it has written; read by the io thread.
+struct TransferKey {
+  std::atomic<ByteCount> written{0};
 };
 
 // Counters for metrics and status; of the io thread.
@@ -129,7 +135,10 @@ class Tier {
 
   // A token for work that must not run twice at a time, not even beside an abandoned earlier try:
   // held by the function on the worker.  Null while an earlier holder lives.
-  [[nodiscard]] std::shared_ptr<const std::string> TakeKey(const std::string& key);
+  [[nodiscard]] std::shared_ptr<TransferKey> TakeKey(const std::string& key);
+
+  // What the holders of keys that begin so have written.
+  [[nodiscard]] ByteCount BytesWritten(const std::string& prefix) const;
 
   // A worker was left behind in a call that does not return.
   void NoteStuck(std::string_view what);
@@ -146,7 +155,7 @@ class Tier {
   const TierOptions options_;
   const std::shared_ptr<TierFiles> files_;
   AsyncSemaphore flushes_;
-  std::map<std::string, std::weak_ptr<const std::string>> keys_;
+  std::map<std::string, std::weak_ptr<TransferKey>> keys_;
   TierCounters counters_;
   std::optional<Error> sickness_;
   WorkerPool pool_;  // last: joined first

@@ -2,6 +2,9 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
@@ -57,6 +60,13 @@ Error CannotMake(const std::string& path, int error) {
   return ErrnoError(error, "create " + path);
 }
 
+Error InUse(const std::string& what, const std::string& folder, const std::string& pid) {
+  return Error(Errc::kAlreadyExists,
+               what + " " + folder + " is in use by " +
+                   (pid.empty() ? "another process" : "process " + pid) +
+                   ": stop that one, or give this one a folder of its own");
+}
+
 }  // namespace
 
 Result<FolderLock> FolderLock::Take(int folder_fd,
@@ -70,11 +80,7 @@ Result<FolderLock> FolderLock::Take(int folder_fd,
   }
   while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      const std::string pid = PidIn(file.get());
-      return Error(Errc::kAlreadyExists,
-                   what + " " + folder + " is in use by " +
-                       (pid.empty() ? "another process" : "process " + pid) +
-                       ": stop that one, or give this one a folder of its own");
+      return InUse(what, folder, PidIn(file.get()));
     }
     if (errno != EINTR) {
       return ErrnoError(errno, "lock " + path);
@@ -86,6 +92,34 @@ Result<FolderLock> FolderLock::Take(int folder_fd,
     [[maybe_unused]] const ssize_t written = ::pwrite(file.get(), pid.data(), pid.size(), 0);
   }
   return FolderLock(std::move(file));
+}
+
+std::optional<std::int32_t> FolderLock::HolderOf(const std::string& folder) {
+  const Descriptor file(
+      ::open((folder + "/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat status = {};
+  if (!file.valid() || ::fstat(file.get(), &status) != 0) {
+    return std::nullopt;
+  }
+  const std::string pid = PidIn(file.get());
+  // "1: FLOCK  ADVISORY  WRITE 4242 fe:00:2154546 0 EOF".  The device is not compared: some file
+  // systems show another one here than stat does; pid and inode are enough.
+  const std::string inode = ":" + std::to_string(status.st_ino);
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream words(line);
+    std::string number;
+    std::string kind;
+    std::string mode;
+    std::string access;
+    std::string holder;
+    std::string where;
+    words >> number >> kind >> mode >> access >> holder >> where;
+    if (kind == "FLOCK" && holder == pid && where.ends_with(inode)) {
+      return static_cast<std::int32_t>(std::strtol(pid.c_str(), nullptr, 10));
+    }
+  }
+  return std::nullopt;
 }
 
 Result<Descriptor> OpenPrivateFolder(int parent_fd, const std::string& path, bool create) {

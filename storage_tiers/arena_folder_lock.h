@@ -9,6 +9,8 @@
 // Errors:    kAlreadyExists: another process holds it, with its pid.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "common/result.h"
@@ -23,6 +25,11 @@ class FolderLock {
   [[nodiscard]] static Result<FolderLock> Take(int folder_fd,
                                                const std::string& folder,
                                                const std::string& what);
+
+  // The process that holds the lock of "folder", found without taking it, which could make a daemon
+  // fail that starts just then.  nullopt: none that this process can see (one in another container
+  // is not seen).
+  [[nodiscard]] static std::optional<std::int32_t> HolderOf(const std::string& folder);
 
  private:
   explicit FolderLock(Descriptor file) : file_(std::move(file)) {}

@@ -1,5 +1,6 @@
 #include "cli/render/render_status.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -60,9 +61,21 @@ std::string RankTable(const proto::JobStatus& job) {
   return table.empty() ? "" : table.Render("  ");
 }
 
+// "1200@7 13 %", empty where nothing is on its way.
+std::string FlushingCell(const proto::TierStatus& tier) {
+  if (!tier.has_flushing()) {
+    return "";
+  }
+  const ByteCount all = tier.flushing_bytes();
+  const ByteCount done = std::min(tier.flushing_done_bytes(), all);
+  const double share = all == 0 ? 0 : 100.0 * static_cast<double>(done) / static_cast<double>(all);
+  return IdText(tier.flushing()) + " " + std::to_string(static_cast<int>(share)) + " %";
+}
+
 std::string TierTable(const proto::JobStatus& job) {
-  Table table({"TIER", "SCOPE", "HEALTH", "NEWEST DURABLE", "FLUSHED", "LAST ERROR"},
-              {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kRight});
+  Table table(
+      {"TIER", "SCOPE", "HEALTH", "NEWEST DURABLE", "FLUSHED", "FLUSHING", "LAST ERROR"},
+      {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight, Align::kRight, Align::kRight});
   for (const proto::TierStatus& tier : job.tiers()) {
     proto::SnapshotId newest;
     newest.set_incarnation(tier.newest_durable_incarnation());
@@ -72,6 +85,7 @@ std::string TierTable(const proto::JobStatus& job) {
                   tier.healthy() ? "ok" : "failing",
                   tier.newest_durable_step() >= 0 ? IdText(newest) : "none",
                   FormatBytes(tier.flushed_bytes()),
+                  FlushingCell(tier),
                   ShortText(tier.last_error(), kMaxReason)});
   }
   return table.empty() ? "  no persistent tier: a loss of this node's memory loses the job\n"

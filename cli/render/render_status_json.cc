@@ -1,6 +1,6 @@
 #include <string>
 
-#include "cli/json_value.h"
+#include "cli/render/job_json.h"
 #include "cli/render/render_status.h"
 
 namespace holdfast::cli {
@@ -30,8 +30,13 @@ Json TierJson(const std::string& job, const proto::TierStatus& tier) {
           {"healthy", tier.healthy()},
           {"last_error", tier.last_error()},
           {"newest_durable", newest},
-          {"flushed_bytes", tier.flushed_bytes()}};
+          {"flushed_bytes", tier.flushed_bytes()},
+          {"flushing", tier.has_flushing() ? IdJson(job, tier.flushing()) : Json()},
+          {"flushing_bytes", tier.flushing_bytes()},
+          {"flushing_done_bytes", tier.flushing_done_bytes()}};
 }
+
+}  // namespace
 
 Json JobJson(const proto::JobStatus& job) {
   Json ranks = Json::array();
@@ -63,8 +68,6 @@ Json JobJson(const proto::JobStatus& job) {
           {"tiers", tiers}};
 }
 
-}  // namespace
-
 std::string StatusJson(const proto::StatusReply& status) {
   Json jobs = Json::array();
   for (const proto::JobStatus& job : status.jobs()) {
@@ -76,7 +79,8 @@ std::string StatusJson(const proto::StatusReply& status) {
   }
   const proto::ArenaStatus& arena = status.arena();
   return JsonText({{"daemon",
-                    {{"pid", status.daemon_pid()},
+                    {{"running", true},
+                     {"pid", status.daemon_pid()},
                      {"node_uuid", UidText(status.node_uuid())},
                      {"boot_number", status.boot_number()},
                      {"version", status.software_version()},

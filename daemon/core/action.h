@@ -72,9 +72,11 @@ struct DigestSlot {
   std::uint64_t length_bytes = 0;
 };
 
-// Reads a sealed slot again and compares with "expected".  Answers with OnVerified.
+// Reads part of a sealed slot again and compares with "expected", one digest for each chunk of it.
+// Answers with OnVerified, which counts chunks from the start of the slot.
 struct VerifySlot {
   SlotRef slot;
+  std::uint64_t first_chunk = 0;
   std::uint64_t length_bytes = 0;
   std::vector<std::uint32_t> expected;
   std::uint64_t ticket = 0;  // handed back

@@ -159,6 +159,15 @@ class Member {
 
   std::uint64_t flushed_bytes(const std::string& root) const;
 
+  // A snapshot on its way to a tier, as far as this node writes it.
+  struct FlushView {
+    SnapshotKey id;
+    std::uint64_t bytes = 0;
+    std::uint64_t done_bytes = 0;  // of shards that are whole on the tier
+  };
+
+  std::optional<FlushView> FlushTo(const std::string& root) const;
+
   // What only the node knows; set once, before the first call.
   struct NodeHooks {
     // Bytes promised to ranks of other jobs and not allocated yet.

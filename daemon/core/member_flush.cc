@@ -19,6 +19,31 @@ std::uint64_t Member::flushed_bytes(const std::string& root) const {
   return it == flushed_bytes_.end() ? 0 : it->second;
 }
 
+std::optional<Member::FlushView> Member::FlushTo(const std::string& root) const {
+  const auto target = std::find_if(command_.flush.begin(),
+                                   command_.flush.end(),
+                                   [&](const FlushTarget& t) { return t.root == root; });
+  if (target == command_.flush.end()) {
+    return std::nullopt;
+  }
+  FlushView view;
+  view.id = target->id;
+  const proto::DurableRecord* durable = job_->FindDurable(root, target->id);
+  const auto shards = job_->shards.find(target->id);
+  if (shards == job_->shards.end()) {
+    return view;
+  }
+  for (const auto& [rank, shard] : shards->second) {
+    const std::uint64_t bytes = shard.poisoned ? 0 : shard.sidecar.images(0).length_bytes();
+    view.bytes += bytes;
+    if (durable != nullptr) {
+      const auto& done = durable->flushed_ranks();
+      view.done_bytes += std::find(done.begin(), done.end(), rank) != done.end() ? bytes : 0;
+    }
+  }
+  return view;
+}
+
 void Member::StartFlushes() {
   std::erase_if(flushes_, [&](const auto& entry) {
     const auto& [root, id, rank] = entry.first;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/crc32c.h"
 #include "daemon/core/node_state.h"
 
 namespace holdfast::daemon {
@@ -12,7 +13,7 @@ bool NodeState::DispatchAdmin(SessionId session, const Message& message) {
   proto::ServerMessage reply;
   switch (message.body_case()) {
     case Message::kStatus:
-      *reply.mutable_status() = StatusView();
+      *reply.mutable_status() = StatusView(message.status().job_name());
       context.Reply(session, request, std::move(reply));
       return true;
     case Message::kList:
@@ -106,14 +107,27 @@ void NodeState::VerifyShard(SessionId session,
     return;
   }
   const proto::ImageDigest& image = shard->sidecar.images(0);
+  const auto chunks = static_cast<std::uint64_t>(image.chunk_crc32c_size());
+  const std::uint64_t first = body.first_chunk();
+  if (first >= chunks) {
+    Refuse(session,
+           request,
+           Errc::kInvalidArgument,
+           "chunk " + std::to_string(first) + " of a shard of " + std::to_string(chunks));
+    return;
+  }
+  const std::uint64_t count =
+      body.chunks() == 0 ? chunks - first : std::min(body.chunks(), chunks - first);
   VerifySlot verify;
   verify.slot = shard->slot;
-  verify.length_bytes = image.length_bytes();
-  verify.expected.assign(image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+  verify.first_chunk = first;
+  verify.length_bytes = std::min(count * kChunkBytes, image.length_bytes() - first * kChunkBytes);
+  const auto digests = image.chunk_crc32c().begin() + static_cast<std::ptrdiff_t>(first);
+  verify.expected.assign(digests, digests + static_cast<std::ptrdiff_t>(count));
   verify.ticket = context.next_ticket++;
   ++context.slots.Find(shard->slot)->pins;
   verifies_[verify.ticket] = {
-      session, request, unit->job.uid(), KeyOf(body.id()), body.rank(), image.length_bytes()};
+      session, request, unit->job.uid(), KeyOf(body.id()), body.rank(), verify.length_bytes};
   context.Do(std::move(verify));
 }
 

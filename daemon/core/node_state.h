@@ -62,7 +62,7 @@ class NodeState {
   void GiveUpLimbo();
   std::uint64_t FreeJob(JobUnit* unit);
 
-  proto::StatusReply StatusView() const;
+  proto::StatusReply StatusView(const std::string& job_name = {}) const;  // empty: all jobs
   proto::ListReply ListView(const std::string& job_name) const;
 
   CoreContext context;

@@ -54,6 +54,11 @@ void FillTier(const JobUnit& unit, const proto::TierPolicy& tier, proto::TierSta
   out->set_last_error(error);
   out->set_newest_durable_step(kNoStep);
   out->set_flushed_bytes(unit.member->flushed_bytes(tier.root()));
+  if (const auto flush = unit.member->FlushTo(tier.root()); flush.has_value()) {
+    *out->mutable_flushing() = unit.job.Id(flush->id);
+    out->set_flushing_bytes(flush->bytes);
+    out->set_flushing_done_bytes(flush->done_bytes);
+  }
   if (const auto ids = unit.job.durables.find(tier.root()); ids != unit.job.durables.end()) {
     for (const auto& [id, durable] : ids->second) {
       if (unit.job.IsDurable(id, tier.root())) {
@@ -172,13 +177,15 @@ void FillSnapshot(const Job& job,
 
 }  // namespace
 
-proto::StatusReply NodeState::StatusView() const {
+proto::StatusReply NodeState::StatusView(const std::string& job_name) const {
   proto::StatusReply reply;
   reply.set_node_uuid(context.node_uuid);
   reply.set_boot_number(context.boot_number());
   FillArena(context.slots, reply.mutable_arena());
   for (const auto& [uid, unit] : jobs) {
-    FillJob(*unit, reply.add_jobs());
+    if (job_name.empty() || unit->job.record.name() == job_name) {
+      FillJob(*unit, reply.add_jobs());
+    }
   }
   return reply;
 }

@@ -29,7 +29,7 @@ struct FlushJob {
   SharedSlot slot;
   std::shared_ptr<std::atomic<bool>> cancel;
   storage_tiers::ImageIoOptions image_options;
-  std::shared_ptr<const std::string> key;  // held while this try lives
+  std::shared_ptr<TransferKey> key;  // held while this try lives
 };
 
 // Already published is as good as flushed, if it is this snapshot that is.
@@ -103,6 +103,10 @@ asio::awaitable<Status> RunStages(std::shared_ptr<Tier> tier, std::shared_ptr<Fl
     options.cancel = job->cancel.get();
     options.budget = &files.budget;
     options.keep_alive = job->slot;
+    options.inspect = [key = job->key](ByteCount, ByteView block) -> Status {
+      key->written.fetch_add(block.size(), std::memory_order_relaxed);
+      return Ok();
+    };
     job->image_options = options;
     return RunFlush(files, *job);
   };

@@ -1,6 +1,7 @@
 // Commands through the daemon's socket, with a daemon of fixed answers.
 #include <filesystem>
 #include <optional>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cli/interrupt.h"
+#include "common/units.h"
 #include "tests/cli/cli_fixture.h"
 
 namespace holdfast::cli {
@@ -96,6 +99,73 @@ TEST_F(DaemonCommandsTest, VerifyLetsTheDaemonPoisonAndNamesTheTensor) {
   const RunResult verify = Run({"verify"});
   EXPECT_EQ(verify.exit, 3);
   EXPECT_THAT(verify.out, HasSubstr("memory: chunk 3 (tensors: optim.m)"));
+}
+
+// A shard of 600 MiB, of which a daemon reads a range in a quarter of a second.
+class LargeShardTest : public DaemonCommandsTest {
+ protected:
+  LargeShardTest() {
+    daemon_ = [this](const proto::ClientMessage& request) -> Result<AdminReply> {
+      if (request.has_verify_shard()) {
+        return VerifyRange(request.verify_shard());
+      }
+      HF_TRY(AdminReply reply, Serve(request));
+      if (request.has_list()) {
+        reply.message.mutable_list()->mutable_snapshots(0)->mutable_shards(0)->set_image_bytes(
+            kChunks * kMiB);
+      }
+      return reply;
+    };
+  }
+
+  Result<AdminReply> VerifyRange(const proto::VerifyShardRequest& range) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    SetInterrupted(interrupt_);
+    firsts_.push_back(range.first_chunk());
+    const std::uint64_t chunks = std::min(range.chunks(), kChunks - range.first_chunk());
+    AdminReply reply;
+    reply.message.mutable_verify_shard()->set_bytes(stuck_ ? 0 : chunks * kMiB);
+    if (range.first_chunk() > 0 && !stuck_) {
+      reply.message.mutable_verify_shard()->add_bad_chunks(range.first_chunk());
+    }
+    return reply;
+  }
+
+  static constexpr std::uint64_t kChunks = 600;
+  bool interrupt_ = false;
+  bool stuck_ = false;
+  std::vector<std::uint64_t> firsts_;
+};
+
+TEST_F(LargeShardTest, ProgressMovesWithinAShardOfTheDaemon) {
+  err_is_terminal_ = true;
+  const RunResult verify = Run({"verify", "--json"});
+  EXPECT_EQ(verify.exit, 3);
+  EXPECT_THAT(firsts_, ElementsAre(0, 256, 512));
+  EXPECT_THAT(verify.err, HasSubstr("256 MiB of 600 MiB  42 %"));
+  EXPECT_THAT(verify.err, HasSubstr("512 MiB of 600 MiB  85 %"));
+  EXPECT_THAT(verify.err, HasSubstr("s left"));
+  const json verdict = json::parse(verify.out)["shards"][0];
+  EXPECT_EQ(verdict["bytes"], kChunks * kMiB);
+  EXPECT_EQ(verdict["bad"][0]["chunks"], json({256, 512}));
+}
+
+TEST_F(LargeShardTest, InAPipeThatIsSilent) {
+  EXPECT_EQ(Run({"verify"}).err, "");
+}
+
+TEST_F(LargeShardTest, CtrlCEndsAVerificationWithinAShard) {
+  interrupt_ = true;
+  EXPECT_EQ(Run({"verify"}).exit, 130);
+  EXPECT_THAT(firsts_, ElementsAre(0));
+}
+
+TEST_F(LargeShardTest, ADaemonThatReadsNothingIsNotAskedForEver) {
+  stuck_ = true;
+  const RunResult verify = Run({"verify"});
+  EXPECT_NE(verify.exit, 0);
+  EXPECT_THAT(verify.out, HasSubstr("read 0 of"));
+  EXPECT_THAT(firsts_, SizeIs(1));
 }
 
 TEST_F(DaemonCommandsTest, VerifyDoesNotBlameAShardThatWasRetiredMeanwhile) {

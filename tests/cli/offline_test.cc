@@ -51,6 +51,23 @@ TEST_F(OfflineTest, LsShowsNewestFirstAcrossIncarnations) {
   EXPECT_EQ(Run({"ls", kTestJob, "--root", root_}).exit, 0);
 }
 
+TEST_F(OfflineTest, StatusOfAFolderSaysWhatCanBeRestored) {
+  WriteSnapshot(root_, 6, 1300);
+  WriteSnapshot(root_, 7, 1200);
+  const RunResult status = Run({"status", "--root", root_});
+  ASSERT_EQ(status.exit, 0) << status.err;
+  EXPECT_THAT(status.out, HasSubstr("folder   " + root_ + ", read without a daemon"));
+  EXPECT_THAT(status.out, HasSubstr("job my-job: incarnation 7, 2 ranks\n"));
+  EXPECT_THAT(status.out, HasSubstr("here: 2 snapshots, 4 shards that can be read"));
+  EXPECT_THAT(status.out, HasSubstr("restorable: 1200@7 from " + root_));
+  const json document = json::parse(Run({"status", "--root", root_, "--json"}).out);
+  EXPECT_EQ(document["daemon"], nullptr);
+  EXPECT_EQ(document["arena"], nullptr);
+  EXPECT_EQ(document["jobs"][0]["restorable"]["incarnation"], 7);
+  EXPECT_EQ(document["jobs"][0]["place"], root_);
+  EXPECT_EQ(Run({"status", "--root", base_ + "/nothing"}).exit, 6);
+}
+
 TEST_F(OfflineTest, WhatIsNotThereIsExitSix) {
   WriteSnapshot(root_, 7, 1200);
   EXPECT_EQ(Run({"ls", "--root", base_ + "/nothing"}).exit, 6);

@@ -78,6 +78,7 @@ TEST(ProgressTest, ManyThreadsMayAdd) {
   Progress progress(stream, true, "x", 4000);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([&] {
         for (int n = 0; n < 1000; ++n) {
@@ -142,9 +143,16 @@ TEST_F(CheckImageTest, AFileThatEndsWhileItIsReadIsCorruption) {
 
 class ProgramTest : public CliTest {
  protected:
-  // `holdfast verify` of a folder, with standard error on a new pseudo-terminal or in a pipe.
-  // Returns what standard error saw.
-  static std::string StderrOfVerify(const std::string& root, bool terminal) {
+  // The program, with standard error on a new pseudo-terminal or in a pipe.  Returns what standard
+  // error saw.
+  static std::string StderrOf(std::vector<std::string> arguments, bool terminal) {
+    arguments.insert(arguments.begin(), "holdfast");
+    std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
+    for (std::string& argument : arguments) {
+      argv.push_back(argument.data());
+    }
+    argv.push_back(nullptr);
     int reads = -1;
     int writes = -1;
     if (terminal) {
@@ -159,7 +167,7 @@ class ProgramTest : public CliTest {
     if (child == 0) {
       ::dup2(writes, STDERR_FILENO);
       ::close(reads);
-      ::execl("cli/holdfast", "holdfast", "verify", "--root", root.c_str(), nullptr);
+      ::execv("cli/holdfast", argv.data());
       ::_exit(127);
     }
     ::close(writes);
@@ -179,8 +187,23 @@ class ProgramTest : public CliTest {
 TEST_F(ProgramTest, OnlyATerminalSeesProgress) {
   const std::string root = MakeFolder("pfs");
   WriteSnapshot(root, 1, 5);
-  EXPECT_THAT(StderrOfVerify(root, true), HasSubstr("verify"));
-  EXPECT_EQ(StderrOfVerify(root, false), "");
+  for (const bool terminal : {true, false}) {
+    const std::string to = base_ + (terminal ? "/out" : "/quiet");
+    const std::string other = MakeFolder(terminal ? "other" : "quiet-other");
+    const std::vector<std::vector<std::string>> commands = {
+        {"verify", "--root", root},
+        {"export", kTestJob, "5", "--root", root, "--to", to},
+        {"restore", kTestJob, "5", "--from-root", root, "--to-root", other}};
+    for (const std::vector<std::string>& command : commands) {
+      const std::string seen = StderrOf(command, terminal);
+      if (terminal) {
+        EXPECT_THAT(seen, HasSubstr("\r" + command.front() + " my-job 5@1"));
+        EXPECT_THAT(seen, HasSubstr(" of 6.0"));  // bytes, of those of both ranks
+      } else {
+        EXPECT_EQ(seen, "") << command.front();
+      }
+    }
+  }
 }
 
 }  // namespace

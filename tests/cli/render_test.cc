@@ -1,5 +1,6 @@
 // The whole output for fixed messages: people read it and scripts depend on it, so a change must be
 // seen in a review.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "cli/render/render_snapshots.h"
@@ -8,6 +9,8 @@
 
 namespace holdfast::cli {
 namespace {
+
+using ::testing::HasSubstr;
 
 proto::SnapshotId Id(std::uint64_t incarnation, std::int64_t step) {
   proto::SnapshotId id;
@@ -74,6 +77,17 @@ proto::StatusReply Status() {
   return status;
 }
 
+TEST(RenderStatusTest, AFlushUnderWayShowsHowFarItIs) {
+  proto::StatusReply status = Status();
+  proto::TierStatus* tier = status.mutable_jobs(0)->mutable_tiers(0);
+  *tier->mutable_flushing() = Id(7, 1200);
+  tier->set_flushing_bytes(4 * kGiB);
+  tier->set_flushing_done_bytes(kGiB);
+  EXPECT_THAT(StatusText(status), HasSubstr("  FLUSHING"));
+  EXPECT_THAT(StatusText(status), HasSubstr("1200@7 25 %"));
+  EXPECT_THAT(StatusJson(status), HasSubstr("\"flushing_done_bytes\": 1073741824"));
+}
+
 TEST(RenderStatusTest, PeopleSeeWhatMattersInAFewLines) {
   EXPECT_EQ(StatusText(Status()),
             R"text(holdfastd 0.1.0, pid 99, up 3m 07s, boot 7
@@ -101,6 +115,7 @@ warning: tier /local: disk full
 
 constexpr char kStatusJson[] = R"json({
   "daemon": {
+    "running": true,
     "pid": 99,
     "node_uuid": "22222222222222222222222222222222",
     "boot_number": 7,
@@ -175,7 +190,10 @@ constexpr char kStatusJson[] = R"json({
             "incarnation": 6,
             "step": 1000
           },
-          "flushed_bytes": 1048576
+          "flushed_bytes": 1048576,
+          "flushing": null,
+          "flushing_bytes": 0,
+          "flushing_done_bytes": 0
         },
         {
           "root": "/local",
@@ -183,7 +201,10 @@ constexpr char kStatusJson[] = R"json({
           "healthy": false,
           "last_error": "disk full",
           "newest_durable": null,
-          "flushed_bytes": 0
+          "flushed_bytes": 0,
+          "flushing": null,
+          "flushing_bytes": 0,
+          "flushing_done_bytes": 0
         }
       ]
     }

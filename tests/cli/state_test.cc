@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "common/bytes.h"
 #include "storage_tiers/catalog.h"
@@ -31,20 +32,34 @@ class DeadDaemonTest : public CliTest {
     WriteFile(arena_ + "/arena.uuid." + ToHex(AsBytes(std::string(16, '\x33'))), "");
   }
 
-  // Rank 0 of 2, sealed in slot 4; the daemon is gone when this returns.
-  void LeaveBehind(const std::string& arena_uuid) {
-    const TestShard shard = MakeShard(7, 1200, 0, 2);
-    WriteFile(arena_ + "/slots/4.9", shard.image + std::string(4096, '\0'));
+  // Rank 0 of "world", sealed in slot 4; the daemon is gone when this returns.
+  void LeaveBehind(const std::string& arena_uuid, std::uint32_t world = 2) {
+    const TestShard shard = MakeShard(7, 1200, 0, world);
+    const std::string slot_file = shard.image + std::string(4096, '\0');
+    WriteFile(arena_ + "/slots/4.9", slot_file);
     auto catalog = storage_tiers::Catalog::Open(state_ + "/catalog", {});
     ASSERT_TRUE(catalog) << catalog.error().ToString();
     ASSERT_TRUE(catalog.value()->StartBoot());
     storage_tiers::CatalogBatch batch;
+    proto::SlotRecord slot;
+    slot.set_slot(4);
+    slot.set_generation(9);
+    slot.set_capacity_bytes(slot_file.size());
+    slot.set_state(proto::SLOT_SEALED);
+    slot.set_arena_uuid(arena_uuid);
+    slot.set_boot_id(BootId());
+    slot.set_job_uid(TestJobUid());
+    slot.set_layout_hash(shard.sidecar.layout_hash());
+    batch.PutSlot(slot);
     proto::JobRecord job;
     job.set_job_uid(TestJobUid());
     job.set_name(kTestJob);
     job.set_epoch_number(7);
     job.set_epoch_token(1);
-    job.set_world_size(2);
+    job.set_world_size(world);
+    job.add_tiers()->set_root("/checkpoints");
+    job.mutable_tiers(0)->set_scope(proto::SHARED);
+    job.mutable_tiers(0)->set_keep_last(1);
     batch.PutJob(job);
     proto::LayoutRecord layout;
     *layout.mutable_layout() = shard.sidecar.layout();
@@ -83,6 +98,95 @@ TEST_F(DeadDaemonTest, SealedShardsCanBeListedVerifiedAndExported) {
   const RunResult exported = RunOffline({"export", kTestJob, "1200", "--rank", "0", "--to", to});
   ASSERT_EQ(exported.exit, 0) << exported.err;
   EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 2).image);
+}
+
+TEST_F(DeadDaemonTest, StatusSaysThatNobodyRunsAndWhatCanBeRestored) {
+  LeaveBehind(std::string(16, '\x33'), 1);
+  const RunResult people = RunOffline({"status"});
+  ASSERT_EQ(people.exit, 0) << people.err;
+  EXPECT_THAT(people.out, HasSubstr("holdfastd is not running"));
+  EXPECT_THAT(people.out, HasSubstr("slots: 1 sealed, 0 handed out, 0 free"));
+  EXPECT_THAT(people.out, HasSubstr("job my-job: incarnation 7, 1 rank\n"));
+  EXPECT_THAT(people.out, HasSubstr("here: 1 snapshot, 1 shard that can be read, 3.00 MiB"));
+  EXPECT_THAT(people.out, HasSubstr("restorable: 1200@7 from " + arena_));
+  EXPECT_THAT(people.out, HasSubstr("durable on /checkpoints: none, as the catalog says"));
+  const json document = json::parse(RunOffline({"status", "--json"}).out);
+  EXPECT_EQ(document["daemon"]["running"], false);
+  EXPECT_EQ(document["daemon"]["pid"], nullptr);
+  EXPECT_EQ(document["daemon"]["state_dir"], state_);
+  EXPECT_EQ(document["arena"]["sealed_slots"], 1);
+  EXPECT_GT(document["arena"]["used_bytes"], 3'000'000);
+  ASSERT_THAT(document["jobs"], SizeIs(1));
+  EXPECT_EQ(document["jobs"][0]["restorable"]["step"], 1200);
+  EXPECT_EQ(document["jobs"][0]["restorable_from"], json({arena_}));
+  EXPECT_EQ(document["jobs"][0]["not_restorable"], nullptr);
+}
+
+TEST_F(DeadDaemonTest, RestoreMakesItDurableInARoot) {
+  LeaveBehind(std::string(16, '\x33'), 1);
+  const std::string root = MakeFolder("root");
+  const RunResult restored = RunOffline({"restore", kTestJob, "1200", "--to-root", root, "--json"});
+  ASSERT_EQ(restored.exit, 0) << restored.err;
+  const json document = json::parse(restored.out);
+  EXPECT_EQ(document["from_root"], arena_);
+  EXPECT_EQ(document["incarnations_copied"], json({7}));
+  EXPECT_EQ(Run({"verify", "--root", root}).exit, 0);
+  const json listed = json::parse(Run({"ls", "--root", root, "--json"}).out)["snapshots"];
+  ASSERT_THAT(listed, SizeIs(1));
+  EXPECT_EQ(listed[0]["state"], "durable");
+  const std::string to = base_ + "/out";
+  ASSERT_EQ(Run({"export", kTestJob, "1200", "--root", root, "--to", to}).exit, 0);
+  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 1).image);
+  EXPECT_EQ(RunOffline({"restore", kTestJob, "1200", "--to-root", root}).exit, 5);
+}
+
+TEST_F(DeadDaemonTest, RestoreTakesNothingBadNothingPartialNothingHeld) {
+  const std::string root = MakeFolder("root");
+  LeaveBehind(std::string(16, '\x33'));
+  const RunResult partial = RunOffline({"restore", kTestJob, "1200", "--to-root", root});
+  EXPECT_EQ(partial.exit, 6);
+  EXPECT_THAT(partial.err, HasSubstr("of 2 ranks of my-job 1200@7, 1 cannot be read"));
+  EXPECT_EQ(Run({"restore", kTestJob, "1200", "--to-root", root}).exit, 2);
+  {
+    const auto held = storage_tiers::Catalog::Open(state_ + "/catalog", {});
+    ASSERT_TRUE(held);
+    EXPECT_EQ(RunOffline({"restore", kTestJob, "1200", "--to-root", root}).exit, 5);
+  }
+  LeaveBehind(std::string(16, '\x33'), 1);
+  FlipByte(arena_ + "/slots/4.9", 10'000);
+  const RunResult bad = RunOffline({"restore", kTestJob, "1200", "--to-root", root});  // I5
+  EXPECT_EQ(bad.exit, 3) << bad.err;
+  EXPECT_EQ(json::parse(Run({"ls", "--root", root, "--json"}).out)["snapshots"][0]["state"],
+            "unfinished");
+}
+
+TEST_F(DeadDaemonTest, StatusNamesTheRanksThatAreElsewhere) {
+  LeaveBehind(std::string(16, '\x33'));
+  EXPECT_THAT(RunOffline({"status"}).out,
+              HasSubstr("restorable: none; of 2 ranks of 1200@7 not here: 1"));
+  const json document = json::parse(RunOffline({"status", "--json"}).out);
+  EXPECT_EQ(document["jobs"][0]["restorable"], nullptr);
+}
+
+TEST_F(DeadDaemonTest, ASlotFileThatIsGoneIsNoShard) {
+  LeaveBehind(std::string(16, '\x33'), 1);
+  std::filesystem::remove(arena_ + "/slots/4.9");
+  const RunResult status = RunOffline({"status"});
+  EXPECT_THAT(status.out, HasSubstr("restorable: none"));
+  EXPECT_THAT(status.out, HasSubstr("slots/4.9"));
+  const json shard = json::parse(RunOffline({"ls", "--json"}).out)["snapshots"][0]["shards"][0];
+  EXPECT_EQ(shard["state"], "lost");
+}
+
+TEST_F(DeadDaemonTest, StatusSaysIfADaemonHoldsTheState) {
+  LeaveBehind(std::string(16, '\x33'));
+  const auto held = storage_tiers::Catalog::Open(state_ + "/catalog", {});
+  ASSERT_TRUE(held) << held.error().ToString();
+  const RunResult status = RunOffline({"status"});
+  EXPECT_THAT(status.out, HasSubstr("process " + std::to_string(::getpid()) + " holds " + state_));
+  const json document = json::parse(RunOffline({"status", "--json"}).out);
+  EXPECT_EQ(document["daemon"]["running"], true);
+  EXPECT_EQ(document["daemon"]["pid"], ::getpid());
 }
 
 TEST_F(DeadDaemonTest, AFlippedByteInASlotIsExitThree) {  // I5

@@ -15,6 +15,14 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+TEST(TextTest, WhatCouldHaveBeenNamedIsTold) {
+  EXPECT_EQ(InsteadText({}), "");
+  EXPECT_EQ(InsteadText({"a"}), "; there is a");
+  EXPECT_EQ(InsteadText({"a", "b"}), "; there are a, b");
+  EXPECT_EQ(InsteadText(std::vector<std::string>(9, "x")),
+            "; there are x, x, x, x, x, x, x, x, ...");
+}
+
 TEST(TextTest, ControlCharactersOfOthersNeverReachTheTerminal) {
   EXPECT_EQ(SafeText("a\x1b[2Kb"), "a\\x1b[2Kb");
   EXPECT_EQ(SafeText("line\nnext\r"), "line\\x0anext\\x0d");

@@ -60,7 +60,7 @@ class CapiTest : public testing::Test {
 
   FakeDaemon daemon_;
   const std::uint64_t shape_[2] = {1000, 1200};
-  std::vector<float> weight_ = std::vector<float>(1000 * 1200, 1.5F);
+  std::vector<float> weight_ = std::vector<float>(1000UL * 1200, 1.5F);
   std::vector<float> bias_ = std::vector<float>(1000, 2.5F);
   Client client_;
 };
@@ -83,6 +83,41 @@ TEST_F(CapiTest, SnapshotFenceAndSeal) {
   hf_drained drained{};
   ASSERT_TRUE(client_.Drain(kLong, &drained).ok());
   EXPECT_EQ(drained.durable, 1U);
+}
+
+TEST_F(CapiTest, WhoWaitsInADrainCanSeeHowFarItIs) {
+  Begin();
+  daemon_.SetHook([this](const proto::ClientMessage& request) {
+    if (!request.has_status()) {
+      return FakeDaemon::Verdict::kDefault;
+    }
+    proto::ServerMessage answer;
+    proto::JobStatus* job = answer.mutable_status()->add_jobs();
+    job->set_name(request.status().job_name());
+    proto::TierStatus* tier = job->add_tiers();
+    tier->set_root("/checkpoints");
+    tier->mutable_flushing()->set_incarnation(7);
+    tier->mutable_flushing()->set_step(1200);
+    tier->set_flushing_bytes(100);
+    tier->set_flushing_done_bytes(25);
+    job->add_tiers()->set_last_error("disk full");
+    daemon_.Answer(request, answer);
+    return FakeDaemon::Verdict::kHandled;
+  });
+  hf_flushing tiers[2];
+  std::uint32_t count = 0;
+  ASSERT_EQ(client_.FlushProgress(tiers, 2, &count).message, "");
+  ASSERT_EQ(count, 2U);
+  EXPECT_STREQ(tiers[0].root, "/checkpoints");
+  EXPECT_EQ(tiers[0].step, 1200);
+  EXPECT_EQ(tiers[0].incarnation, 7U);
+  EXPECT_EQ(tiers[0].bytes, 100U);
+  EXPECT_EQ(tiers[0].done_bytes, 25U);
+  EXPECT_EQ(tiers[1].step, -1);
+  EXPECT_STREQ(tiers[1].last_error, "disk full");
+  ASSERT_TRUE(client_.FlushProgress(tiers, 1, &count).ok());
+  EXPECT_EQ(count, 2U);
+  EXPECT_EQ(client_.FlushProgress(nullptr, 1, &count).code, HF_INVALID_ARGUMENT);
 }
 
 TEST_F(CapiTest, TransposedTensorIsTakenInItsOwnOrder) {

@@ -101,12 +101,19 @@ TEST_F(SlotStoreTest, DigestsInPiecesAreThoseOfTheWhole) {
   const auto digests = RunCoroutine(io_, DigestSlotBytes(pool_, slot, length));
   EXPECT_EQ(digests.value(), ChunkDigests(slot->view().first(length)));
   auto expected = digests.value();
-  EXPECT_TRUE(RunCoroutine(io_, VerifySlotBytes(pool_, slot, length, expected)).value().empty());
+  EXPECT_TRUE(RunCoroutine(io_, VerifySlotBytes(pool_, slot, 0, length, expected)).value().empty());
   slot->mutable_view()[kMiB + 5] ^= std::byte{1};
-  const auto bad = RunCoroutine(io_, VerifySlotBytes(pool_, slot, length, expected));
+  const auto bad = RunCoroutine(io_, VerifySlotBytes(pool_, slot, 0, length, expected));
   EXPECT_EQ(bad.value(), std::vector<std::uint64_t>({1}));
+  const auto first = RunCoroutine(io_, VerifySlotBytes(pool_, slot, 0, kMiB, {expected[0]}));
+  EXPECT_TRUE(first.value().empty());
+  const std::vector<std::uint32_t> tail(expected.begin() + 1, expected.end());
+  const auto rest = RunCoroutine(io_, VerifySlotBytes(pool_, slot, 1, length - kMiB, tail));
+  EXPECT_EQ(rest.value(), std::vector<std::uint64_t>({1})) << "counted from the start of the slot";
   expected.pop_back();
-  EXPECT_FALSE(RunCoroutine(io_, VerifySlotBytes(pool_, slot, length, expected)).has_value());
+  EXPECT_FALSE(RunCoroutine(io_, VerifySlotBytes(pool_, slot, 0, length, expected)).has_value());
+  EXPECT_FALSE(
+      RunCoroutine(io_, VerifySlotBytes(pool_, slot, ~0ULL / kMiB, kMiB, {0})).has_value());
 }
 
 TEST_F(SlotStoreTest, MoreBytesThanTheSlotHasAreRefused) {

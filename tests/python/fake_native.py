@@ -16,6 +16,7 @@ from typing import Any
 
 from holdfast._client import HOST, Capture, Choice, Drained, Incarnation, StateItem, Stats, Streams
 from holdfast._client import TensorSpec
+from holdfast._drain import Flushing
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
 from holdfast._tiers import Tier
 from holdfast.errors import CorruptionError, TornError, error_of
@@ -225,6 +226,9 @@ class FakeClient:
     def drain(self, timeout: float) -> Drained:
         newest = max((s.step for s in self.daemon.snapshots), default=-1)
         return Drained(self.incarnation, newest, True, "")
+
+    def flush_progress(self) -> list[Flushing]:
+        return []
 
     def finish(self) -> int:
         return 0

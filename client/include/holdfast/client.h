@@ -208,6 +208,10 @@ class Client {
     return Outcome::Of(hf_drain(handle_, timeout_ms, out));
   }
 
+  Outcome FlushProgress(hf_flushing* out, std::uint32_t capacity, std::uint32_t* count) {
+    return Outcome::Of(hf_flush_progress(handle_, out, capacity, count));
+  }
+
   Outcome Finish(std::uint64_t* freed_bytes) {
     return Outcome::Of(hf_finish(handle_, freed_bytes));
   }

@@ -375,6 +375,19 @@ typedef struct hf_drained {
  * none). */
 HF_EXPORT int hf_drain(hf_client* client, uint32_t timeout_ms, hf_drained* out);
 
+typedef struct hf_flushing {
+  char root[256];       /* of the persistent tier; cut to fit */
+  char last_error[256]; /* empty: the last call into it succeeded */
+  uint64_t incarnation; /* of the snapshot that is to become durable there now */
+  int64_t step;         /* of it; -1: none is under way */
+  uint64_t bytes;       /* of this node's shards of it */
+  uint64_t done_bytes;  /* of these: written */
+} hf_flushing;
+
+/* How far the way to each of the *count tiers of the job is: fills up to "capacity" entries.  For
+ * another thread than the one that waits in hf_drain. */
+HF_EXPORT int hf_flush_progress(hf_client*, hf_flushing* out, uint32_t capacity, uint32_t* count);
+
 /* Releases the job's memory on this node.  Durable snapshots stay. */
 HF_EXPORT int hf_finish(hf_client* client, uint64_t* freed_bytes);
 

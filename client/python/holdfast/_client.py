@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from holdfast import _native
+from holdfast._drain import Flushing
 from holdfast._tiers import Tier
 from holdfast.errors import HoldfastError, error_of
 
 _MAX_MS = 2**32 - 1
+_MOST_TIERS = 16
 #: The device number of host memory.
 HOST = -1
 #: (device, handle of a CUDA stream)
@@ -405,6 +407,20 @@ class Client:
         raw = _native.DrainedStruct()
         self.check(self.lib.hf_drain(self._handle, _milliseconds(timeout), ctypes.byref(raw)))
         return Drained(raw.incarnation, raw.step, bool(raw.durable), _text(raw.reason))
+
+    def flush_progress(self) -> list[Flushing]:
+        """How far the way to each persistent folder is; for another thread than drain()'s."""
+        raw = (_native.FlushingStruct * _MOST_TIERS)()
+        count = ctypes.c_uint32()
+        self.check(
+            self.lib.hf_flush_progress(self._handle, raw, _MOST_TIERS, ctypes.byref(count))
+        )
+        return [
+            Flushing(
+                _text(t.root), t.incarnation, t.step, t.bytes, t.done_bytes, _text(t.last_error)
+            )
+            for t in raw[: min(count.value, _MOST_TIERS)]
+        ]
 
     def finish(self) -> int:
         freed = ctypes.c_uint64()

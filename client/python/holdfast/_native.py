@@ -148,6 +148,17 @@ class DrainedStruct(ctypes.Structure):
     ]
 
 
+class FlushingStruct(ctypes.Structure):
+    _fields_ = [
+        ("root", c_char * 256),
+        ("last_error", c_char * 256),
+        ("incarnation", c_uint64),
+        ("step", c_int64),
+        ("bytes", c_uint64),
+        ("done_bytes", c_uint64),
+    ]
+
+
 # name: (arguments, result).  hf_client and hf_restore are opaque: plain pointers here.
 _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     "hf_abi_version": ([], c_uint32),
@@ -192,6 +203,9 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     "hf_restore_refuse": ([c_void_p, c_char_p, c_uint32], c_int),
     "hf_restore_free": ([c_void_p], None),
     "hf_drain": ([c_void_p, c_uint32, POINTER(DrainedStruct)], c_int),
+    "hf_flush_progress": (
+        [c_void_p, POINTER(FlushingStruct), c_uint32, POINTER(c_uint32)], c_int
+    ),
     "hf_finish": ([c_void_p, POINTER(c_uint64)], c_int),
 }
 

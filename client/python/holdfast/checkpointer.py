@@ -23,6 +23,7 @@ from holdfast import _daemon
 from holdfast._attempts import Attempts, Wish
 from holdfast._client import Client, Drained, Incarnation, Stats
 from holdfast._devices import named_streams
+from holdfast._drain import DrainProgress
 from holdfast._group import Group
 from holdfast._registration import Registration
 from holdfast._state import TrainingState
@@ -327,14 +328,15 @@ class Checkpointer:
 
     def drain(self, timeout: float = 600.0) -> Drained:
         """Waits until the newest snapshot is durable in every persistent folder of the job
-        (complete, where it has none)."""
+        (complete, where it has none).  On a terminal, rank 0 shows how far that is."""
         self.fence()
         client = self._connected()
         if not (self._restored or self._registration.admitted):
             if self._unregistered:
                 raise UnavailableError(f"nothing was saved: {self._unregistered}")
             return Drained(self.incarnation.number, -1, True, "nothing was saved")
-        drained = client.drain(timeout)
+        with DrainProgress(self.job, client.flush_progress, wanted=self._group.rank == 0):
+            drained = client.drain(timeout)
         if drained.step >= 0 and not drained.durable and self._tiers:
             raise UnavailableError(f"step {drained.step} is not durable: {drained.reason}")
         return drained

@@ -89,11 +89,12 @@ void CoreHarness::Start(const VerifySlot& action) {
       core_->OnVerified(action.ticket, action.slot, status.error());
       return;
     }
-    const auto digests = FakeArena::Digests(arena_.Content(action.slot), action.length_bytes);
+    const auto end = action.first_chunk * kMiB + action.length_bytes;
+    const auto digests = FakeArena::Digests(arena_.Content(action.slot), end);
     std::vector<std::uint64_t> bad;
-    for (std::uint64_t chunk = 0; chunk < digests.size(); ++chunk) {
-      if (digests[chunk] != action.expected[chunk]) {
-        bad.push_back(chunk);
+    for (std::uint64_t i = 0; i < action.expected.size(); ++i) {
+      if (digests.at(action.first_chunk + i) != action.expected[i]) {
+        bad.push_back(action.first_chunk + i);
       }
     }
     core_->OnVerified(action.ticket, action.slot, bad);

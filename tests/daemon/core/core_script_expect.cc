@@ -251,6 +251,8 @@ void CoreScript::AdminRequest(const Command& command) {
     *message.mutable_verify_shard()->mutable_id() = ToProto(job.uid, IdOf(command.words.at(0)));
     message.mutable_verify_shard()->set_rank(
         static_cast<std::uint32_t>(std::stoul(command.words.at(1))));
+    message.mutable_verify_shard()->set_first_chunk(command.Number("first", 0));
+    message.mutable_verify_shard()->set_chunks(command.Number("chunks", 0));
   }
   harness_->Request(name, std::move(message));
 }
