@@ -1,6 +1,6 @@
 """The stage of two GPUs: DistributedDataParallel with a rank on each, one daemon, all links at once.
 
-Started by run.py it starts torchrun, which starts it again as each rank.  A dry run has two ranks on
+Started by run.py it starts itself again as each rank.  A dry run has two ranks on
 the host.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,14 +42,20 @@ class Rank:
             self.sizes, self.device, lambda m: DistributedDataParallel(m, device_ids=devices)
         )
         self.training.batch = Batch(min(8, 2 * self.sizes.layers), self.sizes.length)
+        self.say("the first iteration ...")
         self.training.iterate()
         self.bytes = self.training.bytes()
         self.host = self.device.host_buffer(Reference.size(self.training.state()))
         self.reference = Reference(self.device, self.host)
         self.steps = Steps()
         self.checkpointer = self._checkpointer()
+        self.say("slots ...")
         self.checkpointer.restore()
         self.checkpointer.prepare(120)
+
+    def say(self, text: str) -> None:
+        if self.rank == 0:
+            self.stage.say(text)
 
     def _checkpointer(self) -> holdfast.Checkpointer:
         return holdfast.Checkpointer(
@@ -153,16 +160,40 @@ class Rank:
 
 
 def launch(arguments: Sequence[str]) -> int:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(RANKS), __file__, *arguments,
-    ]  # fmt: skip
-    environment = {"OMP_NUM_THREADS": "4", **os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    return subprocess.run(command, env=environment).returncode
+    """Starts the ranks.  Not by torchrun: a machine without a network may take minutes to find that
+    it cannot look up its own name."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        "OMP_NUM_THREADS": "4", **os.environ, "WORLD_SIZE": str(RANKS),
+        "LOCAL_WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, *arguments],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(RANKS)
+    ]
+    code = 0
+    try:
+        while ranks:
+            for rank in [r for r in ranks if r.poll() is not None]:
+                ranks.remove(rank)
+                if rank.returncode != 0:
+                    code = code or rank.returncode
+                    for other in ranks:  # which waits for this one in vain
+                        other.terminate()
+            time.sleep(0.05)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return code
 
 
-def end_with_torchrun() -> None:
-    """torchrun gives ranks a session of their own: a signal to this stage does not reach them."""
+def end_with_this_stage() -> None:
+    """A signal to this stage alone must not leave the ranks behind."""
     set_death_signal = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
@@ -173,7 +204,7 @@ def main() -> int:
         stage.say("gpus ...")
         stage.add(skipped("FSDP2 on two GPUs", "this version refuses sharded state"))
         return launch(sys.argv[1:])
-    end_with_torchrun()
+    end_with_this_stage()
     stage = Stage.of_arguments()
     if stage.settings.cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
