@@ -1,9 +1,11 @@
 #include "bench/pages.h"
 
 #include <cerrno>
+#include <cstdlib>
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace holdfast::bench {
@@ -34,9 +36,12 @@ Result<Pages> Pages::Private(ByteCount bytes) {
 }
 
 Result<Pages> Pages::Shared(ByteCount bytes) {
-  transport::OwnedFd fd(::memfd_create("holdfast-bench", MFD_CLOEXEC));
+  const char* folder = std::getenv("HOLDFAST_BENCH_ARENA");
+  transport::OwnedFd fd(folder == nullptr
+                            ? ::memfd_create("holdfast-bench", MFD_CLOEXEC)
+                            : ::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
   if (!fd.Valid()) {
-    return ErrnoError(errno, "memfd_create");
+    return ErrnoError(errno, "a file of " + FormatBytes(bytes) + " in memory");
   }
   if (::ftruncate(fd.Get(), static_cast<off_t>(bytes)) != 0) {
     return ErrnoError(errno, "ftruncate to " + FormatBytes(bytes));

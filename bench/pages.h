@@ -35,7 +35,8 @@ class Pages {
   // As malloc gives them to a trainer.
   [[nodiscard]] static Result<Pages> Private(ByteCount bytes);
 
-  // As an arena in /dev/shm has them.
+  // As an arena has them: of a file in the folder $HOLDFAST_BENCH_ARENA, or of a memory file where
+  // there is none.
   [[nodiscard]] static Result<Pages> Shared(ByteCount bytes);
 
   [[nodiscard]] MutableByteView Bytes() const { return bytes_; }

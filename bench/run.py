@@ -62,6 +62,7 @@ def main() -> int:
     load = ", ".join(f"{n:.1f}" for n in os.getloadavg())
     print(f"{os.cpu_count()} processors; load before the run: {load}", flush=True)
     folders = Folders(options.disk)
+    print(folders.note, flush=True)
     bench = Bench(binaries, folders, rounds=options.rounds)
     if options.quick:
         bench = dataclasses.replace(
