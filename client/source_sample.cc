@@ -54,13 +54,13 @@ SourceSample::SourceSample(const CopyPlan& plan, double fraction, std::uint64_t 
     const std::uint64_t pieces =
         (tensor.offset + tensor.length - 1) / kChunkBytes - first_chunk + 1;
     const std::uint64_t wanted = std::max(pieces, kBlocksAtDefault) * times;
-    const std::uint64_t for_each = (wanted + pieces - 1) / pieces;
     for (std::uint64_t piece = 0; piece < pieces; ++piece) {
+      const std::uint64_t share = wanted * (piece + 1) / pieces - wanted * piece / pieces;
       const ByteCount chunk = (first_chunk + piece) * kChunkBytes;
       const ByteCount begin = std::max(chunk, tensor.offset) - tensor.offset;
       const ByteCount end =
           std::min(chunk + kChunkBytes, tensor.offset + tensor.length) - tensor.offset;
-      AddPlaces(i, tensor, begin, end, for_each);
+      AddPlaces(i, tensor, begin, end, share);
     }
   }
   taken_.resize(places_.empty() ? 0 : places_.back().at + places_.back().bytes);
@@ -96,7 +96,9 @@ void SourceSample::Take(std::span<const SourceView> sources) {
   for (std::size_t i = 0; i < places_.size(); ++i) {
     if (i + kPrefetchDistance < places_.size()) {
       const Place& ahead = places_[i + kPrefetchDistance];
-      __builtin_prefetch(sources[ahead.tensor].RunAt(ahead.offset).data());
+      const ByteView there = sources[ahead.tensor].RunAt(ahead.offset);
+      __builtin_prefetch(there.data());  // a block starts at any element: it lies in two lines
+      __builtin_prefetch(there.data() + std::min(there.size(), ahead.bytes) - 1);
     }
     const Place& place = places_[i];
     sources[place.tensor].Gather(place.offset,

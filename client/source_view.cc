@@ -80,6 +80,9 @@ const std::byte* SourceView::RunAddress(std::uint64_t run) const {
 
 ByteView SourceView::RunAt(ByteCount offset) const {
   HOLDFAST_CHECK(offset < bytes_);
+  if (outer_.empty()) {
+    return {base_ + offset, static_cast<std::size_t>(bytes_ - offset)};
+  }
   const ByteCount inside = offset % run_bytes_;
   return {RunAddress(offset / run_bytes_) + inside, static_cast<std::size_t>(run_bytes_ - inside)};
 }
