@@ -14,6 +14,7 @@ or the user's code may write at any time is STAGED, copied inside snapshot().
 from __future__ import annotations
 
 import array
+import functools
 import hashlib
 import json
 import operator
@@ -338,17 +339,23 @@ def _state_items(
 # ---- random numbers ---------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=1)
+def _words(words: tuple[int, ...]) -> torch.Tensor:
+    """Python's generator as a tensor; most trainings never draw from it between two snapshots."""
+    return torch.frombuffer(array.array("I", words), dtype=torch.uint32)
+
+
 def rng_state() -> dict[str, Any]:
     """States of all generators that training draws from without naming one."""
     version, words, gauss = random.getstate()
     state: dict[str, Any] = {
-        "python": (version, torch.frombuffer(array.array("I", words), dtype=torch.uint32), gauss),
+        "python": (version, _words(words), gauss),
         "torch": torch.get_rng_state(),
     }
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         state["numpy"] = numpy.random.get_state(legacy=False)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 

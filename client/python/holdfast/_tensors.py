@@ -153,6 +153,9 @@ class Watch:
         self._shapes = [tuple(e.tensor.shape) for e in entries]
         self._strides = [e.tensor.stride() for e in entries]
         self._sizes = [e.tensor.numel() for e in entries]
+        # Asked for in place of strides, which take a tuple for each tensor.
+        self._dense = [e.tensor.is_contiguous() for e in entries]
+        self._sparse = [i for i, dense in enumerate(self._dense) if not dense]
         self.addresses: list[int] = [e.tensor.data_ptr() for e in entries]
         self._ties = [(i, o) for i, o in enumerate(owner) if i != o]
         # Replaced between the last two snapshots: their old memory is not held beyond the fence.
@@ -171,8 +174,9 @@ class Watch:
         addresses = list(map(torch.Tensor.data_ptr, now))
         if (
             addresses == self.addresses
-            and list(map(torch.Tensor.stride, now)) == self._strides
             and list(map(torch.Tensor.numel, now)) == self._sizes
+            and list(map(torch.Tensor.is_contiguous, now)) == self._dense
+            and all(now[i].stride() == self._strides[i] for i in self._sparse)
         ):
             return False
         return self._take_over(now)
