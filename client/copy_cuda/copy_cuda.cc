@@ -40,6 +40,11 @@ CudaCopyEngine::~CudaCopyEngine() {
 }
 
 Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
+  if (plan->Frozen() != nullptr) {
+    return Error(Errc::kInvalidArgument,
+                 "tensor \"" + plan->Frozen()->Tensors().front().name +
+                     "\" is CONSTANT, which needs state in host memory only: make it STABLE");
+  }
   {
     MutexLock lock(mutex_);
     if (current_ != nullptr) {

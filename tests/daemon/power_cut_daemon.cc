@@ -89,7 +89,7 @@ storage_tiers::CatalogContents PowerCutDaemon::Records() {
 
 bool PowerCutDaemon::Request(Rank rank, proto::ClientMessage message) {
   const storage_tiers::Shard shard = ShardOf({1, 1}, rank);
-  const LayoutFacts facts{shard.sidecar.layout_hash(), shard.dynamic_image.size()};
+  const LayoutFacts facts{shard.sidecar.layout_hash(), shard.dynamic_image.size(), "", 0};
   message.set_request_id(1);
   core_->OnRequest(trainers_[rank].session, message, &facts);
   return CarryOut();

@@ -72,8 +72,8 @@ RecoveredState CoreHarness::Recover() {
   });
   arena_.KeepOnly(named);
   for (const auto& [name, client] : clients_) {
-    state.layout_image_bytes[client.layout + std::string(16 - client.layout.size(), '-')] =
-        client.image_bytes;
+    const LayoutFacts facts = client.Facts();
+    state.layouts[facts.hash] = facts;
   }
   return state;
 }

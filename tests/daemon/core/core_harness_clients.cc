@@ -67,6 +67,8 @@ void CoreHarness::Spawn(const std::string& name) {
   fresh.uid = client.uid;
   fresh.layout = client.layout;
   fresh.image_bytes = client.image_bytes;
+  fresh.base = client.base;
+  fresh.static_bytes = client.static_bytes;
   fresh.slots_wanted = client.slots_wanted;
   fresh.alive = true;
   fresh.pid = next_pid_++;
@@ -100,8 +102,7 @@ void CoreHarness::SendTo(FakeClient* client,
   }
   message.set_request_id(client->next_request++);
   client->waiting[message.request_id()] = {message, slot, names_slots};
-  LayoutFacts facts{client->layout + std::string(16 - client->layout.size(), '-'),
-                    client->image_bytes};
+  const LayoutFacts facts = client->Facts();
   core_->OnRequest(client->session, message, &facts);
   Settle();
 }

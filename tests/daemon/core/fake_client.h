@@ -12,6 +12,7 @@
 
 #include "common/units.h"
 #include "daemon/core/ids.h"
+#include "daemon/core/layout_facts.h"
 #include "daemon/core/messages.h"
 #include "proto/client.pb.h"
 
@@ -32,6 +33,8 @@ struct FakeClient {
   bool other_token = false;  // of a launcher that took the same number elsewhere
   std::string layout = "a";
   std::uint64_t image_bytes = kMiB;
+  std::string base = "base";           // what its frozen tensors hold
+  std::uint64_t static_bytes = 0;      // of their image; 0: it has none
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;
 
@@ -74,6 +77,25 @@ struct FakeClient {
     SlotRef slot;
     bool names_slots = true;
   };
+
+  // Its static image: granted, and whether it was sealed before, filled, or told to the daemon.
+  struct Static {
+    SlotRef slot;
+    bool offered = false;
+    bool told = false;
+  };
+
+  std::optional<Static> frozen;
+
+  // Layouts "a" of different sizes are different layouts.
+  LayoutFacts Facts() const {
+    const auto padded = [](std::string text) { return text + std::string(16 - text.size(), '-'); };
+    LayoutFacts facts{padded(layout), image_bytes, "", static_bytes};
+    if (static_bytes != 0) {
+      facts.static_hash = padded("s" + std::to_string(static_bytes / kMiB));
+    }
+    return facts;
+  }
 
   RequestId next_request = 1;
   std::map<RequestId, Waiting> waiting;
