@@ -76,6 +76,7 @@ void Member::TakeBackStatic(Rank rank,
     if (state->static_slot == slot->ref) {
       continue;
     }
+    state->has_fd.erase(slot->ref);  // what the answer does not name is unmapped
     if (slot->session_token != state->token) {
       LoseOwner(slot);
     } else if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
