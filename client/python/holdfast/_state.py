@@ -8,7 +8,8 @@ not count), optimizer state by the name of its parameter:
   extra.loader.cursor, rng.torch              tensors inside non-tensor state
 
 Parameters and optimizer tensors are written by the optimizer's update only (STABLE); what forward
-or the user's code may write at any time is STAGED, copied inside snapshot().
+or the user's code may write at any time is STAGED, copied inside snapshot().  What nobody writes is
+frozen (CONSTANT), copied once: parameters that need no gradient and that no optimizer has.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import json
 import operator
 import random
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
 from holdfast._client import StateItem
 from holdfast._encoding import Encoder
-from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor
+from holdfast._tensors import CONSTANT, STABLE, STAGED, Entry, LayoutChanged, check_tensor
 from holdfast.errors import StateError
 
 FORMAT = 1
+Frozen = Literal["auto", False] | Sequence[str]
 #: One item of more than this many bytes of JSON travels as a tensor...
 MAX_ITEM_BYTES = 1 << 20
 #: ... and so do smaller ones where all have more than this; a sidecar holds 16 MiB.
@@ -82,7 +84,14 @@ class TrainingState:
     """
 
     def __init__(
-        self, model: Any, optimizer: Any, extra: Any, save_rng: bool, allow_pickle: bool, rank: int
+        self,
+        model: Any,
+        optimizer: Any,
+        extra: Any,
+        save_rng: bool,
+        allow_pickle: bool,
+        rank: int,
+        frozen: Frozen = "auto",
     ) -> None:
         self.modules: dict[str, torch.nn.Module] = {}
         self._replicated: dict[str, bool] = {}
@@ -103,6 +112,14 @@ class TrainingState:
         self.save_rng = save_rng
         self.allow_pickle = allow_pickle
         self._rank = rank
+        if isinstance(frozen, str) and frozen != "auto":
+            frozen = [frozen]
+        self._find_frozen = frozen is not False
+        self._frozen_names = [] if isinstance(frozen, (str, bool)) else list(frozen)
+        #: Names of tensors that were found written although they were taken for frozen.
+        self.thawed: set[str] = set()
+        self._trained: set[int] = set()  # ids of the optimizers' parameters
+        self._frozen: list[torch.nn.Parameter] = []
         # What unchanged() compares; filled by entries().
         self._lengths: tuple[list[Any], list[int]] = ([], [])
         self._places: tuple[list[tuple[Any, Any]], list[Any]] = ([], [])
@@ -118,6 +135,10 @@ class TrainingState:
         """Every tensor that has a fixed place, in a fixed order."""
         self._lengths, self._places = ([], []), ([], [])
         self._groups, self._odd, self._extra_modules = [], {}, []
+        self._frozen = []
+        self._trained = {
+            id(p) for o in self.optimizers.values() for g in o.param_groups for p in g["params"]
+        }
         found: list[Entry] = []
         for key in self.modules:
             found.extend(self._module_entries(key))
@@ -133,7 +154,24 @@ class TrainingState:
                 )
             seen.add(entry.name)
             check_tensor(entry.name, entry.tensor)
+        for name in self._frozen_names:
+            if not any(_is_in(n, name) for n in seen):
+                raise StateError(f'frozen: the model has no tensor or module "{name}"')
         return found
+
+    def _class_of(self, name: str, tensor: torch.Tensor, otherwise: int) -> int:
+        """CONSTANT for what is frozen by its own word or the user's."""
+        if not self._find_frozen or name in self.thawed:
+            return otherwise
+        trained = id(tensor) in self._trained
+        if any(_is_in(name, each) for each in self._frozen_names):
+            if trained:
+                raise StateError(f'frozen: an optimizer trains "{name}"')
+            return CONSTANT
+        free = isinstance(tensor, torch.nn.Parameter) and not (trained or tensor.requires_grad)
+        if free:
+            self._frozen.append(tensor)
+        return CONSTANT if free else otherwise
 
     def parameter_names(self) -> dict[int, str]:
         """id of a parameter -> its name; parameters that only an optimizer knows get one too."""
@@ -174,14 +212,16 @@ class TrainingState:
                     self._watch_place(module._parameters, name)
                 else:
                     full = dotted(key, path, name)
-                    yield Entry(full, module._parameters, name, parameter, STABLE, replica)
+                    kind = self._class_of(full, parameter, STABLE)
+                    yield Entry(full, module._parameters, name, parameter, kind, replica)
             for name, buffer in module._buffers.items():
                 # As in state_dict: what is not persistent is computed anew by its owner.
                 if buffer is None:
                     self._watch_place(module._buffers, name)
                 elif name not in module._non_persistent_buffers_set:
                     full = dotted(key, path, name)
-                    yield Entry(full, module._buffers, name, buffer, STAGED, replica)
+                    kind = self._class_of(full, buffer, STAGED)
+                    yield Entry(full, module._buffers, name, buffer, kind, replica)
             if type(module).get_extra_state is not torch.nn.Module.get_extra_state:
                 self._extra_modules.append((dotted(key, path), module))
 
@@ -224,6 +264,8 @@ class TrainingState:
     def unchanged(self) -> bool:
         """Whether the places found by entries() are still all there are."""
         containers, lengths = self._lengths
+        if any(parameter.requires_grad for parameter in self._frozen):
+            return False
         if list(map(len, containers)) != lengths:
             return False
         try:
@@ -279,6 +321,10 @@ class TrainingState:
             pair = [encoder.encode(field, path), encoder.encode(value, path)]
             state.setdefault(name, []).append(pair)
         return {"param_groups": groups, "params": self._group_digests[prefix], "state": state}
+
+
+def _is_in(name: str, tensor_or_module: str) -> bool:
+    return name == tensor_or_module or name.startswith(tensor_or_module + ".")
 
 
 def group_digests(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> list[str]:
