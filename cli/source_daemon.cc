@@ -41,7 +41,7 @@ Status CheckSidecar(const proto::Sidecar& sidecar,
 ByteCount BytesOfShard(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {
   for (const proto::ShardInfo& shard : snapshot.shards()) {
     if (shard.rank() == rank) {
-      return shard.image_bytes();
+      return shard.image_bytes() + shard.static_image_bytes();
     }
   }
   return 0;
@@ -75,10 +75,13 @@ Result<Listing> DaemonSource::List(const std::string& job) {
   return listing;
 }
 
-Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {
+Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot,
+                                      std::uint32_t rank,
+                                      proto::ImageKind image) {
   proto::ClientMessage request;
   *request.mutable_open_shard()->mutable_id() = snapshot.id();
   request.mutable_open_shard()->set_rank(rank);
+  request.mutable_open_shard()->set_image(image);
   HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kOpenShard, kQuickCall));
   HF_TRYV(CheckSidecar(reply.message.open_shard().sidecar(), snapshot, rank));
   return reply;
@@ -86,22 +89,22 @@ Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::
 
 Result<OpenedShard> DaemonSource::OpenShard(const proto::SnapshotInfo& snapshot,
                                             std::uint32_t rank) {
-  HF_TRY(AdminReply reply, Open(snapshot, rank));
+  HF_TRY(AdminReply reply, Open(snapshot, rank, proto::DYNAMIC));
   OpenedShard shard;
   shard.sidecar = std::move(*reply.message.mutable_open_shard()->mutable_sidecar());
-  const proto::Sidecar& sidecar = shard.sidecar;
-  if (sidecar.images_size() != 1 || sidecar.images(0).kind() != proto::DYNAMIC) {
-    return Error(Errc::kNotFound,
-                 ShardText(snapshot, rank) +
-                     " has a static image, which the daemon does not hand out; use --root");
+  for (const proto::ImageDigest& image : shard.sidecar.images()) {
+    if (image.kind() == proto::STATIC) {
+      HF_TRY(reply, Open(snapshot, rank, proto::STATIC));
+    }
+    if (!reply.descriptor.valid()) {
+      return Error(Errc::kInternal,
+                   "the daemon sent no descriptor of " + ShardText(snapshot, rank));
+    }
+    HF_TRY(ImageReader reader,
+           ImageReader::FromDescriptor(std::move(reply.descriptor),
+                                       "memory of " + ShardText(snapshot, rank)));
+    shard.images.push_back({image, std::move(reader)});
   }
-  if (!reply.descriptor.valid()) {
-    return Error(Errc::kInternal, "the daemon sent no descriptor of " + ShardText(snapshot, rank));
-  }
-  HF_TRY(ImageReader reader,
-         ImageReader::FromDescriptor(std::move(reply.descriptor),
-                                     "memory of " + ShardText(snapshot, rank)));
-  shard.images.push_back({sidecar.images(0), std::move(reader)});
   return shard;
 }
 
@@ -110,38 +113,56 @@ Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapsh
                                                Progress* progress) {
   ShardVerdict verdict = NewVerdict(snapshot, rank);
   // Before the verification, which poisons what is bad: then it cannot be opened any more.
-  const Result<AdminReply> opened = Open(snapshot, rank);
+  const Result<AdminReply> opened = Open(snapshot, rank, proto::DYNAMIC);
   if (!opened && EndsAll(opened.error().code)) {
     return opened.error();
   }
+  const proto::Sidecar* sidecar = opened ? &opened.value().message.open_shard().sidecar() : nullptr;
+  for (const proto::ImageKind kind : {proto::DYNAMIC, proto::STATIC}) {
+    const bool there = kind == proto::DYNAMIC || (sidecar != nullptr && sidecar->images_size() > 1);
+    if (there && !verdict.error) {
+      HF_TRYV(VerifyImage(snapshot, kind, sidecar, progress, &verdict));
+    }
+  }
+  return verdict;
+}
+
+// What is wrong is added to the verdict; an error ends the whole verification.
+Status DaemonSource::VerifyImage(const proto::SnapshotInfo& snapshot,
+                                 proto::ImageKind kind,
+                                 const proto::Sidecar* sidecar,
+                                 Progress* progress,
+                                 ShardVerdict* verdict) {
   proto::ClientMessage request;
   *request.mutable_verify_shard()->mutable_id() = snapshot.id();
-  request.mutable_verify_shard()->set_rank(rank);
+  request.mutable_verify_shard()->set_rank(verdict->rank);
+  request.mutable_verify_shard()->set_image(kind);
   const std::chrono::milliseconds timeout =
-      kQuickCall + std::chrono::milliseconds(BytesOfShard(snapshot, rank) / kSlowestBytesPerMs);
+      kQuickCall +
+      std::chrono::milliseconds(BytesOfShard(snapshot, verdict->rank) / kSlowestBytesPerMs);
   Result<AdminReply> reply = channel_.Call(std::move(request), Body::kVerifyShard, timeout);
   if (!reply) {
     if (EndsAll(reply.error().code)) {
       return reply.error();
     }
-    verdict.error = reply.error();
-    return verdict;
+    verdict->error = reply.error();
+    return Ok();
   }
   const proto::VerifyShardReply& verified = reply.value().message.verify_shard();
-  verdict.bytes = verified.bytes();
+  verdict->bytes += verified.bytes();
   if (progress != nullptr) {
     progress->Add(verified.bytes());
   }
   std::vector<std::uint64_t> bad(verified.bad_chunks().begin(), verified.bad_chunks().end());
   if (!bad.empty()) {
     std::sort(bad.begin(), bad.end());
-    if (opened) {
-      verdict.tensors = TouchedTensors(
-          opened.value().message.open_shard().sidecar().layout(), proto::DYNAMIC, bad);
+    if (sidecar != nullptr) {
+      const auto touched = TouchedTensors(sidecar->layout(), kind, bad);
+      verdict->tensors.insert(verdict->tensors.end(), touched.begin(), touched.end());
     }
-    verdict.bad.push_back({proto::DYNAMIC, std::move(bad)});
+    verdict->bad.push_back({kind, std::move(bad)});
   }
-  return verdict;
+  return Ok();
 }
 
 }  // namespace holdfast::cli

@@ -33,7 +33,15 @@ class DaemonSource final : public Source {
                                                  Progress* progress) override;
 
  private:
-  [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank);
+  [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot,
+                                        std::uint32_t rank,
+                                        proto::ImageKind image);
+  // "sidecar" may be nullptr: then no tensors are named.
+  [[nodiscard]] Status VerifyImage(const proto::SnapshotInfo& snapshot,
+                                   proto::ImageKind kind,
+                                   const proto::Sidecar* sidecar,
+                                   Progress* progress,
+                                   ShardVerdict* verdict);
 
   AdminChannel& channel_;
 };

@@ -21,10 +21,10 @@ std::string KeyOf(const proto::SnapshotId& id) {
   return id.job_uid() + ":" + std::to_string(id.incarnation()) + ":" + std::to_string(id.step());
 }
 
-ByteCount ImageBytesOf(const proto::Sidecar& sidecar) {
+ByteCount ImageBytesOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
   ByteCount bytes = 0;
   for (const proto::ImageDigest& digest : sidecar.images()) {
-    bytes += digest.length_bytes();
+    bytes += digest.kind() == kind ? digest.length_bytes() : 0;
   }
   return bytes;
 }
@@ -38,8 +38,11 @@ bool StateSource::Counts(const proto::ShardRecord& shard) const {
   return shard.arena_uuid() == arena_.arena_uuid && shard.boot_id() == arena_.boot_id;
 }
 
-std::string StateSource::PathOf(const proto::ShardRecord& shard) const {
-  const storage_tiers::SlotName name{shard.slot(), shard.generation()};
+std::string StateSource::PathOf(const proto::ShardRecord& shard, proto::ImageKind image) const {
+  const bool is_static = image == proto::STATIC;
+  const storage_tiers::SlotName name{
+      is_static ? shard.static_slot() : shard.slot(),
+      is_static ? shard.static_generation() : shard.generation()};
   return JoinPath(JoinPath(arena_.folder, kSlotsFolder), name.ToString());
 }
 
@@ -93,7 +96,8 @@ Result<Listing> StateSource::List(const std::string& job) {
     proto::ShardInfo* info = snapshot.add_shards();
     info->set_rank(sidecar.rank());
     info->set_state(std::string(shard.poisoned() ? kStatePoisoned : kStateSealed));
-    info->set_image_bytes(ImageBytesOf(sidecar));
+    info->set_image_bytes(ImageBytesOf(sidecar, proto::DYNAMIC));
+    info->set_static_image_bytes(ImageBytesOf(sidecar, proto::STATIC));
   }
   AddOutcomes(&snapshots);
   bool known = job.empty();
@@ -142,13 +146,11 @@ Result<OpenedShard> StateSource::OpenShard(const proto::SnapshotInfo& snapshot,
     shard.sidecar = sidecar;
     *shard.sidecar.mutable_layout() = layout->second;
     HF_TRYV(layout::ValidateSidecar(shard.sidecar));
-    if (sidecar.images_size() != 1 || sidecar.images(0).kind() != proto::DYNAMIC) {
-      return Error(Errc::kNotFound,
-                   PathOf(record) + ": its static image is not kept here; use --root");
+    for (const proto::ImageDigest& image : sidecar.images()) {
+      // Memory, not a disk: nothing would be gained by O_DIRECT.
+      HF_TRY(ImageReader reader, ImageReader::OpenFile(PathOf(record, image.kind()), false));
+      shard.images.push_back({image, std::move(reader)});
     }
-    // Memory, not a disk: nothing would be gained by O_DIRECT.
-    HF_TRY(ImageReader reader, ImageReader::OpenFile(PathOf(record), false));
-    shard.images.push_back({sidecar.images(0), std::move(reader)});
     return shard;
   }
   return Error(Errc::kNotFound,

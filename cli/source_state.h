@@ -49,7 +49,8 @@ class StateSource final : public Source {
  private:
   // Whether the record is about memory that is still there.
   [[nodiscard]] bool Counts(const proto::ShardRecord& shard) const;
-  [[nodiscard]] std::string PathOf(const proto::ShardRecord& shard) const;
+  [[nodiscard]] std::string PathOf(const proto::ShardRecord& shard,
+                                   proto::ImageKind image = proto::DYNAMIC) const;
   [[nodiscard]] std::string JobName(const std::string& job_uid) const;
   void AddOutcomes(std::map<std::string, proto::SnapshotInfo>* snapshots) const;
 

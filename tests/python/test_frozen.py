@@ -225,3 +225,103 @@ def test_a_view_of_what_is_written_is_not_frozen(node: Node, shared: str) -> Non
     with make(training) as checkpointer:
         checkpointer.prepare()
         assert checkpointer.stats.image_bytes > whole.nbytes
+
+
+# ---- the persistent tier ----------------------------------------------------------------------
+
+
+def statics(node: Node) -> list[str]:
+    """Folders with a static image."""
+    found = (node.root / "job").glob("step-*/rank-00000.static.safetensors")
+    return sorted(p.parent.name for p in found)
+
+
+def folders(node: Node) -> list[str]:
+    return sorted(p.name for p in (node.root / "job").glob("step-*"))
+
+
+def durable(checkpointer: holdfast.Checkpointer, training: Lora, step: int) -> None:
+    training.step()
+    take(checkpointer, step)
+    assert checkpointer.drain().durable
+
+
+def test_a_tier_gets_the_frozen_tensors_once_and_keeps_their_owner(node: Node) -> None:
+    """I6: retention takes no folder whose static image a kept manifest names."""
+    training = Lora()
+    with make(training, persist=node.root, persist_every=1, keep_last=2) as checkpointer:
+        checkpointer.restore()
+        for step in range(1, 7):
+            durable(checkpointer, training, step)
+        was = training.digest()
+    assert statics(node) == ["step-00000001.i0001"]
+    assert folders(node) == ["step-00000001.i0001", "step-00000005.i0001", "step-00000006.i0001"]
+    for folder in folders(node)[1:]:
+        assert sum(p.stat().st_size for p in (node.root / "job" / folder).iterdir()) < MIB
+    refused = node.cli("rm", "job", "1@1", "--root", str(node.root), "--yes")
+    assert refused.returncode != 0 and "static image" in refused.stderr, refused.stderr
+    assert node.cli("verify", "job").returncode == 0, node.cli("verify", "job").stdout
+    node.kill()
+    node.lose_memory()
+    node.start()
+    other = Lora(seed=7, base_seed=9)
+    with make(other, persist=node.root, persist_every=1, keep_last=2) as checkpointer:
+        assert checkpointer.restore() == 6
+        assert checkpointer.restored is not None and "persistent" in checkpointer.restored.source
+        assert other.digest() == was
+
+
+def test_the_first_durable_snapshot_owns_the_image_not_the_first_one(node: Node) -> None:
+    training = Lora()
+    with make(training, persist=node.root, persist_every=4) as checkpointer:
+        checkpointer.restore()
+        for step in range(1, 10):
+            training.step()
+            take(checkpointer, step)
+        assert checkpointer.drain().durable
+    assert len(statics(node)) == 1
+    assert statics(node)[0] >= "step-00000004.i0001"
+
+
+def test_a_restored_fine_tune_goes_on_with_the_file_of_its_predecessor(node: Node) -> None:
+    training = Lora()
+    with make(training, persist=node.root, persist_every=1) as checkpointer:
+        durable(checkpointer, training, 1)
+    again = Lora(seed=2, base_seed=2)
+    with make(again, persist=node.root, persist_every=1) as checkpointer:
+        assert checkpointer.restore() == 1
+        durable(checkpointer, again, 2)
+        was = again.digest()
+    assert statics(node) == ["step-00000001.i0001"]
+    node.kill()
+    node.lose_memory()
+    node.start()
+    other = Lora(seed=5, base_seed=5)
+    with make(other, persist=node.root) as checkpointer:
+        assert checkpointer.restore() == 2
+        assert other.digest() == was
+
+
+def test_the_cli_sees_both_images(node: Node, tmp_path: pathlib.Path) -> None:
+    training = Lora()
+    with make(training, persist=node.root, persist_every=1) as checkpointer:
+        durable(checkpointer, training, 1)
+        durable(checkpointer, training, 2)
+        for place in ([], ["--root", str(node.root)]):
+            newest = node.json("ls", "job", *place)["snapshots"][0]
+            assert near_adapter_size(training, newest["bytes"])
+            assert newest["static_bytes"] >= training.frozen_bytes()
+            out = tmp_path / ("memory" if not place else "tier")
+            done = node.cli("export", "job", "2@1", "--to", str(out), *place)
+            assert done.returncode == 0, done.stderr
+            assert (out / "rank-00000.static.safetensors").stat().st_size > training.frozen_bytes()
+        assert node.json("status")["arena"]["static_bytes"] >= training.frozen_bytes()
+        assert node.cli("verify", "job").returncode == 0
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    done = node.cli(
+        "restore", "job", "2@1", "--from-root", str(node.root), "--to-root", str(copy)
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(copy.glob("job/*/rank-00000.static.safetensors"))
+    assert node.cli("verify", "job", "--root", str(copy)).returncode == 0
