@@ -13,7 +13,11 @@ void Member::FreeShard(const SnapshotKey& id, Rank rank) {
   HOLDFAST_CHECK(slot != nullptr && slot->pins == 0);
   context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
   slot->step = kNoStep;
-  slot->spoilt = slot->spoilt || shard->poisoned;
+  const Slot* image =
+      shard->static_slot.has_value() ? context_->slots.Find(*shard->static_slot) : nullptr;
+  // Wrong bytes of the static image are not this slot's fault.
+  const bool own_fault = shard->poisoned && (image == nullptr || !image->spoilt);
+  slot->spoilt = slot->spoilt || own_fault;
   job_->EraseShard(context_, id, rank);
 }
 

@@ -70,6 +70,7 @@ struct TierSnapshot {
   SnapshotKey id;
   std::uint32_t world_size = 0;
   std::vector<std::uint64_t> image_bytes;  // by rank, from the manifest
+  std::map<Rank, SnapshotKey> static_owners;  // whose folder has the rank's static image
   // It has a manifest that cannot be read: no source, but not nothing either.
   std::optional<Error> problem;
 };

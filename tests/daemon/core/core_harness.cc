@@ -269,7 +269,8 @@ void CoreHarness::ReleaseQuarantines() {
 void CoreHarness::DamageSlot(SlotRef ref) {
   arena_.Write(ref, arena_.Content(ref) + " (bits flipped)");
   for (const proto::ShardRecord& shard : Records().shards) {
-    if (SlotRef{shard.slot(), shard.generation()} == ref) {
+    if (SlotRef{shard.slot(), shard.generation()} == ref ||
+        SlotRef{shard.static_slot(), shard.static_generation()} == ref) {
       history_.given_up.insert(shard.sidecar().id().job_uid());
     }
   }

@@ -25,6 +25,10 @@ std::string Final(const FakeClient& client, Step step) {
 }
 
 void AddHeld(const FakeClient& client, proto::RegisterRequest* body) {
+  if (client.frozen.has_value() && client.frozen->hash == client.Facts().static_hash) {
+    body->mutable_static_slot()->set_slot(client.frozen->slot.slot);
+    body->mutable_static_slot()->set_generation(client.frozen->slot.generation);
+  }
   if (client.granted.has_value()) {
     proto::HeldSlot* held = body->add_held();
     held->set_slot(client.granted->slot);
@@ -155,6 +159,7 @@ void CoreHarness::LoseRegistration(const std::string& name) {
   client.token = 0;
   client.registered = false;
   client.granted.reset();
+  client.frozen.reset();
   arena_.UnmapAll(client.pid);
   Disconnect(name);
 }
@@ -162,7 +167,7 @@ void CoreHarness::LoseRegistration(const std::string& name) {
 void CoreHarness::Begin(const std::string& name, Step step) {
   FakeClient& client = Client(name);
   client.last_begun = std::max(client.last_begun, step);
-  if (!client.granted.has_value()) {
+  if (!client.granted.has_value() || !FillStatic(&client)) {
     ++client.missed;
     Log(name + " has no slot for step " + std::to_string(step));
     proto::ClientMessage message;
@@ -174,12 +179,43 @@ void CoreHarness::Begin(const std::string& name, Step step) {
   const SlotRef ref = *client.granted;
   client.granted.reset();
   client.copies[ref].step = step;
+  if (client.static_bytes != 0) {
+    client.copies[ref].frozen = client.frozen->slot;
+  }
   arena_.Write(ref, "part of the " + Final(client, step));
   proto::ClientMessage message;
   message.mutable_begin()->set_step(step);
   message.mutable_begin()->set_slot(ref.slot);
   message.mutable_begin()->set_generation(ref.generation);
   SendTo(&client, std::move(message), ref);
+}
+
+// As the library does: the first snapshot fills the image, or compares all of one that is sealed.
+// False: there is none to be shared.
+bool CoreHarness::FillStatic(FakeClient* client) {
+  if (client->static_bytes == 0) {
+    return true;
+  }
+  if (!client->frozen.has_value()) {
+    return false;
+  }
+  FakeClient::Static& frozen = *client->frozen;
+  if (!frozen.offered && !frozen.sealed) {
+    arena_.Write(frozen.slot, client->base);
+  }
+  if (!frozen.offered || arena_.Content(frozen.slot) == client->base) {
+    frozen.sealed = frozen.sealed || frozen.offered;
+    return true;
+  }
+  proto::ClientMessage message;
+  message.mutable_refuse_static()->set_slot(frozen.slot.slot);
+  message.mutable_refuse_static()->set_generation(frozen.slot.generation);
+  message.mutable_refuse_static()->set_reason("it holds another base");
+  arena_.Unmap(frozen.slot, client->pid);
+  client->frozen.reset();
+  Log(client->name + ": refuses the static image");
+  SendTo(client, std::move(message));
+  return false;
 }
 
 void CoreHarness::Torn(const std::string& name, bool copies_done, const std::string& reason) {
@@ -251,6 +287,18 @@ void CoreHarness::SendSeal(FakeClient* client, SlotRef ref) {
       seal->add_chunk_crc32c(crc);
     }
   }
+  if (copy.frozen.has_value()) {
+    proto::StaticSeal* named = seal->mutable_static_image();
+    named->set_slot(copy.frozen->slot);
+    named->set_generation(copy.frozen->generation);
+    const bool still = client->frozen.has_value() && client->frozen->slot == *copy.frozen;
+    if (still && !client->frozen->sealed) {
+      const auto digests = FakeArena::Digests(client->base, client->static_bytes);
+      named->mutable_chunk_crc32c()->Add(digests.begin(), digests.end());
+    }
+    const SnapshotKey id{client->epoch.number, copy.step};
+    history_.bases[{jobs_[client->job].uid, id, client->rank}] = client->base;
+  }
   SendTo(client, std::move(message), ref);
 }
 
@@ -277,10 +325,10 @@ void CoreHarness::Loaded(const std::string& name, bool failed) {
   if (!client.told.has_value()) {
     return;
   }
-  const proto::ImageDigest& image = client.told_sidecar.images(0);
-  const auto digests = FakeArena::Digests(client.told_content, image.length_bytes());
-  const bool matches = std::equal(
-      digests.begin(), digests.end(), image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+  const bool own = FakeArena::Matches(client.told_content, client.told_sidecar.images(0));
+  const bool shared = client.told_sidecar.images_size() == 1 ||
+                      FakeArena::Matches(client.told_static, client.told_sidecar.images(1));
+  const bool matches = own && shared;
   client.reports_loaded = true;
   client.load_ok = matches && !failed;
   proto::ClientMessage message;
@@ -288,6 +336,7 @@ void CoreHarness::Loaded(const std::string& name, bool failed) {
   body->set_attempt(client.attempt);
   body->set_ok(client.load_ok);
   body->set_source_is_bad(!matches);
+  body->set_bad_image(own ? proto::STATIC : proto::DYNAMIC);
   body->set_failure(client.load_ok ? "" : matches ? "took too long" : "chunk 0 does not match");
   SendTo(&client, std::move(message));
 }

@@ -251,6 +251,8 @@ void CoreScript::AdminRequest(const Command& command) {
     *message.mutable_verify_shard()->mutable_id() = ToProto(job.uid, IdOf(command.words.at(0)));
     message.mutable_verify_shard()->set_rank(
         static_cast<std::uint32_t>(std::stoul(command.words.at(1))));
+    const bool is_static = command.words.back() == "static";
+    message.mutable_verify_shard()->set_image(is_static ? proto::STATIC : proto::DYNAMIC);
   }
   harness_->Request(name, std::move(message));
 }

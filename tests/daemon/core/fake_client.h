@@ -45,6 +45,7 @@ struct FakeClient {
     bool given_up = false;  // torn, or abandoned by the daemon
     bool sealing = false;
     bool daemon_digests = false;
+    std::optional<SlotRef> frozen;  // the static image that it was begun with
   };
 
   Step last_begun = kNoStep;
@@ -60,6 +61,7 @@ struct FakeClient {
   std::optional<SnapshotKey> told;
   bool told_nothing = false;
   std::string told_content;
+  std::string told_static;
   proto::Sidecar told_sidecar;
   bool reports_loaded = false;  // a Loaded request waits
   bool load_ok = false;
@@ -78,11 +80,12 @@ struct FakeClient {
     bool names_slots = true;
   };
 
-  // Its static image: granted, and whether it was sealed before, filled, or told to the daemon.
+  // The slot of its static image.
   struct Static {
     SlotRef slot;
-    bool offered = false;
-    bool told = false;
+    std::string hash;
+    bool offered = false;  // sealed by another process: compared before it is shared
+    bool sealed = false;   // the daemon has said so
   };
 
   std::optional<Static> frozen;
