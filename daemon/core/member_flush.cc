@@ -89,16 +89,16 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
 // others name that one.  In memory it may be older: the snapshot whose seal sealed it.
 void Member::PlaceStatic(const std::string& root, const Shard& shard, FlushShard* action) {
   proto::ImageDigest* image = action->sidecar.mutable_images(1);
-  const SnapshotKey name = KeyOf(image->owner());
+  const proto::SnapshotId name = context_->slots.Find(*shard.static_slot)->static_image.owner();
   const std::uint32_t world = shard.sidecar.world_size();
-  auto where = job_->FindStatic(root, action->rank, name, action->id);
+  auto where = job_->FindStatic(root, action->rank, KeyOf(name), action->id);
   const bool same_file =
       where.has_value() && layout::RankFileName(action->rank, where->world_size(), proto::STATIC) ==
                                layout::RankFileName(action->rank, world, proto::STATIC);
   if (!same_file) {
     where = proto::DurableStatic();
     where->set_rank(action->rank);
-    *where->mutable_image() = image->owner();
+    *where->mutable_image() = name;
     *where->mutable_owner() = job_->Id(action->id);
     where->set_world_size(world);
     action->static_slot = shard.static_slot;

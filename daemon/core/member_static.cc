@@ -250,8 +250,14 @@ void Member::SealStatic(Slot* slot, const SnapshotKey& id, const proto::StaticSe
   context_->slots.Apply(slot, SlotEvent::kSealRecorded, context_->batch());
 }
 
+// Seals may come out of order: a shard that is older than the one that sealed the image counts as
+// an owner of its own.
 void Member::AddStaticImage(const Slot& slot, proto::Sidecar* sidecar) const {
-  *sidecar->add_images() = slot.static_image;
+  proto::ImageDigest* image = sidecar->add_images();
+  *image = slot.static_image;
+  if (KeyOf(image->owner()) > KeyOf(sidecar->id())) {
+    image->clear_owner();
+  }
 }
 
 void Member::OnRefuseStatic(Rank rank,

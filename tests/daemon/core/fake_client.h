@@ -90,12 +90,12 @@ struct FakeClient {
 
   std::optional<Static> frozen;
 
-  // Layouts "a" of different sizes are different layouts.
   LayoutFacts Facts() const {
     const auto padded = [](std::string text) { return text + std::string(16 - text.size(), '-'); };
     LayoutFacts facts{padded(layout), image_bytes, "", static_bytes};
     if (static_bytes != 0) {
       facts.static_hash = padded("s" + std::to_string(static_bytes / kMiB));
+      facts.hash = padded(layout + facts.static_hash.substr(0, 3));
     }
     return facts;
   }
