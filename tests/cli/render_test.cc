@@ -114,6 +114,7 @@ constexpr char kStatusJson[] = R"json({
     "budget_bytes": 4294967296,
     "used_bytes": 3221225472,
     "quarantined_bytes": 1048576,
+    "static_bytes": 0,
     "free_slots": 1,
     "sealed_slots": 2,
     "filling_slots": 0
@@ -148,6 +149,7 @@ constexpr char kStatusJson[] = R"json({
           "pid": 4242,
           "connected": true,
           "image_bytes": 1073741824,
+          "static_image_bytes": 0,
           "last_begun_step": 1210,
           "sealed": 12,
           "missed": 0,
@@ -158,6 +160,7 @@ constexpr char kStatusJson[] = R"json({
           "pid": 0,
           "connected": false,
           "image_bytes": 0,
+          "static_image_bytes": 0,
           "last_begun_step": -1,
           "sealed": 0,
           "missed": 3,
@@ -250,6 +253,7 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
       "state": "complete",
       "world_size": 2,
       "bytes": 2147483648,
+      "static_bytes": 0,
       "discarded": false,
       "reason": "",
       "restore_base": true,
@@ -262,12 +266,14 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
         {
           "rank": 0,
           "state": "sealed",
-          "bytes": 1073741824
+          "bytes": 1073741824,
+          "static_bytes": 0
         },
         {
           "rank": 1,
           "state": "poisoned",
-          "bytes": 1073741824
+          "bytes": 1073741824,
+          "static_bytes": 0
         }
       ]
     },
@@ -279,6 +285,7 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
       "state": "abandoned",
       "world_size": 2,
       "bytes": 0,
+      "static_bytes": 0,
       "discarded": false,
       "reason": "rank 1 missed: busy",
       "restore_base": false,
