@@ -101,9 +101,9 @@ HostCopyEngine::~HostCopyEngine() {
 }
 
 Status HostCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
-  if (!plan->Devices().empty()) {
+  if (const auto devices = plan->AllDevices(); !devices.empty()) {
     return Error(Errc::kInvalidArgument,
-                 "a tensor is on device " + std::to_string(plan->Devices().front()) +
+                 "a tensor is on device " + std::to_string(devices.front()) +
                      ", and this library copies from host memory only");
   }
   return Ok();

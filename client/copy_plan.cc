@@ -89,6 +89,16 @@ Result<std::shared_ptr<CopyPlan>> CopyPlan::MakeOne(const proto::Layout& layout,
   return plan;
 }
 
+std::vector<std::int32_t> CopyPlan::AllDevices() const {
+  std::vector<std::int32_t> all = devices_;
+  if (frozen_ != nullptr) {
+    all.insert(all.end(), frozen_->devices_.begin(), frozen_->devices_.end());
+  }
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
 std::size_t CopyPlan::TensorAt(ByteCount offset) const {
   HOLDFAST_CHECK(offset >= header_bytes_ && offset < image_bytes_);
   const auto behind = std::upper_bound(

@@ -59,6 +59,9 @@ class CopyPlan {
   // The devices, each once, rising; empty: all is in host memory.
   [[nodiscard]] std::span<const std::int32_t> Devices() const { return devices_; }
 
+  // Those of the static image too.
+  [[nodiscard]] std::vector<std::int32_t> AllDevices() const;
+
   // Without aliases and empty tensors; together with the header they cover the image without holes.
   [[nodiscard]] std::span<const PlannedTensor> Tensors() const { return tensors_; }
 

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t kNamed = 3;
 
+}  // namespace
+
 bool IsInSlot(const SourceView& source,
               ByteCount offset,
               const std::byte* in_slot,
@@ -36,8 +38,6 @@ bool IsInSlot(const SourceView& source,
   }
   return true;
 }
-
-}  // namespace
 
 std::vector<std::size_t> CompareChunk(const FrozenPart& frozen, std::uint64_t chunk) {
   std::vector<std::size_t> differing;

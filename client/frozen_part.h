@@ -37,6 +37,12 @@ struct FrozenPart {
   std::vector<std::size_t> changed;         // planned tensors that the slot does not hold; rising
 };
 
+// Whether [offset, offset + bytes) of a source in host memory is what "in_slot" holds.
+[[nodiscard]] bool IsInSlot(const SourceView& source,
+                            ByteCount offset,
+                            const std::byte* in_slot,
+                            ByteCount bytes);
+
 // Of chunk "chunk" of the image: the planned tensors, rising, whose bytes are not what the slot
 // holds.  Sources in host memory.
 [[nodiscard]] std::vector<std::size_t> CompareChunk(const FrozenPart& frozen, std::uint64_t chunk);

@@ -40,11 +40,6 @@ CudaCopyEngine::~CudaCopyEngine() {
 }
 
 Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
-  if (plan->Frozen() != nullptr) {
-    return Error(Errc::kInvalidArgument,
-                 "tensor \"" + plan->Frozen()->Tensors().front().name +
-                     "\" is CONSTANT, which needs state in host memory only: make it STABLE");
-  }
   {
     MutexLock lock(mutex_);
     if (current_ != nullptr) {
@@ -53,22 +48,37 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
     while (!running_.empty() && !stopping_) {
       changed_.WaitUntil(lock, Recheck());
     }
-    pin_device_ = plan->Devices().empty() ? kHostDevice : plan->Devices().front();
+    const auto devices = plan->AllDevices();
+    pin_device_ = devices.empty() ? kHostDevice : devices.front();
   }
-  if (plan->Devices().empty()) {
+  if (plan->AllDevices().empty()) {
     return Ok();
   }
   if (const Status usable = CudaUsable(); usable.has_error()) {
     return Error(usable.error())
-        .WithContext("tensors on device " + std::to_string(plan->Devices().front()));
+        .WithContext("tensors on device " + std::to_string(plan->AllDevices().front()));
   }
   const TrainerThread guard;
+  HF_TRYV(AdoptFrozen(*plan));
   for (const std::int32_t device : plan->Devices()) {
     std::unique_ptr<Lane>& lane = lanes_[device];
     if (lane == nullptr) {
       HF_TRY(lane, Lane::Make(device, options_.staging_share));
     }
     HF_TRYV(lane->Adopt(plan, options_.window_bytes, options_.most_gathered, kMostUnderWay));
+  }
+  return Ok();
+}
+
+// Made anew for each plan: a room's tables are of its tensors.
+Status CudaCopyEngine::AdoptFrozen(const CopyPlan& plan) {
+  frozen_lanes_.clear();
+  if (plan.Frozen() == nullptr) {
+    return Ok();
+  }
+  for (const std::int32_t device : plan.Frozen()->Devices()) {
+    HF_TRY(frozen_lanes_[device],
+           FrozenLane::Make(plan.Frozen(), device, options_.window_bytes, kMostUnderWay));
   }
   return Ok();
 }
@@ -133,6 +143,12 @@ Result<std::shared_ptr<CudaCopyEngine::Running>> CudaCopyEngine::Begin(std::shar
       break;
     }
   }
+  if (const Status begun = BeginFrozen(running.get()); begun.has_error()) {
+    if (running->flights.empty() && running->frozen_flights.empty()) {
+      return begun.error();
+    }
+    running->failure = running->failure.value_or(begun.error().ToString());
+  }
   CopyStaged(plan, running->job->sources, running->job->slot->Data());
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
     const PlannedTensor& tensor = plan.Tensors()[i];
@@ -175,6 +191,43 @@ Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane) {
     if (tensors[i].device == lane->Device()) {
       running->flight_of[i] = flight;
     }
+  }
+  return Ok();
+}
+
+Status CudaCopyEngine::BeginFrozen(Running* running) {
+  if (!running->job->frozen.has_value()) {
+    return Ok();
+  }
+  FrozenPart& part = *running->job->frozen;
+  if (part.work == FrozenPart::Work::kFill) {
+    part.chunk_crc32c.resize(ChunkCount(part.plan->ImageBytes()));
+  }
+  running->frozen_taken = running->frozen_read = running->frozen_done = false;
+  for (const std::int32_t device : part.plan->Devices()) {
+    FrozenLane* const lane = frozen_lanes_.at(device).get();
+    const DeviceStream* const stream = StreamOf(running->job->streams, device);
+    if (stream == nullptr) {
+      return Error(Errc::kInvalidArgument,
+                   "no stream was named for device " + std::to_string(device));
+    }
+    auto* const handle = static_cast<cudaStream_t>(stream->stream);
+    HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
+    HF_TRY(const bool capturing, IsCapturing(handle));
+    if (capturing) {
+      return Error(Errc::kInvalidArgument,
+                   "the stream on device " + std::to_string(device) +
+                       " is being captured into a CUDA graph: take the snapshot outside the "
+                       "capture");
+    }
+    Room* room = nullptr;
+    {
+      MutexLock lock(mutex_);
+      room = lane->TakeRoom();
+    }
+    HOLDFAST_CHECK(room != nullptr);  // as many as snapshots may be under way
+    running->frozen_flights.push_back(std::make_unique<FrozenFlight>(lane, running->job, room));
+    HF_TRYV(running->frozen_flights.back()->Begin(handle));
   }
   return Ok();
 }
@@ -271,9 +324,10 @@ void CudaCopyEngine::Stop() {
     thread.join();
   }
   threads_.clear();
-  if (!lanes_.empty()) {
+  if (!lanes_.empty() || !frozen_lanes_.empty()) {
     const TrainerThread guard;
     lanes_.clear();
+    frozen_lanes_.clear();
   }
 }
 

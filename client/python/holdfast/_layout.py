@@ -10,8 +10,7 @@ import torch
 from holdfast._client import HOST, Capture, NativeStrides, TensorSpec
 from holdfast._devices import StreamSource, TorchStreams, current_streams, device_of, devices_of
 from holdfast._state import TrainingState
-from holdfast._tensors import CONSTANT, DTYPES, STABLE, STAGED, LayoutChanged, Watch
-from holdfast._tensors import classes, owners
+from holdfast._tensors import DTYPES, STAGED, LayoutChanged, Watch, classes, owners
 from holdfast.errors import StateError
 
 
@@ -34,14 +33,12 @@ class Layout:
         self._streams: StreamSource = streams or TorchStreams()
         entries = state.entries()
         owner = owners(entries)
-        on_device = any(device_of(e.tensor) != HOST for e in entries)
         specs = [
             TensorSpec(
                 e.name,
                 DTYPES[e.tensor.dtype],
                 tuple(e.tensor.shape),
-                # The engine for GPUs copies frozen tensors like all others.
-                STABLE if on_device and tensor_class == CONSTANT else tensor_class,
+                tensor_class,
                 e.replica_id,
                 entries[o].name if o != i else None,
                 device_of(e.tensor),
