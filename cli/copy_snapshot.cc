@@ -56,9 +56,9 @@ Status SnapshotCopy::Check() {
   // An unfinished copy may be there already, so this can only be a warning of an early error.
   const ByteCount needed = BytesOf(snapshot_) + StaticBytesOf(snapshot_);
   if (!there && free < needed) {
-    return Error(Errc::kNoSpace,
-                 to_.root() + ": " + FormatBytes(free) + " free, the snapshot has " +
-                     FormatBytes(needed));
+    return Error(
+        Errc::kNoSpace,
+        to_.root() + ": " + FormatBytes(free) + " free, the snapshot has " + FormatBytes(needed));
   }
   return Ok();
 }

@@ -40,9 +40,8 @@ bool StateSource::Counts(const proto::ShardRecord& shard) const {
 
 std::string StateSource::PathOf(const proto::ShardRecord& shard, proto::ImageKind image) const {
   const bool is_static = image == proto::STATIC;
-  const storage_tiers::SlotName name{
-      is_static ? shard.static_slot() : shard.slot(),
-      is_static ? shard.static_generation() : shard.generation()};
+  const storage_tiers::SlotName name{is_static ? shard.static_slot() : shard.slot(),
+                                     is_static ? shard.static_generation() : shard.generation()};
   return JoinPath(JoinPath(arena_.folder, kSlotsFolder), name.ToString());
 }
 

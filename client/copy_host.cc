@@ -85,7 +85,7 @@ struct HostCopyEngine::Running {
   std::atomic<std::uint64_t> ranges_left;
   std::atomic<bool> failed{false};
   Mutex mutex;
-  std::string failure HF_GUARDED_BY(mutex);  // of the first chunk that failed
+  std::string failure HF_GUARDED_BY(mutex);            // of the first chunk that failed
   std::set<std::size_t> changed HF_GUARDED_BY(mutex);  // planned tensors of the static image
   const MonotonicTime began;
 };
@@ -243,9 +243,8 @@ void HostCopyEngine::DoFrozen(Running* running, std::uint64_t chunk) {
 // Also after a fill or a comparison: what was written meanwhile is not frozen.
 void HostCopyEngine::CheckFrozen(Running* running) {
   FrozenPart& frozen = *running->job->frozen;
-  const SourceSample sample(*frozen.plan,
-                            running->job->sample_fraction,
-                            static_cast<std::uint64_t>(running->job->step));
+  const SourceSample sample(
+      *frozen.plan, running->job->sample_fraction, static_cast<std::uint64_t>(running->job->step));
   const auto differing = sample.Differences(*frozen.plan, frozen.sources, frozen.slot->Data());
   MutexLock lock(running->mutex);
   running->changed.insert(differing.begin(), differing.end());
@@ -269,7 +268,7 @@ void HostCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     job.outcome.reason = TornText(job.step, job.plan->Tensors()[*torn].name);
   } else if (job.frozen.has_value() && !job.frozen->good) {
     job.outcome.kind = job.frozen->work == FrozenPart::Work::kCompare ? CopyOutcome::Kind::kFailed
-                                                                     : CopyOutcome::Kind::kTorn;
+                                                                      : CopyOutcome::Kind::kTorn;
     job.outcome.reason = NotFrozenText(job.step, *job.frozen);
   } else {
     job.outcome.kind = CopyOutcome::Kind::kCopied;

@@ -53,7 +53,8 @@ class CopyPlan {
       ByteCount small_tensor_bytes,
       std::span<const std::int32_t> devices = {});
 
-  // Of the same layout's static image, with the same specs; all of it lazy.  nullptr: there is none.
+  // Of the same layout's static image, with the same specs; all of it lazy.  nullptr: there is
+  // none.
   [[nodiscard]] const std::shared_ptr<const CopyPlan>& Frozen() const { return frozen_; }
 
   // The devices, each once, rising; empty: all is in host memory.

@@ -18,8 +18,8 @@
 
 namespace holdfast::client {
 
-// What a snapshot does with the static image that it shares: the first one fills it, all others look
-// whether the frozen tensors are still what it holds (I7).
+// What a snapshot does with the static image that it shares: the first one fills it, all others
+// look whether the frozen tensors are still what it holds (I7).
 struct FrozenPart {
   enum class Work {
     kFill,     // copies all of it into the slot

@@ -5,8 +5,8 @@
 // must be finished, well or badly: the other ranks wait for this one's word.
 //
 // Threads:   one thread at a time, any.
-// Ownership: owns the sources' descriptors and mappings; borrows the session, which must outlive it.
-// Errors:    see each function; an attempt that is dropped unfinished counts as failed.
+// Ownership: owns the sources' descriptors and mappings; borrows the session, which must outlive
+// it. Errors:    see each function; an attempt that is dropped unfinished counts as failed.
 // Lifecycle: Begin -> Load as often as wanted -> Finish -> destroy.
 #pragma once
 

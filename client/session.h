@@ -63,7 +63,7 @@ struct SnapshotInput {
 
 struct SnapshotStart {
   bool started = false;
-  std::string reason;  // why it was skipped
+  std::string reason;          // why it was skipped
   ByteCount bytes = 0;         // of the dynamic image
   ByteCount static_bytes = 0;  // of the static image, where this snapshot copies it
 };
@@ -180,7 +180,8 @@ class Session final : private ConnectionHandler {
     std::shared_ptr<Registered> registered;
     std::vector<proto::StateItem> state;
     std::optional<SlotRef> frozen_slot;  // of the static image that it shares
-    bool refuses_frozen = false;  // guarded by mutex_: what was granted is not what its tensors hold
+    bool refuses_frozen =
+        false;               // guarded by mutex_: what was granted is not what its tensors hold
     bool accounted = false;  // guarded by mutex_: its outcome is in statistics and ledger
     bool seal_sent = false;  // guarded by mutex_: at least once, on whatever connection
   };
@@ -231,9 +232,10 @@ class Session final : private ConnectionHandler {
   Status OnStaticGrant(Reply event);
   Status MapStatic(Frozen frozen, Reply event);
   void DropFrozen(SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
-  void NameFrozen(const std::string& static_hash, proto::RegisterRequest* body)
-      HF_REQUIRES(mutex_);
+  void NameFrozen(const std::string& static_hash, proto::RegisterRequest* body) HF_REQUIRES(mutex_);
   std::string WhyNoFrozen() HF_REQUIRES(mutex_);
+  static Result<std::vector<SourceView>> FrozenSources(const CopyPlan& plan,
+                                                       const SnapshotInput& input);
   void LendFrozen(Shot* shot) HF_REQUIRES(mutex_);
   void AccountFrozen(Shot* shot) HF_REQUIRES(mutex_);
   void AddStaticSeal(const Shot& shot, proto::SealRequest* seal) HF_REQUIRES(mutex_);
@@ -286,7 +288,7 @@ class Session final : private ConnectionHandler {
 
   SlotTable slots_ HF_GUARDED_BY(mutex_);
   std::optional<Frozen> frozen_ HF_GUARDED_BY(mutex_);
-  std::string frozen_trouble_ HF_GUARDED_BY(mutex_);            // why there is no slot for it
+  std::string frozen_trouble_ HF_GUARDED_BY(mutex_);             // why there is no slot for it
   std::vector<std::uint32_t> not_frozen_ HF_GUARDED_BY(mutex_);  // of the layout in force
   std::uint32_t static_attempt_ HF_GUARDED_BY(mutex_) = 0;       // of static_source_
   transport::OwnedFd static_source_ HF_GUARDED_BY(mutex_);

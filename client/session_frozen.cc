@@ -107,6 +107,15 @@ std::string Session::WhyNoFrozen() {
   }
 }
 
+// None where the layout has no static image.
+Result<std::vector<SourceView>> Session::FrozenSources(const CopyPlan& plan,
+                                                       const SnapshotInput& input) {
+  if (plan.Frozen() == nullptr) {
+    return std::vector<SourceView>();
+  }
+  return MakeSources(*plan.Frozen(), input.pointers, input.strides);
+}
+
 // After WhyNoFrozen had no objection.
 void Session::LendFrozen(Shot* shot) {
   if (plan_->Frozen() == nullptr) {

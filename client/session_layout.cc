@@ -143,8 +143,8 @@ Result<std::shared_ptr<Session::Registration>> Session::SubmitRegistration(
       registration->answer =
           Error(Errc::kCorruption, "holdfastd answered a registration otherwise");
     } else {
-      registration->answer = AdoptRegistration(
-          registration->wanted, reply.value().message.register_(), &dropped);
+      registration->answer =
+          AdoptRegistration(registration->wanted, reply.value().message.register_(), &dropped);
     }
     changed_.NotifyAll();
   };
@@ -177,9 +177,9 @@ Status Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
     return Error(Errc::kVersionMismatch,
                  "this holdfastd knows no frozen tensors: use one version of Holdfast on a node");
   }
-  const bool keeps_frozen = frozen_.has_value() && reply.has_static_slot() &&
-                            frozen_->slot == SlotRef{reply.static_slot().slot(),
-                                                     reply.static_slot().generation()};
+  const bool keeps_frozen =
+      frozen_.has_value() && reply.has_static_slot() &&
+      frozen_->slot == SlotRef{reply.static_slot().slot(), reply.static_slot().generation()};
   if (!keeps_frozen) {
     DropFrozen(dropped);
   }

@@ -63,10 +63,7 @@ Result<SnapshotStart> Session::Snapshot(SnapshotInput input) {
     plan = plan_;
   }
   HF_TRY(auto sources, MakeSources(*plan, input.pointers, input.strides));
-  std::vector<SourceView> frozen_sources;
-  if (plan->Frozen() != nullptr) {
-    HF_TRY(frozen_sources, MakeSources(*plan->Frozen(), input.pointers, input.strides));
-  }
+  HF_TRY(auto frozen_sources, FrozenSources(*plan, input));
   SnapshotStart start;
   HF_TRY(const auto shot, TakeSlot(input, &start.reason));
   if (shot == nullptr) {

@@ -63,11 +63,8 @@ asio::awaitable<Result<SharedSlot>> SlotStore::Create(SlotRef slot, ByteCount ca
   co_return co_await Offload(pool_, std::move(create));
 }
 
-asio::awaitable<Status> SlotStore::Prepare(SlotRef slot,
-                                           ByteCount capacity,
-                                           bool create,
-                                           SharedLayout layout,
-                                           proto::ImageKind kind) {
+asio::awaitable<Status> SlotStore::Prepare(
+    SlotRef slot, ByteCount capacity, bool create, SharedLayout layout, proto::ImageKind kind) {
   SharedSlot file;
   if (create) {
     const auto deadline = std::chrono::steady_clock::now() + kRemovalLimit;

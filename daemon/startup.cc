@@ -217,10 +217,8 @@ Result<StartState> StartUp(const Config& config) {
   recovered.durables = std::move(contents.durables);
   recovered.lost_slots = std::move(matched.lost_slots);
   for (const auto& [hash, known] : contents.layouts) {
-    recovered.layouts[hash] = {hash,
-                               known.dynamic_image_bytes(),
-                               layout::StaticHash(known),
-                               known.static_image_bytes()};
+    recovered.layouts[hash] = {
+        hash, known.dynamic_image_bytes(), layout::StaticHash(known), known.static_image_bytes()};
   }
   state.layouts = std::move(contents.layouts);
   return state;

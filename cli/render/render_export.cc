@@ -40,7 +40,8 @@ std::string RestoreText(const RestoreReport& report) {
   const proto::SnapshotInfo& snapshot = report.snapshot;
   return "restored " + SafeText(snapshot.job_name()) + " " + IdText(snapshot.id()) + " from " +
          SafeText(report.from_root) + " to " + SafeText(report.to_root) + ": " +
-         Count(snapshot.world_size(), "rank") + ", " + FormatBytes(BytesOf(snapshot) + StaticBytesOf(snapshot)) +
+         Count(snapshot.world_size(), "rank") + ", " +
+         FormatBytes(BytesOf(snapshot) + StaticBytesOf(snapshot)) +
          ", every chunk verified\nthe next start of the job with this root finds it\n";
 }
 

@@ -61,11 +61,10 @@ std::string Flags(const proto::SnapshotInfo& snapshot) {
 Json SnapshotJson(const proto::SnapshotInfo& snapshot) {
   Json shards = Json::array();
   for (const proto::ShardInfo& shard : snapshot.shards()) {
-    shards.push_back(
-        {{"rank", shard.rank()},
-         {"state", shard.state()},
-         {"bytes", shard.image_bytes()},
-         {"static_bytes", shard.static_image_bytes()}});
+    shards.push_back({{"rank", shard.rank()},
+                      {"state", shard.state()},
+                      {"bytes", shard.image_bytes()},
+                      {"static_bytes", shard.static_image_bytes()}});
   }
   Json durable_on = Json::array();
   for (const std::string& root : snapshot.durable_on()) {

@@ -19,13 +19,6 @@ MonotonicTime Recheck() {
   return SystemClock().Now() + kRecheck;
 }
 
-const DeviceStream* StreamOf(std::span<const DeviceStream> streams, std::int32_t device) {
-  const auto found = std::find_if(streams.begin(), streams.end(), [&](const DeviceStream& stream) {
-    return stream.device == device;
-  });
-  return found == streams.end() ? nullptr : &*found;
-}
-
 }  // namespace
 
 CudaCopyEngine::CudaCopyEngine(CudaCopyOptions options) : options_(options) {
@@ -66,19 +59,6 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
       HF_TRY(lane, Lane::Make(device, options_.staging_share));
     }
     HF_TRYV(lane->Adopt(plan, options_.window_bytes, options_.most_gathered, kMostUnderWay));
-  }
-  return Ok();
-}
-
-// Made anew for each plan: a room's tables are of its tensors.
-Status CudaCopyEngine::AdoptFrozen(const CopyPlan& plan) {
-  frozen_lanes_.clear();
-  if (plan.Frozen() == nullptr) {
-    return Ok();
-  }
-  for (const std::int32_t device : plan.Frozen()->Devices()) {
-    HF_TRY(frozen_lanes_[device],
-           FrozenLane::Make(plan.Frozen(), device, options_.window_bytes, kMostUnderWay));
   }
   return Ok();
 }
@@ -191,43 +171,6 @@ Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane) {
     if (tensors[i].device == lane->Device()) {
       running->flight_of[i] = flight;
     }
-  }
-  return Ok();
-}
-
-Status CudaCopyEngine::BeginFrozen(Running* running) {
-  if (!running->job->frozen.has_value()) {
-    return Ok();
-  }
-  FrozenPart& part = *running->job->frozen;
-  if (part.work == FrozenPart::Work::kFill) {
-    part.chunk_crc32c.resize(ChunkCount(part.plan->ImageBytes()));
-  }
-  running->frozen_taken = running->frozen_read = running->frozen_done = false;
-  for (const std::int32_t device : part.plan->Devices()) {
-    FrozenLane* const lane = frozen_lanes_.at(device).get();
-    const DeviceStream* const stream = StreamOf(running->job->streams, device);
-    if (stream == nullptr) {
-      return Error(Errc::kInvalidArgument,
-                   "no stream was named for device " + std::to_string(device));
-    }
-    auto* const handle = static_cast<cudaStream_t>(stream->stream);
-    HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
-    HF_TRY(const bool capturing, IsCapturing(handle));
-    if (capturing) {
-      return Error(Errc::kInvalidArgument,
-                   "the stream on device " + std::to_string(device) +
-                       " is being captured into a CUDA graph: take the snapshot outside the "
-                       "capture");
-    }
-    Room* room = nullptr;
-    {
-      MutexLock lock(mutex_);
-      room = lane->TakeRoom();
-    }
-    HOLDFAST_CHECK(room != nullptr);  // as many as snapshots may be under way
-    running->frozen_flights.push_back(std::make_unique<FrozenFlight>(lane, running->job, room));
-    HF_TRYV(running->frozen_flights.back()->Begin(handle));
   }
   return Ok();
 }

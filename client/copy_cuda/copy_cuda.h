@@ -103,7 +103,7 @@ class CudaCopyEngine final : public CopyEngine {
   void Finish(const std::shared_ptr<Running>& running);
 
   const CudaCopyOptions options_;
-  std::map<std::int32_t, std::unique_ptr<Lane>> lanes_;             // of Adopt
+  std::map<std::int32_t, std::unique_ptr<Lane>> lanes_;               // of Adopt
   std::map<std::int32_t, std::unique_ptr<FrozenLane>> frozen_lanes_;  // of Adopt
 
   mutable Mutex mutex_;

@@ -18,12 +18,6 @@ constexpr std::chrono::seconds kRecheck{1};
 // How often the copy thread looks whether something landed: a window takes about a millisecond.
 constexpr std::chrono::microseconds kPoll{100};
 
-// A query of ours must not break a graph that another thread captures meanwhile.
-void LeaveCapturesAlone() {
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
-}
-
 }  // namespace
 
 // ---- the copy thread ----
@@ -181,7 +175,8 @@ CudaCopyEngine::Task CudaCopyEngine::NextTaskOf(const std::shared_ptr<Running>& 
   }
   if (!running->frozen_taken) {
     running->frozen_taken = true;
-    return Task{[this, running] { DoFrozen(running.get()); }, [running] {
+    return Task{[this, running] { DoFrozen(running.get()); },
+                [running] {
                   running->frozen_read = true;
                   running->frozen_done = true;
                 }};
@@ -240,77 +235,6 @@ void CudaCopyEngine::CopyHostPiece(Running* running, std::size_t piece) {
                  running->job->slot->Data() + plan.Tensors()[what.tensor].offset + what.offset,
                  what.bytes));
   EndStreaming();
-}
-
-// All that a snapshot does with the static image.
-void CudaCopyEngine::DoFrozen(Running* running) {
-  LeaveCapturesAlone();
-  FrozenPart& part = *running->job->frozen;
-  std::set<std::size_t> changed;
-  const Status read = ReadFrozen(running, &changed);
-  MutexLock lock(mutex_);
-  running->frozen_read = true;
-  if (read.has_error() && !running->failure.has_value()) {
-    running->failure = read.error().ToString();
-  }
-  const bool failed = running->failure.has_value();
-  changed_.NotifyAll();  // the fence need not wait for digests
-  lock.Unlock();
-  if (!failed) {
-    for (std::uint64_t chunk = 0; chunk < part.chunk_crc32c.size(); ++chunk) {
-      const ByteCount at = chunk * kChunkBytes;
-      const ByteCount bytes = std::min<ByteCount>(kChunkBytes, part.plan->ImageBytes() - at);
-      part.chunk_crc32c[chunk] =
-          Crc32c(0, ByteView(part.slot->Data() + at, static_cast<std::size_t>(bytes)));
-    }
-    part.changed.assign(changed.begin(), changed.end());
-    part.good = changed.empty();
-  }
-  lock.Lock();
-}
-
-Status CudaCopyEngine::ReadFrozen(Running* running, std::set<std::size_t>* changed) {
-  {
-    MutexLock lock(mutex_);
-    if (running->failure.has_value()) {
-      return Ok();  // of a flight: what has begun of this part reads nothing of its own accord
-    }
-  }
-  HF_TRYV(FailpointStatus("client.copy.chunk"));
-  ReadFrozenOfHost(running, changed);
-  if (running->job->frozen->work == FrozenPart::Work::kSample) {
-    // The sample of devices was read on the trainer's streams: nobody waits for them.
-    MutexLock lock(mutex_);
-    running->frozen_read = true;
-    changed_.NotifyAll();
-  }
-  for (const auto& flight : running->frozen_flights) {
-    HF_TRYV(flight->Read(changed));
-  }
-  return Ok();
-}
-
-void CudaCopyEngine::ReadFrozenOfHost(Running* running, std::set<std::size_t>* changed) {
-  const FrozenPart& part = *running->job->frozen;
-  const auto& tensors = part.plan->Tensors();
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    if (tensors[i].device != kHostDevice || part.work == FrozenPart::Work::kSample) {
-      continue;
-    }
-    std::byte* const in_slot = part.slot->Data() + tensors[i].offset;
-    if (part.work == FrozenPart::Work::kFill) {
-      static_cast<void>(CopySource(0, part.sources[i], 0, in_slot, tensors[i].length));
-    } else if (!IsInSlot(part.sources[i], 0, in_slot, tensors[i].length)) {
-      changed->insert(i);
-    }
-  }
-  EndStreaming();
-  const SourceSample sample(*part.plan,
-                            running->job->sample_fraction,
-                            static_cast<std::uint64_t>(running->job->step));
-  for (const std::size_t tensor : sample.Differences(*part.plan, part.sources, part.slot->Data())) {
-    changed->insert(tensor);
-  }
 }
 
 void CudaCopyEngine::DigestRange(Running* running, std::uint64_t range) {
@@ -389,7 +313,7 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     outcome.reason = TornText(job.step, job.plan->Tensors()[torn].name);
   } else if (job.frozen.has_value() && !job.frozen->good) {
     outcome.kind = job.frozen->work == FrozenPart::Work::kCompare ? CopyOutcome::Kind::kFailed
-                                                                 : CopyOutcome::Kind::kTorn;
+                                                                  : CopyOutcome::Kind::kTorn;
     outcome.reason = NotFrozenText(job.step, *job.frozen);
   } else {
     outcome.kind = CopyOutcome::Kind::kCopied;

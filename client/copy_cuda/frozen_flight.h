@@ -1,7 +1,8 @@
 // The frozen tensors of one device: what a snapshot does with the static image (frozen_part.h).
 //
 //   Begin  the trainer's stream: a sample of every tensor into a room, event "begun"
-//   Read   a worker: waits for "begun" on the device; fills the image by windows, or brings them into
+//   Read   a worker: waits for "begun" on the device; fills the image by windows, or brings them
+//   into
 //          a bounce buffer and compares; then the sample with what the image holds
 //
 // Unlike a snapshot's own copies (lane.h) a worker waits for all of it: it happens once for each
@@ -38,6 +39,7 @@ class FrozenLane {
 
   // Both under the engine's lock; nullptr: all are in use.
   [[nodiscard]] Room* TakeRoom();
+
   void ReturnRoom(Room* room) { free_rooms_.push_back(room); }
 
  private:

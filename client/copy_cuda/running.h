@@ -1,10 +1,12 @@
 // One snapshot on its way through the CUDA copy engine; private to copy_cuda*.cc.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +17,22 @@
 #include "common/crc32c.h"
 
 namespace holdfast::client {
+
+// Of the streams that a caller named.
+[[nodiscard]] inline const DeviceStream* StreamOf(std::span<const DeviceStream> streams,
+                                                  std::int32_t device) {
+  const auto found = std::find_if(streams.begin(), streams.end(), [&](const DeviceStream& stream) {
+    return stream.device == device;
+  });
+  return found == streams.end() ? nullptr : &*found;
+}
+
+// On a thread of the engine: a query of ours must not break a graph that another thread captures
+// meanwhile.
+inline void LeaveCapturesAlone() {
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
+}
 
 // The members after "guarded" belong to the engine's lock.  A flight is advanced by the copy thread
 // alone; others look into it only after "landed_all" was set under the lock.
@@ -74,7 +92,7 @@ struct CudaCopyEngine::Running {
   std::vector<std::unique_ptr<Flight>> flights;  // one a device
   std::vector<const Flight*> flight_of;          // by planned tensor; nullptr: host memory
   std::vector<std::unique_ptr<FrozenFlight>> frozen_flights;  // one a device with frozen tensors
-  std::atomic<std::size_t> bad_tensor{kNone};    // that was written, or landed as something else
+  std::atomic<std::size_t> bad_tensor{kNone};  // that was written, or landed as something else
   static constexpr std::size_t kNone = ~std::size_t{0};
 
   // guarded

@@ -117,8 +117,8 @@ struct ListTier {
 
 // Opens one rank's images on a tier for its trainer to load, and reads its sidecar: checks that all
 // exist, belong to this id and rank, and have the recorded lengths.  The digests are checked by the
-// client while it loads (I5), so that a restore never needs a slot of a full arena.  The descriptors
-// are kept under "ticket" until CloseShardFile.  Answers with OnShardOpened.
+// client while it loads (I5), so that a restore never needs a slot of a full arena.  The
+// descriptors are kept under "ticket" until CloseShardFile.  Answers with OnShardOpened.
 struct OpenShardFile {
   std::string job_name;
   JobUid job_uid;

@@ -190,6 +190,7 @@ class Member {
                   const ClientIdentity& identity,
                   RequestId request,
                   const proto::RegisterRequest& body);
+  Status AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
   std::uint64_t PromisedBytes(const RankSession& state) const;
   std::uint64_t OutstandingBytes(Rank rank, const RankSession& state) const;

@@ -34,13 +34,7 @@ void Member::OnRegister(SessionId session,
   state->image_bytes = layout.image_bytes;
   state->static_hash = layout.static_hash;
   state->static_bytes = layout.static_bytes;
-  Status admitted = Admit(rank, state, body.slots_wanted());
-  if (!admitted.has_value() && DropGrowth()) {
-    admitted = Admit(rank, state, body.slots_wanted());
-  }
-  if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
-    admitted = Admit(rank, state, body.slots_wanted());
-  }
+  const Status admitted = AdmitOrReclaim(rank, state, body.slots_wanted());
   if (!admitted.has_value()) {
     context_->ReplyError(session, request, admitted.error());
     *state = before;
@@ -78,6 +72,17 @@ void Member::OnRegister(SessionId session,
   ReplyTo(*state, request, std::move(message));
 }
 
+Status Member::AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted) {
+  Status admitted = Admit(rank, state, wanted);
+  if (!admitted.has_value() && DropGrowth()) {
+    admitted = Admit(rank, state, wanted);
+  }
+  if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
+    admitted = Admit(rank, state, wanted);
+  }
+  return admitted;
+}
+
 // Two live trainers must never be the same rank: the second is told who is first.  A process that
 // knows no token is the first itself if it never heard the answer to its registration.
 bool Member::RefuseTwin(SessionId session,
@@ -99,9 +104,10 @@ bool Member::RefuseTwin(SessionId session,
   return true;
 }
 
-// Two slots are the least: one keeps the last complete snapshot while the other fills; and, once, one
-// for the static image.  Only they are promised: a third that one rank may want must not refuse the next rank its second.  What this
-// rank holds already counts, also a base that is still pinned: that slot comes back later.
+// Two slots are the least: one keeps the last complete snapshot while the other fills; and, once,
+// one for the static image.  Only they are promised: a third that one rank may want must not refuse
+// the next rank its second.  What this rank holds already counts, also a base that is still pinned:
+// that slot comes back later.
 Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
   const std::uint64_t capacity = CapacityOf(*state);
   const std::uint64_t frozen = StaticCapacityOf(*state);

@@ -128,8 +128,8 @@ bool Member::ReuseStatic(Rank rank, RankSession* state) {
     }
     const bool usable = slot->static_hash == state->static_hash && IsUsableStatic(*slot) &&
                         !state->refused_statics.contains(slot->ref) && !IsInUseByRank(slot->ref);
-    if (usable && (best == nullptr || KeyOf(best->static_image.owner()) <
-                                          KeyOf(slot->static_image.owner()))) {
+    if (usable && (best == nullptr ||
+                   KeyOf(best->static_image.owner()) < KeyOf(slot->static_image.owner()))) {
       best = slot;
     }
   }
@@ -156,8 +156,7 @@ Status Member::CreateStatic(Rank rank, RankSession* state) {
   }
   std::uint64_t needed = capacity;
   if (!others.empty()) {
-    const std::uint64_t by_others =
-        hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0;
+    const std::uint64_t by_others = hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0;
     const std::uint64_t reserved = ReservedBytes() + by_others;  // this one's own among them
     needed = std::max(capacity, reserved);
   }
@@ -223,16 +222,13 @@ Result<Slot*> Member::StaticOfSeal(Rank rank, const Slot& slot, const proto::Sea
   const auto& digests = named.chunk_crc32c();
   if (found->phase == SlotPhase::kSealed) {
     const auto& known = found->static_image.chunk_crc32c();
-    const bool same = digests.empty() || std::equal(digests.begin(),
-                                                    digests.end(),
-                                                    known.begin(),
-                                                    known.end());
+    const bool same =
+        digests.empty() || std::equal(digests.begin(), digests.end(), known.begin(), known.end());
     return same && IsUsableStatic(*found) ? Result<Slot*>(found) : refusal;
   }
   const bool granted = found->phase == SlotPhase::kGranted && !found->spoilt &&
                        found->session_token == ranks_.at(rank).token;
-  const bool whole =
-      static_cast<std::uint64_t>(digests.size()) == ChunkCount(found->image_bytes);
+  const bool whole = static_cast<std::uint64_t>(digests.size()) == ChunkCount(found->image_bytes);
   return granted && whole ? Result<Slot*>(found) : refusal;
 }
 
@@ -260,9 +256,7 @@ void Member::AddStaticImage(const Slot& slot, proto::Sidecar* sidecar) const {
   }
 }
 
-void Member::OnRefuseStatic(Rank rank,
-                            RequestId request,
-                            const proto::RefuseStaticRequest& body) {
+void Member::OnRefuseStatic(Rank rank, RequestId request, const proto::RefuseStaticRequest& body) {
   RankSession& state = ranks_.at(rank);
   const SlotRef ref{body.slot(), body.generation()};
   Status made = Ok();
@@ -315,8 +309,8 @@ void Member::DropIdleStatics(bool also_in_use) {
     if (slot->job != job_->uid() || slot->kind != proto::STATIC) {
       return;
     }
-    const bool silent = slot->epoch_number == job_->record.epoch_number() &&
-                        !ranks_.contains(slot->rank);
+    const bool silent =
+        slot->epoch_number == job_->record.epoch_number() && !ranks_.contains(slot->rank);
     const bool used = IsInUseByRank(slot->ref) || (slot->phase == SlotPhase::kSealed && silent);
     if (used && !also_in_use) {
       return;

@@ -62,14 +62,14 @@ struct RecoveredState {
   std::vector<proto::OutcomeRecord> outcomes;
   std::vector<proto::DurableRecord> durables;
   std::map<std::string, LayoutFacts> layouts;  // that the catalog has, by hash
-  std::vector<SlotNumber> lost_slots;  // recorded, but without a usable file: forgotten
+  std::vector<SlotNumber> lost_slots;          // recorded, but without a usable file: forgotten
 };
 
 // One published snapshot on a tier, as a listing finds it.
 struct TierSnapshot {
   SnapshotKey id;
   std::uint32_t world_size = 0;
-  std::vector<std::uint64_t> image_bytes;  // by rank, from the manifest
+  std::vector<std::uint64_t> image_bytes;     // by rank, from the manifest
   std::map<Rank, SnapshotKey> static_owners;  // whose folder has the rank's static image
   // It has a manifest that cannot be read: no source, but not nothing either.
   std::optional<Error> problem;

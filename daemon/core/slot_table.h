@@ -31,15 +31,15 @@ struct Slot {
   std::uint64_t epoch_number = 0;
   std::uint64_t session_token = 0;  // of the last client that could write; 0: none ever did
   std::int32_t pid = 0;
-  Step step = kNoStep;            // of kFilling, kSealing, kDraining
+  Step step = kNoStep;                     // of kFilling, kSealing, kDraining
   proto::ImageKind kind = proto::DYNAMIC;  // which image of its layout it holds
-  std::string layout_hash;        // whose header stands at its start; empty: unknown
-  std::uint64_t image_bytes = 0;  // of its image of that layout
-  std::string static_hash;        // of that layout, in slots of both kinds; empty: no static image
+  std::string layout_hash;                 // whose header stands at its start; empty: unknown
+  std::uint64_t image_bytes = 0;           // of its image of that layout
+  std::string static_hash;  // of that layout, in slots of both kinds; empty: no static image
   proto::ImageDigest static_image;  // of STATIC and kSealed: as in the SlotRecord
-  std::uint32_t pins = 0;         // readers: it stays sealed while there are any
-  bool digesting = false;         // the runtime reads it: not free before the digest ends
-  bool spoilt = false;            // its bytes were bad or its file was cut: once free, quarantined
+  std::uint32_t pins = 0;           // readers: it stays sealed while there are any
+  bool digesting = false;           // the runtime reads it: not free before the digest ends
+  bool spoilt = false;  // its bytes were bad or its file was cut: once free, quarantined
 };
 
 class SlotTable {

@@ -1,5 +1,5 @@
-// Opens a shard on a persistent tier for its trainer: the descriptors of its images, and the sidecar
-// that the bytes must match.
+// Opens a shard on a persistent tier for its trainer: the descriptors of its images, and the
+// sidecar that the bytes must match.
 //
 // The trainer reads the file itself and checks every chunk as it copies (I5); a restore therefore
 // needs no slot, so that a full arena can never block it.

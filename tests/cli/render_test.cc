@@ -241,9 +241,7 @@ TEST(RenderSnapshotsTest, PeopleSeeNewestFirstWithStateAndReason) {
             "problem: /checkpoints/x: no manifest\n");
 }
 
-TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
-  EXPECT_EQ(SnapshotsJson(TwoSnapshots()),
-            R"json({
+constexpr char kSnapshotsJson[] = R"json({
   "snapshots": [
     {
       "job": "my-job",
@@ -303,7 +301,10 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
     }
   ]
 }
-)json");
+)json";
+
+TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
+  EXPECT_EQ(SnapshotsJson(TwoSnapshots()), kSnapshotsJson);
 }
 
 TEST(RenderVerifyTest, BadDataOutranksEverythingElse) {

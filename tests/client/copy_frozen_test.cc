@@ -102,7 +102,8 @@ TEST_F(CopyFrozenTest, AComparisonFindsOneBitAnywhereAndWritesNothing) {
   Run(Work::kFill, 1);
   const std::string before = BytesOf(*frozen_);
   EXPECT_TRUE(Run(Work::kCompare, 2)->frozen->good);
-  for (const std::size_t at : {std::size_t{0}, std::size_t{1} << 20, std::size_t{kElements * 4 - 1}}) {
+  for (const std::size_t at :
+       {std::size_t{0}, std::size_t{1} << 20, std::size_t{kElements * 4 - 1}}) {
     Flip("base", at);
     const auto job = Run(Work::kCompare, 3);
     EXPECT_EQ(job->outcome.kind, CopyOutcome::Kind::kFailed) << at;

@@ -323,7 +323,8 @@ TEST_F(RestoreStaticTest, TensorsComeFromTheImageThatHasThem) {
 TEST_F(RestoreStaticTest, AFlippedBitOfTheSharedImageIsFoundAndNamed) {
   std::string bad = static_image_;
   bad[bad.size() - 1] ^= 1;
-  ASSERT_EQ(::pwrite(static_fd_.Get(), bad.data(), bad.size(), 0), static_cast<ssize_t>(bad.size()));
+  ASSERT_EQ(::pwrite(static_fd_.Get(), bad.data(), bad.size(), 0),
+            static_cast<ssize_t>(bad.size()));
   Connect(Options());
   auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
   EXPECT_EQ(LoadAll(restore.get(), 2).error().code, Errc::kCorruption);

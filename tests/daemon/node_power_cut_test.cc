@@ -66,11 +66,8 @@ class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
         for (const proto::ImageDigest& digest : sidecar.value().images()) {
           std::string image(digest.length_bytes(), '\0');
           std::vector<std::uint64_t> bad;
-          const Status read = tier->ReadImage(sidecar.value(),
-                                              digest.kind(),
-                                              std::as_writable_bytes(std::span(image)),
-                                              {},
-                                              &bad);
+          const Status read = tier->ReadImage(
+              sidecar.value(), digest.kind(), std::as_writable_bytes(std::span(image)), {}, &bad);
           EXPECT_TRUE(read.has_value()) << read.error().ToString();
         }
       }

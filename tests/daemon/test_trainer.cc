@@ -89,7 +89,8 @@ bool TestTrainer::SnapshotAndWait(std::int64_t step, std::uint32_t timeout_ms) {
   // Without a slot the step is skipped, which the caller sees.
   (void)client_.WaitReady(2'000);
   hf_begin begin{};
-  if (!Ok(client_.Snapshot(step, {weights_.data(), moments_.data(), base_.data()}, {}, {}, &begin))) {
+  if (!Ok(client_.Snapshot(
+          step, {weights_.data(), moments_.data(), base_.data()}, {}, {}, &begin))) {
     return false;
   }
   if (!Ok(client_.Fence())) {
@@ -134,10 +135,8 @@ std::optional<std::int64_t> TestTrainer::Restore(std::uint32_t timeout_ms) {
     if (choice.has_choice != 0) {
       const std::uint64_t bytes = weights_.size() * sizeof(float);
       std::fill(base_.begin(), base_.end(), 0.0F);
-      loaded = Ok(restore.Load({0, 1, 2},
-                               {weights_.data(), moments_.data(), base_.data()},
-                               {bytes, bytes, bytes},
-                               2));
+      loaded = Ok(restore.Load(
+          {0, 1, 2}, {weights_.data(), moments_.data(), base_.data()}, {bytes, bytes, bytes}, 2));
     }
     bool committed = false;
     if (!Ok(restore.Finish(loaded ? nullptr : error_.c_str(), timeout_ms, &committed))) {

@@ -237,8 +237,8 @@ typedef struct hf_stream {
 } hf_stream;
 
 typedef struct hf_begin {
-  uint32_t started; /* 1: copies are under way; 0: skipped, counted, reported as missed */
-  char reason[256]; /* why it was skipped */
+  uint32_t started;      /* 1: copies are under way; 0: skipped, counted, reported as missed */
+  char reason[256];      /* why it was skipped */
   uint64_t bytes;        /* that it copies: of the tensors that are not HF_CONSTANT */
   uint64_t static_bytes; /* and of the HF_CONSTANT ones: 0 but for the first of their layout */
 } hf_begin;
@@ -275,14 +275,10 @@ HF_EXPORT int hf_skip(hf_client* client, int64_t step, const char* reason);
  * told by a later hf_fence. */
 HF_EXPORT int hf_fence(hf_client* client, const hf_stream* streams, size_t stream_count);
 
-/* Which HF_CONSTANT tensors of the layout in force were found written since they were copied: up to
- * "capacity" indices, rising, and how many there are.  Their snapshots are given up (HF_TORN), and
- * all later ones skipped, until another layout is set, in which they have another class; the same
- * one again means that what they hold now is copied anew. */
-HF_EXPORT int hf_not_constant(hf_client* client,
-                              uint32_t* indices,
-                              size_t capacity,
-                              size_t* count);
+/* Up to "capacity" indices, rising, and the number of HF_CONSTANT tensors that were found written
+ * since they were copied.  That snapshot is torn, all later ones are skipped until another layout
+ * is set, with another class for them (the same one again: what they hold now is copied anew). */
+HF_EXPORT int hf_not_constant(hf_client* client, uint32_t* indices, size_t capacity, size_t* count);
 
 /* Waits until no sealing is under way any more for steps up to "step".  HF_ABANDONED if that step
  * was given up, HF_TIMEOUT. */
@@ -299,7 +295,7 @@ typedef struct hf_stats {
       last_durable_step;                        /* of this incarnation, as far as heard; -1: none */
   uint64_t device_wait_ns, last_device_wait_ns; /* updates stood still on the GPU for copies */
   uint64_t pinned_slots,
-      unpinned_slots; /* unpinned: copies from GPUs take a multiple of the time */
+      unpinned_slots;           /* unpinned: copies from GPUs take a multiple of the time */
   uint64_t static_copied_bytes; /* of HF_CONSTANT tensors; copied_bytes has the others */
   uint64_t image_bytes;         /* of the layout in force: what each snapshot takes */
   uint64_t static_bytes;        /* of it: what all of them share; 0: nothing */

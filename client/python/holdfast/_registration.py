@@ -69,7 +69,7 @@ class Registration:
             return []
         names = [self._layout.specs[i].name for i in self._client.not_constant()]
         if names:
-            self._state.thawed.update(names)
+            self._state.thaw(names)
             self._layout.release()
             self._layout = None
             self._in_force = self._told = False

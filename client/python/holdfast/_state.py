@@ -20,18 +20,18 @@ import json
 import operator
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
 from holdfast._client import StateItem
 from holdfast._encoding import Encoder
-from holdfast._tensors import CONSTANT, STABLE, STAGED, Entry, LayoutChanged, check_tensor
+from holdfast._frozen import Frozen, FrozenTensors
+from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor
 from holdfast.errors import StateError
 
 FORMAT = 1
-Frozen = Literal["auto", False] | Sequence[str]
 #: One item of more than this many bytes of JSON travels as a tensor...
 MAX_ITEM_BYTES = 1 << 20
 #: ... and so do smaller ones where all have more than this; a sidecar holds 16 MiB.
@@ -112,14 +112,7 @@ class TrainingState:
         self.save_rng = save_rng
         self.allow_pickle = allow_pickle
         self._rank = rank
-        if isinstance(frozen, str) and frozen != "auto":
-            frozen = [frozen]
-        self._find_frozen = frozen is not False
-        self._frozen_names = [] if isinstance(frozen, (str, bool)) else list(frozen)
-        #: Names of tensors that were found written although they were taken for frozen.
-        self.thawed: set[str] = set()
-        self._trained: set[int] = set()  # ids of the optimizers' parameters
-        self._frozen: list[torch.nn.Parameter] = []
+        self._frozen = FrozenTensors(frozen)
         # What unchanged() compares; filled by entries().
         self._lengths: tuple[list[Any], list[int]] = ([], [])
         self._places: tuple[list[tuple[Any, Any]], list[Any]] = ([], [])
@@ -129,16 +122,17 @@ class TrainingState:
         self._parameter_names: dict[int, str] = {}
         self._group_digests: dict[str, list[str]] = {}
 
+    def thaw(self, names: list[str]) -> None:
+        """These were found written: they are saved like all others from the next look on."""
+        self._frozen.thawed.update(names)
+
     # ---- full look ----
 
     def entries(self) -> list[Entry]:
         """Every tensor that has a fixed place, in a fixed order."""
         self._lengths, self._places = ([], []), ([], [])
         self._groups, self._odd, self._extra_modules = [], {}, []
-        self._frozen = []
-        self._trained = {
-            id(p) for o in self.optimizers.values() for g in o.param_groups for p in g["params"]
-        }
+        self._frozen.look_anew(self.optimizers.values())
         found: list[Entry] = []
         for key in self.modules:
             found.extend(self._module_entries(key))
@@ -154,24 +148,8 @@ class TrainingState:
                 )
             seen.add(entry.name)
             check_tensor(entry.name, entry.tensor)
-        for name in self._frozen_names:
-            if not any(_is_in(n, name) for n in seen):
-                raise StateError(f'frozen: the model has no tensor or module "{name}"')
+        self._frozen.check_names(seen)
         return found
-
-    def _class_of(self, name: str, tensor: torch.Tensor, otherwise: int) -> int:
-        """CONSTANT for what is frozen by its own word or the user's."""
-        if not self._find_frozen or name in self.thawed:
-            return otherwise
-        trained = id(tensor) in self._trained
-        if any(_is_in(name, each) for each in self._frozen_names):
-            if trained:
-                raise StateError(f'frozen: an optimizer trains "{name}"')
-            return CONSTANT
-        free = isinstance(tensor, torch.nn.Parameter) and not (trained or tensor.requires_grad)
-        if free:
-            self._frozen.append(tensor)
-        return CONSTANT if free else otherwise
 
     def parameter_names(self) -> dict[int, str]:
         """id of a parameter -> its name; parameters that only an optimizer knows get one too."""
@@ -212,7 +190,7 @@ class TrainingState:
                     self._watch_place(module._parameters, name)
                 else:
                     full = dotted(key, path, name)
-                    kind = self._class_of(full, parameter, STABLE)
+                    kind = self._frozen.class_of(full, parameter, STABLE)
                     yield Entry(full, module._parameters, name, parameter, kind, replica)
             for name, buffer in module._buffers.items():
                 # As in state_dict: what is not persistent is computed anew by its owner.
@@ -220,7 +198,7 @@ class TrainingState:
                     self._watch_place(module._buffers, name)
                 elif name not in module._non_persistent_buffers_set:
                     full = dotted(key, path, name)
-                    kind = self._class_of(full, buffer, STAGED)
+                    kind = self._frozen.class_of(full, buffer, STAGED)
                     yield Entry(full, module._buffers, name, buffer, kind, replica)
             if type(module).get_extra_state is not torch.nn.Module.get_extra_state:
                 self._extra_modules.append((dotted(key, path), module))
@@ -264,7 +242,7 @@ class TrainingState:
     def unchanged(self) -> bool:
         """Whether the places found by entries() are still all there are."""
         containers, lengths = self._lengths
-        if any(parameter.requires_grad for parameter in self._frozen):
+        if self._frozen.thaws():
             return False
         if list(map(len, containers)) != lengths:
             return False
@@ -321,10 +299,6 @@ class TrainingState:
             pair = [encoder.encode(field, path), encoder.encode(value, path)]
             state.setdefault(name, []).append(pair)
         return {"param_groups": groups, "params": self._group_digests[prefix], "state": state}
-
-
-def _is_in(name: str, tensor_or_module: str) -> bool:
-    return name == tensor_or_module or name.startswith(tensor_or_module + ".")
 
 
 def group_digests(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> list[str]:

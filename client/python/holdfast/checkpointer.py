@@ -25,7 +25,8 @@ from holdfast._client import Client, Drained, Incarnation, Stats
 from holdfast._devices import named_streams
 from holdfast._group import Group
 from holdfast._registration import Registration
-from holdfast._state import Frozen, TrainingState
+from holdfast._frozen import Frozen
+from holdfast._state import TrainingState
 from holdfast._tiers import Tier, tiers_of, warn_of_missing
 from holdfast.errors import DeadlineError, ForkedError, HoldfastError, InputOutputError
 from holdfast.errors import TornError, TornSnapshotWarning, UnavailableError, error_of

@@ -190,34 +190,6 @@ void CoreHarness::Begin(const std::string& name, Step step) {
   SendTo(&client, std::move(message), ref);
 }
 
-// As the library does: the first snapshot fills the image, or compares all of one that is sealed.
-// False: there is none to be shared.
-bool CoreHarness::FillStatic(FakeClient* client) {
-  if (client->static_bytes == 0) {
-    return true;
-  }
-  if (!client->frozen.has_value()) {
-    return false;
-  }
-  FakeClient::Static& frozen = *client->frozen;
-  if (!frozen.offered && !frozen.sealed) {
-    arena_.Write(frozen.slot, client->base);
-  }
-  if (!frozen.offered || arena_.Content(frozen.slot) == client->base) {
-    frozen.sealed = frozen.sealed || frozen.offered;
-    return true;
-  }
-  proto::ClientMessage message;
-  message.mutable_refuse_static()->set_slot(frozen.slot.slot);
-  message.mutable_refuse_static()->set_generation(frozen.slot.generation);
-  message.mutable_refuse_static()->set_reason("it holds another base");
-  arena_.Unmap(frozen.slot, client->pid);
-  client->frozen.reset();
-  Log(client->name + ": refuses the static image");
-  SendTo(client, std::move(message));
-  return false;
-}
-
 void CoreHarness::Torn(const std::string& name, bool copies_done, const std::string& reason) {
   FakeClient& client = Client(name);
   for (auto& [ref, copy] : client.copies) {

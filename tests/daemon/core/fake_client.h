@@ -33,8 +33,8 @@ struct FakeClient {
   bool other_token = false;  // of a launcher that took the same number elsewhere
   std::string layout = "a";
   std::uint64_t image_bytes = kMiB;
-  std::string base = "base";           // what its frozen tensors hold
-  std::uint64_t static_bytes = 0;      // of their image; 0: it has none
+  std::string base = "base";       // what its frozen tensors hold
+  std::uint64_t static_bytes = 0;  // of their image; 0: it has none
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;
 

@@ -19,7 +19,6 @@ Error NotThere() {
   return Error(Errc::kUnavailable, "no job.json; is it mounted?");
 }
 
-
 }  // namespace
 
 std::string FakeTier::StaticContentOf(const JobFolder& folder, const File& file) {
@@ -84,9 +83,8 @@ bool FakeTier::Restorable(const std::string& job_name, const SnapshotKey& id) co
   }
   const JobFolder& folder = *Lying(job_name);
   const auto& files = folder.files.at(id);
-  return std::all_of(files.begin(), files.end(), [&](const auto& file) {
-    return IsWhole(folder, file.second);
-  });
+  return std::all_of(
+      files.begin(), files.end(), [&](const auto& file) { return IsWhole(folder, file.second); });
 }
 
 bool FakeTier::AnyRestorable(const std::string& job_name) const {

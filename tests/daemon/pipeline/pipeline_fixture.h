@@ -114,8 +114,7 @@ class PipelineTest : public ::testing::Test {
 
   Status FlushIt(const FlushShard& action) {
     return tests::RunCoroutine(
-        io_,
-        Flush(*context_, action, std::make_shared<std::atomic<bool>>(false), &bad_image_));
+        io_, Flush(*context_, action, std::make_shared<std::atomic<bool>>(false), &bad_image_));
   }
 
   PublishManifest PublishAction(const SnapshotKey& id = kId) const {
