@@ -116,7 +116,8 @@ void Member::EnsureStatic(Rank rank, RankSession* state) {
 bool Member::ReuseStatic(Rank rank, RankSession* state) {
   Slot* best = nullptr;
   for (Slot* slot : StaticSlotsOf(rank)) {
-    if (slot->phase == SlotPhase::kFree && !slot->spoilt &&
+    // One that a start found free may have died before its header was written: layout_hash says so.
+    if (slot->phase == SlotPhase::kFree && !slot->spoilt && !slot->layout_hash.empty() &&
         slot->static_hash == state->static_hash) {
       state->static_slot = slot->ref;
       GrantStatic(slot, state);

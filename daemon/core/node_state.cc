@@ -85,6 +85,7 @@ void NodeState::RecoverShards(const RecoveredState& recovered) {
       shared = SlotRef{record.static_slot(), record.static_generation()};
     }
     const Slot* image = shared.has_value() ? context.slots.Find(*shared) : slot;
+    image = sidecar.images_size() > 1 && !shared.has_value() ? nullptr : image;
     // A record whose bytes are gone must not be believed by a later start either.
     if (unit == nullptr || slot == nullptr || slot->phase != SlotPhase::kSealed ||
         image == nullptr || image->phase != SlotPhase::kSealed) {

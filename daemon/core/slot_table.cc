@@ -59,9 +59,9 @@ Slot* SlotTable::Recover(const proto::SlotRecord& record, const LayoutFacts* lay
     slot.image_bytes = slot.kind == proto::STATIC ? layout->static_bytes : layout->image_bytes;
     slot.static_hash = layout->static_hash;
   }
-  // Its record says all of a sealed static image; a layout before the present one may be forgotten.
-  if (slot.kind == proto::STATIC && slot.phase != SlotPhase::kFree) {
-    slot.static_hash = record.static_hash();
+  // Its record says all of a static image; a layout before the present one may be forgotten.
+  slot.static_hash = slot.kind == proto::STATIC ? record.static_hash() : slot.static_hash;
+  if (slot.phase == SlotPhase::kSealed) {
     slot.static_image = record.static_image();
   }
   next_number_ = std::max(next_number_, record.slot() + 1);
