@@ -30,7 +30,8 @@ struct Plan {
 void AddCopies(Source* source, const proto::SnapshotInfo& snapshot, Plan* plan) {
   for (const proto::ShardInfo& shard : snapshot.shards()) {
     if (Readable(shard)) {
-      plan->copies[shard.rank()].push_back({source, &snapshot, shard.image_bytes()});
+      plan->copies[shard.rank()].push_back(
+          {source, &snapshot, shard.image_bytes() + shard.static_image_bytes()});
     }
   }
 }

@@ -86,7 +86,7 @@ ExitCode RunRestore(const Context& context, const RestoreOptions& options) {
   Progress progress(console.err,
                     console.err_is_terminal,
                     "restore " + options.job + " " + IdText(report.snapshot.id()),
-                    BytesOf(report.snapshot));
+                    BytesOf(report.snapshot) + StaticBytesOf(report.snapshot));
   auto copied = copy.Run(&progress);
   progress.Finish();
   if (!copied) {

@@ -34,7 +34,8 @@ ByteCount BytesOfPlan(const Plan& plan, const VerifyOptions& options) {
   for (const Part& part : plan.parts) {
     for (const proto::SnapshotInfo& snapshot : part.snapshots) {
       for (const proto::ShardInfo& shard : snapshot.shards()) {
-        bytes += Wanted(shard, options) ? shard.image_bytes() : 0;
+        const ByteCount both = shard.image_bytes() + shard.static_image_bytes();
+        bytes += Wanted(shard, options) ? both : 0;
       }
     }
   }

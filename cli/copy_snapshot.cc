@@ -47,25 +47,31 @@ Status SnapshotCopy::Check() {
   }
   HF_TRY(const ByteCount free, fs_.FreeSpace(to_.root()));
   // An unfinished copy may be there already, so this can only be a warning of an early error.
-  if (!there && free < BytesOf(snapshot_)) {
-    return Error(Errc::kNoSpace,
-                 to_.root() + ": " + FormatBytes(free) + " free, the snapshot has " +
-                     FormatBytes(BytesOf(snapshot_)));
+  const ByteCount needed = BytesOf(snapshot_) + StaticBytesOf(snapshot_);
+  if (!there && free < needed) {
+    return Error(
+        Errc::kNoSpace,
+        to_.root() + ": " + FormatBytes(free) + " free, the snapshot has " + FormatBytes(needed));
   }
   return Ok();
 }
 
 Status SnapshotCopy::CopyShard(std::uint32_t rank, Progress* progress, proto::Manifest* manifest) {
-  HF_TRY(const OpenedShard shard, from_.source().OpenShard(snapshot_, rank));
+  HF_TRY(OpenedShard shard, from_.source().OpenShard(snapshot_, rank));
   std::vector<MappedImage> mappings;
   std::vector<storage_tiers::ShardImage> images;
   std::string static_path;
   for (const OpenedImage& image : shard.images) {
     const bool shared =
         image.digest.has_owner() && IdText(image.digest.owner()) != IdText(snapshot_.id());
+    if (shared && to_.ReadManifest(snapshot_.job_name(), image.digest.owner())) {
+      continue;  // the publishing looks whether its folder holds these very bytes
+    }
     if (shared) {
-      // Its owner's folder must hold it; the flush looks for it there and says so if it does not.
-      continue;
+      // Its owner was not copied: the copy owns it itself.
+      for (proto::ImageDigest& digest : *shard.sidecar.mutable_images()) {
+        digest.clear_owner();
+      }
     }
     HF_TRY(MappedImage mapping,
            MappedImage::Open(image.reader.name(), image.digest.length_bytes()));

@@ -90,4 +90,12 @@ ByteCount BytesOf(const proto::SnapshotInfo& snapshot) {
   return bytes;
 }
 
+ByteCount StaticBytesOf(const proto::SnapshotInfo& snapshot) {
+  ByteCount bytes = 0;
+  for (const proto::ShardInfo& shard : snapshot.shards()) {
+    bytes += shard.static_image_bytes();
+  }
+  return bytes;
+}
+
 }  // namespace holdfast::cli

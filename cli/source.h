@@ -5,8 +5,8 @@
 // the day on which an operator needs them is the day on which the daemon does not start.
 //
 // Threads:   one thread; reading images uses more inside.
-// Ownership: an OpenedShard owns its descriptors.  One of the daemon's memory is pinned there until
-//            the next OpenShard of the same source.
+// Ownership: an OpenedShard owns its descriptors.  One of the daemon's memory is pinned there, with
+//            all its images, until the next OpenShard of the same source.
 // Errors:    kNotFound for what is not there; kCorruption for what cannot be believed; a listing
 //            never fails for one damaged thing: that is a Problem beside the rest.
 #pragma once
@@ -105,7 +105,10 @@ void SortNewestFirst(proto::ListReply* reply);
 // Ranks of the world that have no readable shard in it, ascending.
 [[nodiscard]] std::vector<std::uint32_t> MissingRanks(const proto::SnapshotInfo& snapshot);
 
-// The shards' bytes in all.
+// The bytes of the shards' dynamic images in all: what this snapshot has for itself.
 [[nodiscard]] ByteCount BytesOf(const proto::SnapshotInfo& snapshot);
+
+// Of their static images: frozen tensors, which other snapshots share.
+[[nodiscard]] ByteCount StaticBytesOf(const proto::SnapshotInfo& snapshot);
 
 }  // namespace holdfast::cli

@@ -41,10 +41,12 @@ Status CheckSidecar(const proto::Sidecar& sidecar,
   return Ok();
 }
 
-ByteCount BytesOfShard(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {
+ByteCount BytesOfImage(const proto::SnapshotInfo& snapshot,
+                       std::uint32_t rank,
+                       proto::ImageKind kind) {
   for (const proto::ShardInfo& shard : snapshot.shards()) {
     if (shard.rank() == rank) {
-      return shard.image_bytes();
+      return kind == proto::STATIC ? shard.static_image_bytes() : shard.image_bytes();
     }
   }
   return 0;
@@ -107,10 +109,13 @@ Status DaemonSource::CheckKnown(const std::string& job) {
                    (names.empty() ? ", nor any other" : InsteadText(names)));
 }
 
-Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank) {
+Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot,
+                                      std::uint32_t rank,
+                                      proto::ImageKind image) {
   proto::ClientMessage request;
   *request.mutable_open_shard()->mutable_id() = snapshot.id();
   request.mutable_open_shard()->set_rank(rank);
+  request.mutable_open_shard()->set_image(image);
   HF_TRY(AdminReply reply, channel_.Call(std::move(request), Body::kOpenShard, kQuickCall));
   HF_TRYV(CheckSidecar(reply.message.open_shard().sidecar(), snapshot, rank));
   return reply;
@@ -118,31 +123,32 @@ Result<AdminReply> DaemonSource::Open(const proto::SnapshotInfo& snapshot, std::
 
 Result<OpenedShard> DaemonSource::OpenShard(const proto::SnapshotInfo& snapshot,
                                             std::uint32_t rank) {
-  HF_TRY(AdminReply reply, Open(snapshot, rank));
+  HF_TRY(AdminReply reply, Open(snapshot, rank, proto::DYNAMIC));
   OpenedShard shard;
   shard.sidecar = std::move(*reply.message.mutable_open_shard()->mutable_sidecar());
-  const proto::Sidecar& sidecar = shard.sidecar;
-  if (sidecar.images_size() != 1 || sidecar.images(0).kind() != proto::DYNAMIC) {
-    return Error(Errc::kNotFound,
-                 ShardText(snapshot, rank) +
-                     " has a static image, which the daemon does not hand out; use --root");
+  for (const proto::ImageDigest& image : shard.sidecar.images()) {
+    if (image.kind() == proto::STATIC) {
+      HF_TRY(reply, Open(snapshot, rank, proto::STATIC));
+    }
+    if (!reply.descriptor.valid()) {
+      return Error(Errc::kInternal,
+                   "the daemon sent no descriptor of " + ShardText(snapshot, rank));
+    }
+    HF_TRY(ImageReader reader,
+           ImageReader::FromDescriptor(std::move(reply.descriptor),
+                                       "memory of " + ShardText(snapshot, rank)));
+    shard.images.push_back({image, std::move(reader)});
   }
-  if (!reply.descriptor.valid()) {
-    return Error(Errc::kInternal, "the daemon sent no descriptor of " + ShardText(snapshot, rank));
-  }
-  HF_TRY(ImageReader reader,
-         ImageReader::FromDescriptor(std::move(reply.descriptor),
-                                     "memory of " + ShardText(snapshot, rank)));
-  shard.images.push_back({sidecar.images(0), std::move(reader)});
   return shard;
 }
 
 Status DaemonSource::VerifyRanges(const proto::SnapshotInfo& snapshot,
                                   std::uint32_t rank,
+                                  proto::ImageKind kind,
                                   Progress* progress,
                                   ByteCount* bytes,
                                   std::vector<std::uint64_t>* bad) {
-  const ByteCount whole = BytesOfShard(snapshot, rank);
+  const ByteCount whole = BytesOfImage(snapshot, rank, kind);
   const std::chrono::milliseconds timeout =
       kQuickCall + std::chrono::milliseconds(kChunksOfRange * kChunkBytes / kSlowestBytesPerMs);
   do {
@@ -153,6 +159,7 @@ Status DaemonSource::VerifyRanges(const proto::SnapshotInfo& snapshot,
     proto::VerifyShardRequest* range = request.mutable_verify_shard();
     *range->mutable_id() = snapshot.id();
     range->set_rank(rank);
+    range->set_image(kind);
     range->set_first_chunk(*bytes / kChunkBytes);
     range->set_chunks(kChunksOfRange);
     HF_TRY(const AdminReply reply, channel_.Call(std::move(request), Body::kVerifyShard, timeout));
@@ -176,27 +183,44 @@ Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapsh
                                                Progress* progress) {
   ShardVerdict verdict = NewVerdict(snapshot, rank);
   // Before the verification, which poisons what is bad: then it cannot be opened any more.
-  const Result<AdminReply> opened = Open(snapshot, rank);
+  const Result<AdminReply> opened = Open(snapshot, rank, proto::DYNAMIC);
   if (!opened && EndsAll(opened.error().code)) {
     return opened.error();
   }
+  const proto::Sidecar* sidecar = opened ? &opened.value().message.open_shard().sidecar() : nullptr;
+  for (const proto::ImageKind kind : {proto::DYNAMIC, proto::STATIC}) {
+    const bool there = kind == proto::DYNAMIC || (sidecar != nullptr && sidecar->images_size() > 1);
+    if (there && !verdict.error) {
+      HF_TRYV(VerifyImage(snapshot, kind, sidecar, progress, &verdict));
+    }
+  }
+  return verdict;
+}
+
+Status DaemonSource::VerifyImage(const proto::SnapshotInfo& snapshot,
+                                 proto::ImageKind kind,
+                                 const proto::Sidecar* sidecar,
+                                 Progress* progress,
+                                 ShardVerdict* verdict) {
+  ByteCount bytes = 0;
   std::vector<std::uint64_t> bad;
-  const Status done = VerifyRanges(snapshot, rank, progress, &verdict.bytes, &bad);
+  const Status done = VerifyRanges(snapshot, verdict->rank, kind, progress, &bytes, &bad);
+  verdict->bytes += bytes;
   if (!done) {
     if (EndsAll(done.error().code)) {
       return done.error();
     }
-    verdict.error = done.error();
+    verdict->error = done.error();
   }
   if (!bad.empty()) {
     std::sort(bad.begin(), bad.end());
-    if (opened) {
-      verdict.tensors = TouchedTensors(
-          opened.value().message.open_shard().sidecar().layout(), proto::DYNAMIC, bad);
+    if (sidecar != nullptr) {
+      const auto touched = TouchedTensors(sidecar->layout(), kind, bad);
+      verdict->tensors.insert(verdict->tensors.end(), touched.begin(), touched.end());
     }
-    verdict.bad.push_back({proto::DYNAMIC, std::move(bad)});
+    verdict->bad.push_back({kind, std::move(bad)});
   }
-  return verdict;
+  return Ok();
 }
 
 }  // namespace holdfast::cli

@@ -35,10 +35,20 @@ class DaemonSource final : public Source {
 
  private:
   [[nodiscard]] Status CheckKnown(const std::string& job);
-  [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot, std::uint32_t rank);
+  [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot,
+                                        std::uint32_t rank,
+                                        proto::ImageKind image);
+  // What is wrong is added to the verdict; an error ends the whole verification.  "sidecar" may be
+  // nullptr: then no tensors are named.
+  [[nodiscard]] Status VerifyImage(const proto::SnapshotInfo& snapshot,
+                                   proto::ImageKind kind,
+                                   const proto::Sidecar* sidecar,
+                                   Progress* progress,
+                                   ShardVerdict* verdict);
   // Adds to "bytes" and "bad" what was read and found, also before an error.
   [[nodiscard]] Status VerifyRanges(const proto::SnapshotInfo& snapshot,
                                     std::uint32_t rank,
+                                    proto::ImageKind kind,
                                     Progress* progress,
                                     ByteCount* bytes,
                                     std::vector<std::uint64_t>* bad);

@@ -41,7 +41,11 @@ void AddShards(const proto::Manifest& manifest, proto::SnapshotInfo* snapshot) {
       shard->set_state(std::string(kStateDurable));
     }
     proto::ShardInfo* shard = snapshot->mutable_shards(snapshot->shards_size() - 1);
-    shard->set_image_bytes(shard->image_bytes() + file.length_bytes());
+    if (file.kind() == proto::STATIC) {
+      shard->set_static_image_bytes(file.length_bytes());
+    } else {
+      shard->set_image_bytes(file.length_bytes());
+    }
   }
 }
 

@@ -24,10 +24,10 @@ std::string KeyOf(const proto::SnapshotId& id) {
   return id.job_uid() + ":" + std::to_string(id.incarnation()) + ":" + std::to_string(id.step());
 }
 
-ByteCount ImageBytesOf(const proto::Sidecar& sidecar) {
+ByteCount ImageBytesOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
   ByteCount bytes = 0;
   for (const proto::ImageDigest& digest : sidecar.images()) {
-    bytes += digest.length_bytes();
+    bytes += digest.kind() == kind ? digest.length_bytes() : 0;
   }
   return bytes;
 }
@@ -41,13 +41,20 @@ std::string_view StateSource::StateOf(const proto::ShardRecord& shard) const {
   if (shard.poisoned()) {
     return kStatePoisoned;
   }
-  std::error_code error;
-  const auto size = std::filesystem::file_size(PathOf(shard), error);
-  return error || size < ImageBytesOf(shard.sidecar()) ? kStateLost : kStateSealed;
+  for (const proto::ImageDigest& image : shard.sidecar().images()) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(PathOf(shard, image.kind()), error);
+    if (error || size < image.length_bytes()) {
+      return kStateLost;
+    }
+  }
+  return kStateSealed;
 }
 
-std::string StateSource::PathOf(const proto::ShardRecord& shard) const {
-  const storage_tiers::SlotName name{shard.slot(), shard.generation()};
+std::string StateSource::PathOf(const proto::ShardRecord& shard, proto::ImageKind image) const {
+  const bool is_static = image == proto::STATIC;
+  const storage_tiers::SlotName name{is_static ? shard.static_slot() : shard.slot(),
+                                     is_static ? shard.static_generation() : shard.generation()};
   return JoinPath(JoinPath(arena_.folder, kSlotsFolder), name.ToString());
 }
 
@@ -117,7 +124,8 @@ void StateSource::AddShards(std::map<std::string, proto::SnapshotInfo>* snapshot
     proto::ShardInfo* info = snapshot.add_shards();
     info->set_rank(sidecar.rank());
     info->set_state(std::string(StateOf(shard)));
-    info->set_image_bytes(ImageBytesOf(sidecar));
+    info->set_image_bytes(ImageBytesOf(sidecar, proto::DYNAMIC));
+    info->set_static_image_bytes(ImageBytesOf(sidecar, proto::STATIC));
     if (info->state() == kStateLost) {
       problems->push_back({PathOf(shard),
                            Error(Errc::kNotFound,
@@ -178,13 +186,11 @@ Result<OpenedShard> StateSource::OpenShard(const proto::SnapshotInfo& snapshot,
     shard.sidecar = sidecar;
     *shard.sidecar.mutable_layout() = layout->second;
     HF_TRYV(layout::ValidateSidecar(shard.sidecar));
-    if (sidecar.images_size() != 1 || sidecar.images(0).kind() != proto::DYNAMIC) {
-      return Error(Errc::kNotFound,
-                   PathOf(record) + ": its static image is not kept here; use --root");
+    for (const proto::ImageDigest& image : sidecar.images()) {
+      // Memory, not a disk: nothing would be gained by O_DIRECT.
+      HF_TRY(ImageReader reader, ImageReader::OpenFile(PathOf(record, image.kind()), false));
+      shard.images.push_back({image, std::move(reader)});
     }
-    // Memory, not a disk: nothing would be gained by O_DIRECT.
-    HF_TRY(ImageReader reader, ImageReader::OpenFile(PathOf(record), false));
-    shard.images.push_back({sidecar.images(0), std::move(reader)});
     return shard;
   }
   return Error(Errc::kNotFound,

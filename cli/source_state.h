@@ -66,7 +66,8 @@ class StateSource final : public Source {
 
   // Sealed, poisoned or lost.
   [[nodiscard]] std::string_view StateOf(const proto::ShardRecord& shard) const;
-  [[nodiscard]] std::string PathOf(const proto::ShardRecord& shard) const;
+  [[nodiscard]] std::string PathOf(const proto::ShardRecord& shard,
+                                   proto::ImageKind image = proto::DYNAMIC) const;
   [[nodiscard]] std::string JobName(const std::string& job_uid) const;
   [[nodiscard]] Status CheckKnown(const std::string& job) const;
   void AddShards(std::map<std::string, proto::SnapshotInfo>* snapshots,

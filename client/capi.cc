@@ -103,6 +103,9 @@ void FillStats(const SessionStats& stats, hf_stats* out) {
   out->torn = stats.torn;
   out->failed = stats.failed;
   out->copied_bytes = stats.copied_bytes;
+  out->static_copied_bytes = stats.static_copied_bytes;
+  out->image_bytes = stats.image_bytes;
+  out->static_bytes = stats.static_bytes;
   out->copy_ns = Ns(stats.copy);
   out->fence_wait_ns = Ns(stats.fence_wait);
   out->snapshot_ns = Ns(stats.snapshot);

@@ -1,4 +1,5 @@
 // The C ABI: layout, snapshot and fence.  The contract is holdfast.h.
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,8 +61,7 @@ layout::TensorSpec ToSpec(const hf_tensor& tensor) {
   spec.local_shape = ToShape(tensor.local_shape, tensor.local_ndim);
   spec.replica_id = tensor.replica_id;
   spec.alias_of = tensor.alias_of == nullptr ? "" : tensor.alias_of;
-  // One image holds all classes until the protocol hands out slots for static ones.
-  spec.image = proto::DYNAMIC;
+  spec.image = spec.tensor_class == proto::CONSTANT ? proto::STATIC : proto::DYNAMIC;
   spec.part.set_opaque(tensor.opaque != 0);
   for (std::uint32_t i = 0; i < tensor.box_count; ++i) {
     proto::Box* box = spec.part.add_boxes();
@@ -220,6 +220,8 @@ int hf_snapshot(hf_client* client,
     HF_TRY(input.state, ToState(state, state_count));
     HF_TRY(const SnapshotStart start, session.Snapshot(std::move(input)));
     out->started = start.started ? 1 : 0;
+    out->bytes = start.bytes;
+    out->static_bytes = start.static_bytes;
     CopyText(start.reason, out->reason, sizeof out->reason);
     return Ok();
   });
@@ -251,6 +253,18 @@ int hf_fence(hf_client* client, const hf_stream* streams, size_t stream_count) {
         break;
     }
     return Fail(HF_IO_ERROR, result.reason);
+  });
+}
+
+int hf_not_constant(hf_client* client, uint32_t* indices, size_t capacity, size_t* count) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    if (count == nullptr || (capacity > 0 && indices == nullptr)) {
+      return Error(Errc::kInvalidArgument, "count or indices are NULL");
+    }
+    const std::vector<std::uint32_t> changed = session.NotFrozen();
+    *count = changed.size();
+    std::copy_n(changed.begin(), std::min(capacity, changed.size()), indices);
+    return Ok();
   });
 }
 

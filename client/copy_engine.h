@@ -29,12 +29,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "client/copy_plan.h"
 #include "client/device.h"
+#include "client/frozen_part.h"
 #include "client/slot_mapping.h"
 #include "client/source_sample.h"
 #include "common/clock.h"
@@ -67,6 +69,8 @@ struct CopyJob {
   double sample_fraction = kDefaultSampleFraction;
 
   CopyOutcome outcome;
+  // Its sources too are borrowed until the fence.  One that is not good makes the snapshot torn.
+  std::optional<FrozenPart> frozen;
 };
 
 // What is wrong with an engine that works nevertheless.

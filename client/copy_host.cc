@@ -1,6 +1,7 @@
 #include "client/copy_host.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "client/chunk_copy.h"
@@ -50,24 +51,42 @@ struct HostCopyEngine::Running {
         done(std::move(d)),
         sample(std::move(s)),
         chunks(ChunkCount(job->plan->ImageBytes())),
-        ranges((chunks + kChunksPerRange - 1) / kChunksPerRange),
+        frozen_chunks(FrozenChunks(*job)),
+        own_ranges(RangesOf(chunks)),
+        ranges(own_ranges + RangesOf(frozen_chunks)),
         ranges_left(ranges),
         began(SystemClock().Now()) {
     job->outcome = CopyOutcome();
     job->outcome.chunk_crc32c.resize(chunks);
+    if (frozen_chunks > 0 && job->frozen->work == FrozenPart::Work::kFill) {
+      job->frozen->chunk_crc32c.resize(frozen_chunks);
+    }
+  }
+
+  static std::uint64_t RangesOf(std::uint64_t count) {
+    return (count + kChunksPerRange - 1) / kChunksPerRange;
+  }
+
+  // A sample is read at the end.
+  static std::uint64_t FrozenChunks(const CopyJob& job) {
+    const bool all = job.frozen.has_value() && job.frozen->work != FrozenPart::Work::kSample;
+    return all ? ChunkCount(job.frozen->plan->ImageBytes()) : 0;
   }
 
   const std::shared_ptr<CopyJob> job;
   const JobDone done;
   const SourceSample sample;
   const std::uint64_t chunks;
+  const std::uint64_t frozen_chunks;
+  const std::uint64_t own_ranges;  // of the dynamic image; those of the static one follow
   const std::uint64_t ranges;
   std::atomic<std::uint64_t> next_range{0};
   // Whoever takes it to 0 sees all that the others copied.
   std::atomic<std::uint64_t> ranges_left;
   std::atomic<bool> failed{false};
   Mutex mutex;
-  std::string failure HF_GUARDED_BY(mutex);  // of the first chunk that failed
+  std::string failure HF_GUARDED_BY(mutex);            // of the first chunk that failed
+  std::set<std::size_t> changed HF_GUARDED_BY(mutex);  // planned tensors of the static image
   const MonotonicTime began;
 };
 
@@ -82,9 +101,9 @@ HostCopyEngine::~HostCopyEngine() {
 }
 
 Status HostCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
-  if (!plan->Devices().empty()) {
+  if (const auto devices = plan->AllDevices(); !devices.empty()) {
     return Error(Errc::kInvalidArgument,
-                 "a tensor is on device " + std::to_string(plan->Devices().front()) +
+                 "a tensor is on device " + std::to_string(devices.front()) +
                      ", and this library copies from host memory only");
   }
   return Ok();
@@ -174,14 +193,16 @@ void HostCopyEngine::Work() {
 }
 
 void HostCopyEngine::CopyRanges(const std::shared_ptr<Running>& running) {
-  CopyJob& job = *running->job;
   while (true) {
     const std::uint64_t range = running->next_range.fetch_add(1, std::memory_order_relaxed);
     if (range >= running->ranges) {
       return;
     }
-    const std::uint64_t end = std::min((range + 1) * kChunksPerRange, running->chunks);
-    for (std::uint64_t chunk = range * kChunksPerRange; chunk < end; ++chunk) {
+    const bool own = range < running->own_ranges;
+    const std::uint64_t first = (own ? range : range - running->own_ranges) * kChunksPerRange;
+    const std::uint64_t end =
+        std::min(first + kChunksPerRange, own ? running->chunks : running->frozen_chunks);
+    for (std::uint64_t chunk = first; chunk < end; ++chunk) {
       const Status status = FailpointStatus("client.copy.chunk");
       if (status.has_error()) {
         MutexLock lock(running->mutex);
@@ -191,7 +212,7 @@ void HostCopyEngine::CopyRanges(const std::shared_ptr<Running>& running) {
       if (running->failed.load(std::memory_order_relaxed)) {
         break;
       }
-      job.outcome.chunk_crc32c[chunk] = CopyChunk(*job.plan, job.sources, job.slot->Data(), chunk);
+      own ? CopyOne(running.get(), chunk) : DoFrozen(running.get(), chunk);
     }
     EndStreaming();
     if (running->ranges_left.fetch_sub(1, std::memory_order_acq_rel) == 1) {
@@ -200,16 +221,55 @@ void HostCopyEngine::CopyRanges(const std::shared_ptr<Running>& running) {
   }
 }
 
+void HostCopyEngine::CopyOne(Running* running, std::uint64_t chunk) {
+  CopyJob& job = *running->job;
+  job.outcome.chunk_crc32c[chunk] = CopyChunk(*job.plan, job.sources, job.slot->Data(), chunk);
+}
+
+void HostCopyEngine::DoFrozen(Running* running, std::uint64_t chunk) {
+  FrozenPart& frozen = *running->job->frozen;
+  if (frozen.work == FrozenPart::Work::kFill) {
+    frozen.chunk_crc32c[chunk] =
+        CopyChunk(*frozen.plan, frozen.sources, frozen.slot->Data(), chunk);
+    return;
+  }
+  const std::vector<std::size_t> differing = CompareChunk(frozen, chunk);
+  if (!differing.empty()) {
+    MutexLock lock(running->mutex);
+    running->changed.insert(differing.begin(), differing.end());
+  }
+}
+
+// Also after a fill or a comparison: what was written meanwhile is not frozen.
+void HostCopyEngine::CheckFrozen(Running* running) {
+  FrozenPart& frozen = *running->job->frozen;
+  const SourceSample sample(
+      *frozen.plan, running->job->sample_fraction, static_cast<std::uint64_t>(running->job->step));
+  const auto differing = sample.Differences(*frozen.plan, frozen.sources, frozen.slot->Data());
+  MutexLock lock(running->mutex);
+  running->changed.insert(differing.begin(), differing.end());
+  frozen.changed.assign(running->changed.begin(), running->changed.end());
+  frozen.good = frozen.changed.empty();
+}
+
 void HostCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   CopyJob& job = *running->job;
+  const bool failed = running->failed.load(std::memory_order_relaxed);
+  if (job.frozen.has_value() && !failed) {
+    CheckFrozen(running.get());
+  }
   job.outcome.duration = SystemClock().Now() - running->began;
-  if (running->failed.load(std::memory_order_relaxed)) {
+  if (failed) {
     MutexLock lock(running->mutex);
     job.outcome.kind = CopyOutcome::Kind::kFailed;
     job.outcome.reason = running->failure;
   } else if (const auto torn = running->sample.Check(*job.plan, job.sources, job.slot->Data())) {
     job.outcome.kind = CopyOutcome::Kind::kTorn;
     job.outcome.reason = TornText(job.step, job.plan->Tensors()[*torn].name);
+  } else if (job.frozen.has_value() && !job.frozen->good) {
+    job.outcome.kind = job.frozen->work == FrozenPart::Work::kCompare ? CopyOutcome::Kind::kFailed
+                                                                      : CopyOutcome::Kind::kTorn;
+    job.outcome.reason = NotFrozenText(job.step, *job.frozen);
   } else {
     job.outcome.kind = CopyOutcome::Kind::kCopied;
   }

@@ -46,6 +46,9 @@ class HostCopyEngine final : public CopyEngine {
 
   void Work();
   void CopyRanges(const std::shared_ptr<Running>& running);
+  static void CopyOne(Running* running, std::uint64_t chunk);
+  static void DoFrozen(Running* running, std::uint64_t chunk);
+  static void CheckFrozen(Running* running);
   void Finish(const std::shared_ptr<Running>& running);
 
   mutable Mutex mutex_;

@@ -39,6 +39,18 @@ Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layo
                                                        std::span<const layout::TensorSpec> specs,
                                                        ByteCount small_tensor_bytes,
                                                        std::span<const std::int32_t> devices) {
+  HF_TRY(auto plan, MakeOne(layout, specs, small_tensor_bytes, devices, proto::DYNAMIC));
+  if (layout.static_image_bytes() > 0) {
+    HF_TRY(plan->frozen_, MakeOne(layout, specs, 0, devices, proto::STATIC));
+  }
+  return std::shared_ptr<const CopyPlan>(std::move(plan));
+}
+
+Result<std::shared_ptr<CopyPlan>> CopyPlan::MakeOne(const proto::Layout& layout,
+                                                    std::span<const layout::TensorSpec> specs,
+                                                    ByteCount small_tensor_bytes,
+                                                    std::span<const std::int32_t> devices,
+                                                    proto::ImageKind kind) {
   if (!devices.empty() && devices.size() != specs.size()) {
     return Error(Errc::kInvalidArgument, "not every tensor has a device");
   }
@@ -47,12 +59,12 @@ Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layo
     spec_of.emplace(specs[i].name, i);
   }
   std::shared_ptr<CopyPlan> plan(new CopyPlan());  // the constructor is private
-  plan->header_bytes_ = layout::ImageHeaderBytes(layout, proto::DYNAMIC);
-  plan->image_bytes_ = layout::ImageBytes(layout, proto::DYNAMIC);
+  plan->header_bytes_ = layout::ImageHeaderBytes(layout, kind);
+  plan->image_bytes_ = layout::ImageBytes(layout, kind);
   plan->spec_count_ = specs.size();
   ByteCount end = plan->header_bytes_;
   for (const proto::TensorEntry& entry : layout.tensors()) {
-    if (!entry.alias_of().empty() || entry.length_bytes() == 0 || entry.image() != proto::DYNAMIC) {
+    if (!entry.alias_of().empty() || entry.length_bytes() == 0 || entry.image() != kind) {
       continue;
     }
     const auto spec = spec_of.find(entry.name());
@@ -74,7 +86,17 @@ Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layo
   std::sort(plan->devices_.begin(), plan->devices_.end());
   plan->devices_.erase(std::unique(plan->devices_.begin(), plan->devices_.end()),
                        plan->devices_.end());
-  return std::shared_ptr<const CopyPlan>(std::move(plan));
+  return plan;
+}
+
+std::vector<std::int32_t> CopyPlan::AllDevices() const {
+  std::vector<std::int32_t> all = devices_;
+  if (frozen_ != nullptr) {
+    all.insert(all.end(), frozen_->devices_.begin(), frozen_->devices_.end());
+  }
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
 }
 
 std::size_t CopyPlan::TensorAt(ByteCount offset) const {

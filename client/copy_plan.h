@@ -43,7 +43,8 @@ struct PlannedTensor {
 
 class CopyPlan {
  public:
-  // STABLE and CONSTANT tensors above "small_tensor_bytes" are copied lazily, all others staged.
+  // Of the dynamic image: STABLE tensors above "small_tensor_bytes" are copied lazily, all others
+  // staged.
   // "specs" are those that PlanImage made "layout" of; "devices" says where each lies, empty: all
   // in host memory.  The daemon knows nothing of devices: the same layout may move between them.
   [[nodiscard]] static Result<std::shared_ptr<const CopyPlan>> Make(
@@ -52,8 +53,15 @@ class CopyPlan {
       ByteCount small_tensor_bytes,
       std::span<const std::int32_t> devices = {});
 
+  // Of the same layout's static image, with the same specs; all of it lazy.  nullptr: there is
+  // none.
+  [[nodiscard]] const std::shared_ptr<const CopyPlan>& Frozen() const { return frozen_; }
+
   // The devices, each once, rising; empty: all is in host memory.
   [[nodiscard]] std::span<const std::int32_t> Devices() const { return devices_; }
+
+  // Those of the static image too.
+  [[nodiscard]] std::vector<std::int32_t> AllDevices() const;
 
   // Without aliases and empty tensors; together with the header they cover the image without holes.
   [[nodiscard]] std::span<const PlannedTensor> Tensors() const { return tensors_; }
@@ -71,6 +79,14 @@ class CopyPlan {
  private:
   CopyPlan() = default;
 
+  [[nodiscard]] static Result<std::shared_ptr<CopyPlan>> MakeOne(
+      const proto::Layout& layout,
+      std::span<const layout::TensorSpec> specs,
+      ByteCount small_tensor_bytes,
+      std::span<const std::int32_t> devices,
+      proto::ImageKind kind);
+
+  std::shared_ptr<const CopyPlan> frozen_;
   std::vector<PlannedTensor> tensors_;
   std::vector<std::int32_t> devices_;
   ByteCount header_bytes_ = 0;

@@ -11,9 +11,9 @@
 namespace holdfast::client {
 namespace {
 
-const proto::ImageDigest* DynamicDigest(const proto::Sidecar& sidecar) {
+const proto::ImageDigest* DigestOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
   for (const proto::ImageDigest& image : sidecar.images()) {
-    if (image.kind() == proto::DYNAMIC) {
+    if (image.kind() == kind) {
       return &image;
     }
   }
@@ -66,11 +66,21 @@ Status Restore::Open(transport::OwnedFd fd) {
                  "the sidecar of step " + std::to_string(reply_.id().step()) + " is not sound" +
                      (sound.has_error() ? ": " + sound.error().message : ": it has no layout"));
   }
-  const proto::ImageDigest* digest = DynamicDigest(sidecar);
-  if (digest == nullptr || !fd.Valid()) {
-    return Error(Errc::kCorruption, "holdfastd chose a snapshot without an image");
+  std::map<proto::ImageKind, transport::OwnedFd> files;
+  files[proto::DYNAMIC] = std::move(fd);
+  files[proto::STATIC] = session_->TakeStaticSource(reply_.attempt());
+  for (const proto::ImageDigest& digest : sidecar.images()) {
+    transport::OwnedFd& file = files[digest.kind()];
+    if (!file.Valid()) {
+      return Error(Errc::kCorruption, "holdfastd chose a snapshot without an image");
+    }
+    auto opened = ImageSource::Open(std::move(file), digest.length_bytes());
+    if (opened.has_error()) {
+      bad_image_ = digest.kind();
+      return opened.error();
+    }
+    sources_[digest.kind()] = std::move(opened).value();
   }
-  HF_TRY(source_, ImageSource::Open(std::move(fd), digest->length_bytes()));
   return Ok();
 }
 
@@ -94,12 +104,11 @@ Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads,
   if (unusable_.has_value()) {
     return *unusable_;
   }
-  if (source_ == nullptr) {
+  if (sources_.empty()) {
     return Error(Errc::kInvalidArgument, "there is nothing to restore in this attempt");
   }
   const proto::Layout& layout = reply_.sidecar().layout();
-  std::vector<LoadPiece> pieces;
-  pieces.reserve(targets.size());
+  std::map<proto::ImageKind, std::vector<LoadPiece>> pieces;
   for (const LoadTarget& target : targets) {
     if (target.tensor >= static_cast<std::uint32_t>(layout.tensors_size())) {
       return Error(Errc::kInvalidArgument,
@@ -107,22 +116,37 @@ Status Restore::Load(std::span<const LoadTarget> targets, std::uint32_t threads,
                        std::to_string(layout.tensors_size()));
     }
     const proto::TensorEntry& entry = layout.tensors(static_cast<int>(target.tensor));
-    if (entry.image() != proto::DYNAMIC || entry.length_bytes() != target.bytes) {
+    if (!sources_.contains(entry.image()) || entry.length_bytes() != target.bytes) {
       return Error(Errc::kInvalidArgument,
                    "tensor \"" + entry.name() + "\" has " + std::to_string(entry.length_bytes()) +
                        " bytes, its destination " + std::to_string(target.bytes));
     }
-    pieces.push_back(LoadPiece{entry.offset_bytes(),
-                               target.bytes,
-                               static_cast<std::byte*>(target.destination),
-                               target.device});
+    pieces[entry.image()].push_back(LoadPiece{entry.offset_bytes(),
+                                              target.bytes,
+                                              static_cast<std::byte*>(target.destination),
+                                              target.device});
   }
-  const proto::ImageDigest& digest = *DynamicDigest(reply_.sidecar());
+  for (auto& [kind, wanted] : pieces) {
+    HF_TRYV(LoadImage(kind, std::move(wanted), threads, sink));
+  }
+  return Ok();
+}
+
+Status Restore::LoadImage(proto::ImageKind kind,
+                          std::vector<LoadPiece> pieces,
+                          std::uint32_t threads,
+                          LoadSink* sink) {
+  const proto::ImageDigest& digest = *DigestOf(reply_.sidecar(), kind);
   const std::vector<std::uint32_t> digests(digest.chunk_crc32c().begin(),
                                            digest.chunk_crc32c().end());
   LoadReport report;
-  const Status status = LoadPieces(*source_, digests, std::move(pieces), threads, sink, &report);
+  const Status status =
+      LoadPieces(*sources_.at(kind), digests, std::move(pieces), threads, sink, &report);
   if (status.has_error() && status.error().code == Errc::kCorruption) {
+    if (source_is_bad_ && bad_image_ != kind) {
+      bad_chunks_.clear();
+    }
+    bad_image_ = kind;
     source_is_bad_ = true;
     bad_chunks_.insert(bad_chunks_.end(), report.bad_chunks.begin(), report.bad_chunks.end());
   }
@@ -139,6 +163,7 @@ proto::ClientMessage Restore::LoadedMessage(const std::string& failure) const {
     loaded->set_failure(failure.empty() ? found : failure);
   }
   loaded->set_source_is_bad(source_is_bad_);
+  loaded->set_bad_image(bad_image_);
   loaded->mutable_bad_chunks()->Add(bad_chunks_.begin(), bad_chunks_.end());
   return message;
 }

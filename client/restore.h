@@ -5,12 +5,13 @@
 // must be finished, well or badly: the other ranks wait for this one's word.
 //
 // Threads:   one thread at a time, any.
-// Ownership: owns the source's descriptor and mapping; borrows the session, which must outlive it.
-// Errors:    see each function; an attempt that is dropped unfinished counts as failed.
+// Ownership: owns the sources' descriptors and mappings; borrows the session, which must outlive
+// it. Errors:    see each function; an attempt that is dropped unfinished counts as failed.
 // Lifecycle: Begin -> Load as often as wanted -> Finish -> destroy.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -73,15 +74,21 @@ class Restore {
   Restore(Session* session, proto::RestoreReply reply);
 
   [[nodiscard]] Status Open(transport::OwnedFd fd);
+  [[nodiscard]] Status LoadImage(proto::ImageKind kind,
+                                 std::vector<LoadPiece> pieces,
+                                 std::uint32_t threads,
+                                 LoadSink* sink);
   [[nodiscard]] proto::ClientMessage LoadedMessage(const std::string& failure) const;
 
   Session* const session_;
   const proto::RestoreReply reply_;
-  std::unique_ptr<ImageSource> source_;  // nullptr: nothing to restore, or unusable_
+  // By kind; none: nothing to restore, or unusable_.
+  std::map<proto::ImageKind, std::unique_ptr<ImageSource>> sources_;
   std::optional<Error> unusable_;
   std::string json_;
   bool source_is_bad_ = false;
-  std::vector<std::uint64_t> bad_chunks_;
+  proto::ImageKind bad_image_ = proto::DYNAMIC;  // the last one that was found bad
+  std::vector<std::uint64_t> bad_chunks_;        // of it
   bool finished_ = false;
 };
 

@@ -73,7 +73,8 @@ Status Session::WaitReady(MonotonicTime deadline) {
     if (plan_ == nullptr || registered_ == nullptr) {
       return NotInForce("no layout is in force: call hf_set_layout first");
     }
-    if (connected_ && slots_.HasGranted(registered_->generation, plan_->ImageBytes())) {
+    if (connected_ && slots_.HasGranted(registered_->generation, plan_->ImageBytes()) &&
+        WhyNoFrozen().empty()) {
       return Ok();
     }
     if (!changed_.WaitUntil(lock, deadline) && SystemClock().Now() >= deadline) {
@@ -177,6 +178,9 @@ SessionStats Session::Stats() {
   MutexLock lock(mutex_);
   SessionStats stats = stats_;
   stats.engine = std::move(engine);
+  stats.image_bytes = plan_ == nullptr ? 0 : plan_->ImageBytes();
+  stats.static_bytes =
+      plan_ == nullptr || plan_->Frozen() == nullptr ? 0 : plan_->Frozen()->ImageBytes();
   stats.connected = connected_;
   stats.fenced = fenced_.has_value();
   return stats;
@@ -201,6 +205,7 @@ void Session::Close() {
   SlotTable::Mappings dropped;
   MutexLock lock(mutex_);
   slots_.DropAll(&dropped);
+  DropFrozen(&dropped);
 }
 
 void Session::OnConnected() {
@@ -224,6 +229,7 @@ void Session::OnFenced(const Error& error) {
   fenced_ = error;
   connected_ = false;
   slots_.DropAll(&dropped);
+  DropFrozen(&dropped);
   changed_.NotifyAll();
 }
 

@@ -63,7 +63,9 @@ struct SnapshotInput {
 
 struct SnapshotStart {
   bool started = false;
-  std::string reason;  // why it was skipped
+  std::string reason;          // why it was skipped
+  ByteCount bytes = 0;         // of the dynamic image
+  ByteCount static_bytes = 0;  // of the static image, where this snapshot copies it
 };
 
 // How the snapshot under way ended; where its bytes still land (GPUs), how the last one did that no
@@ -75,7 +77,8 @@ struct FenceResult {
 
 struct SessionStats {
   std::uint64_t begun = 0, sealed = 0, skipped = 0, torn = 0, failed = 0;
-  std::uint64_t copied_bytes = 0;
+  std::uint64_t copied_bytes = 0, static_copied_bytes = 0;  // of dynamic images, of static ones
+  std::uint64_t image_bytes = 0, static_bytes = 0;          // of the layout in force
   std::chrono::nanoseconds copy{0}, fence_wait{0}, snapshot{0};  // sums
   std::chrono::nanoseconds last_copy{0}, last_fence_wait{0}, last_snapshot{0};
   std::chrono::nanoseconds device_wait{0}, last_device_wait{0};
@@ -141,6 +144,14 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] Result<Reply> RestoreCall(const proto::ClientMessage& message,
                                           MonotonicTime deadline);
 
+  // Indices of the registered tensors, rising, that were declared CONSTANT and were found written
+  // since their static image was copied: another layout is due, no snapshot is taken until one is
+  // set.  Empty: none.
+  [[nodiscard]] std::vector<std::uint32_t> NotFrozen();
+
+  // The descriptor of the static image that the answer to that attempt of a restore speaks of.
+  [[nodiscard]] transport::OwnedFd TakeStaticSource(std::uint32_t attempt);
+
   // Tells the daemon without waiting for its answer.
   void Tell(const proto::ClientMessage& message);
 
@@ -153,6 +164,7 @@ class Session final : private ConnectionHandler {
   struct Registered {
     proto::Layout layout;
     std::string hash;
+    std::string static_hash;       // empty: no static image
     std::uint32_t generation = 0;  // guarded by mutex_
   };
 
@@ -169,8 +181,29 @@ class Session final : private ConnectionHandler {
     SlotRef slot;
     std::shared_ptr<Registered> registered;
     std::vector<proto::StateItem> state;
+    std::optional<SlotRef> frozen_slot;  // of the static image that it shares
+    bool refuses_frozen =
+        false;               // guarded by mutex_: what was granted is not what its tensors hold
     bool accounted = false;  // guarded by mutex_: its outcome is in statistics and ledger
     bool seal_sent = false;  // guarded by mutex_: at least once, on whatever connection
+  };
+
+  // The slot of the static image, from its grant until it is revoked or another layout comes.
+  struct Frozen {
+    enum class State {
+      kPreparing,
+      kGranted,  // to be filled
+      kOffered,  // sealed by an earlier process: to be compared
+      kWorking,  // a snapshot fills or compares it
+      kGood,     // holds what the tensors do; a sample is compared at every snapshot
+    };
+    SlotRef slot;
+    std::string hash;  // of the layout's static image
+    std::shared_ptr<SlotMapping> mapping;
+    State state = State::kPreparing;
+    std::vector<std::uint32_t> digests;  // of kGood, until it is sealed
+    bool sealed = false;                 // the daemon has said so
+    bool spoilt = false;                 // a tensor was written since
   };
 
   // ConnectionHandler
@@ -190,11 +223,26 @@ class Session final : private ConnectionHandler {
   Status AwaitRegistration(const std::shared_ptr<Registration>& registration,
                            MonotonicTime deadline);
   Status EnsureRegistered();
-  void AdoptRegistration(const std::shared_ptr<Registered>& registered,
-                         const proto::RegisterReply& reply) HF_REQUIRES(mutex_);
+  Status AdoptRegistration(const std::shared_ptr<Registered>& registered,
+                           const proto::RegisterReply& reply,
+                           SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
   Status OnGrant(Reply event);
   Status MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd);
   void OnOutcome(const proto::OutcomeEvent& outcome);
+
+  // session_frozen.cc
+  Status OnStaticGrant(Reply event);
+  Status MapStatic(Frozen frozen, Reply event);
+  void DropFrozen(SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
+  void NameFrozen(const std::string& static_hash, proto::RegisterRequest* body) HF_REQUIRES(mutex_);
+  std::string WhyNoFrozen() HF_REQUIRES(mutex_);
+  static Result<std::vector<SourceView>> FrozenSources(const CopyPlan& plan,
+                                                       const SnapshotInput& input);
+  void LendFrozen(Shot* shot) HF_REQUIRES(mutex_);
+  void AccountFrozen(Shot* shot) HF_REQUIRES(mutex_);
+  void AddStaticSeal(const Shot& shot, proto::SealRequest* seal) HF_REQUIRES(mutex_);
+  void OnFrozenSealed(const Shot& shot) HF_REQUIRES(mutex_);
+  void TellRefusal(const std::shared_ptr<Shot>& shot);
 
   // session_snapshot.cc
   Status CheckSnapshot(const SnapshotInput& input) HF_REQUIRES(mutex_);
@@ -241,6 +289,11 @@ class Session final : private ConnectionHandler {
   bool slot_seen_ HF_GUARDED_BY(mutex_) = false;  // since the layout was registered
 
   SlotTable slots_ HF_GUARDED_BY(mutex_);
+  std::optional<Frozen> frozen_ HF_GUARDED_BY(mutex_);
+  std::string frozen_trouble_ HF_GUARDED_BY(mutex_);             // why there is no slot for it
+  std::vector<std::uint32_t> not_frozen_ HF_GUARDED_BY(mutex_);  // of the layout in force
+  std::uint32_t static_attempt_ HF_GUARDED_BY(mutex_) = 0;       // of static_source_
+  transport::OwnedFd static_source_ HF_GUARDED_BY(mutex_);
   StepLedger ledger_ HF_GUARDED_BY(mutex_);
   SessionStats stats_ HF_GUARDED_BY(mutex_);
   std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;        // begun or missed

@@ -24,6 +24,7 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
   body->set_slots_wanted(options_.slots_wanted);
   body->set_session_token(session_token_);
   body->set_last_begun_step(last_step_);
+  NameFrozen(registered->static_hash, body);
   if (resume) {
     for (proto::HeldSlot& slot : slots_.Held()) {
       *body->add_held() = std::move(slot);
@@ -49,17 +50,21 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
                    "a copy is under way: call hf_fence before hf_set_layout");
     }
     plan_.reset();
+    not_frozen_.clear();
   }
   auto wanted = std::make_shared<Registered>();
   HF_TRY(wanted->layout, layout::PlanImage(specs));
   wanted->hash = layout::LayoutHash(wanted->layout);
+  wanted->static_hash = layout::StaticHash(wanted->layout);
   HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices));
   // Before the look at what is on record: its answer changes that.
   const auto under_way = RegistrationOf(wanted->hash);
   bool on_record = false;
   {
     MutexLock lock(mutex_);
-    on_record = registered_ != nullptr && registered_->hash == wanted->hash;
+    // A static image whose tensors were written is not to be had by keeping silent about it.
+    const bool spoilt = frozen_.has_value() && frozen_->spoilt;
+    on_record = registered_ != nullptr && registered_->hash == wanted->hash && !spoilt;
     if (!on_record && under_way == nullptr && !connected_) {
       return Error(Errc::kUnavailable, "holdfastd is away");
     }
@@ -130,6 +135,7 @@ Result<std::shared_ptr<Session::Registration>> Session::SubmitRegistration(
   };
   // On the connection's thread, BEFORE the grants that follow the answer are looked at.
   request.on_reply = [this, registration](Result<Reply> reply) {
+    SlotTable::Mappings dropped;  // unmapped after the lock
     MutexLock lock(mutex_);
     if (reply.has_error()) {
       registration->answer = reply.error();
@@ -137,8 +143,8 @@ Result<std::shared_ptr<Session::Registration>> Session::SubmitRegistration(
       registration->answer =
           Error(Errc::kCorruption, "holdfastd answered a registration otherwise");
     } else {
-      AdoptRegistration(registration->wanted, reply.value().message.register_());
-      registration->answer = Ok();
+      registration->answer =
+          AdoptRegistration(registration->wanted, reply.value().message.register_(), &dropped);
     }
     changed_.NotifyAll();
   };
@@ -164,8 +170,19 @@ Status Session::AwaitRegistration(const std::shared_ptr<Registration>& registrat
   return *registration->answer;
 }
 
-void Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
-                                const proto::RegisterReply& reply) {
+Status Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
+                                  const proto::RegisterReply& reply,
+                                  SlotTable::Mappings* dropped) {
+  if (!registered->static_hash.empty() && reply.static_image_bytes() == 0) {
+    return Error(Errc::kVersionMismatch,
+                 "this holdfastd knows no frozen tensors: use one version of Holdfast on a node");
+  }
+  const bool keeps_frozen =
+      frozen_.has_value() && reply.has_static_slot() &&
+      frozen_->slot == SlotRef{reply.static_slot().slot(), reply.static_slot().generation()};
+  if (!keeps_frozen) {
+    DropFrozen(dropped);
+  }
   registered->generation = reply.layout_generation();
   if (registered_ != registered) {
     slot_seen_ = false;
@@ -173,6 +190,7 @@ void Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
   registered_ = registered;
   session_token_ = reply.session_token();
   stats_.last_complete_step = std::max(stats_.last_complete_step, reply.newest_complete_step());
+  return Ok();
 }
 
 std::optional<proto::ClientMessage> Session::MakeResume() {
@@ -196,6 +214,7 @@ Status Session::OnResumed(Result<Reply> reply) {
       // of the old one's slots.
       session_token_ = 0;
       slots_.DropAll(&dropped);
+      DropFrozen(&dropped);
     }
     return reply.error();
   }
@@ -204,7 +223,7 @@ Status Session::OnResumed(Result<Reply> reply) {
   }
   const auto& body = reply.value().message.register_();
   const std::uint32_t old_generation = registered_->generation;
-  AdoptRegistration(registered_, body);
+  HF_TRYV(AdoptRegistration(registered_, body, &dropped));
   slots_.KeepOnly(body.kept(), old_generation, body.layout_generation(), &dropped);
   return Ok();
 }
@@ -217,10 +236,19 @@ Status Session::OnEvent(Reply event) {
       OnOutcome(event.message.outcome());
       return Ok();
     case proto::ServerMessage::kRevoke: {
+      const SlotRef ref{event.message.revoke().slot(), event.message.revoke().generation()};
       SlotTable::Mappings dropped;
       MutexLock lock(mutex_);
-      slots_.Drop(SlotRef{event.message.revoke().slot(), event.message.revoke().generation()},
-                  &dropped);
+      slots_.Drop(ref, &dropped);
+      if (frozen_.has_value() && frozen_->slot == ref) {
+        DropFrozen(&dropped);
+      }
+      return Ok();
+    }
+    case proto::ServerMessage::kRestoreImage: {
+      MutexLock lock(mutex_);
+      static_attempt_ = event.message.restore_image().attempt();
+      static_source_ = std::move(event.fd);
       return Ok();
     }
     default:
@@ -231,6 +259,9 @@ Status Session::OnEvent(Reply event) {
 Status Session::OnGrant(Reply event) {
   const proto::GrantEvent& grant = event.message.grant();
   const SlotRef ref{grant.slot(), grant.generation()};
+  if (grant.image() == proto::STATIC) {
+    return OnStaticGrant(std::move(event));
+  }
   {
     MutexLock lock(mutex_);
     slot_seen_ = true;

@@ -63,11 +63,18 @@ Result<SnapshotStart> Session::Snapshot(SnapshotInput input) {
     plan = plan_;
   }
   HF_TRY(auto sources, MakeSources(*plan, input.pointers, input.strides));
+  HF_TRY(auto frozen_sources, FrozenSources(*plan, input));
   SnapshotStart start;
   HF_TRY(const auto shot, TakeSlot(input, &start.reason));
   if (shot == nullptr) {
     Skip(input.step, start.reason);
     return start;
+  }
+  start.bytes = plan->ImageBytes();
+  if (shot->job->frozen.has_value()) {
+    shot->job->frozen->sources = std::move(frozen_sources);
+    const bool fills = shot->job->frozen->work == FrozenPart::Work::kFill;
+    start.static_bytes = fills ? plan->Frozen()->ImageBytes() : 0;
   }
   shot->job->plan = std::move(plan);
   shot->job->sources = std::move(sources);
@@ -106,7 +113,7 @@ Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& in
       return *fenced_;
     }
     const bool in_force = registered_ != nullptr && registered_->hash == plan_hash_;
-    const auto ref = connected_ && in_force
+    const auto ref = connected_ && in_force && WhyNoFrozen().empty()
                          ? slots_.Take(registered_->generation, plan_->ImageBytes(), input.step)
                          : std::optional<SlotRef>();
     if (ref.has_value()) {
@@ -116,6 +123,7 @@ Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& in
       shot->job = std::make_shared<CopyJob>();
       shot->job->step = input.step;
       shot->job->slot = slots_.MappingOf(*ref);
+      LendFrozen(shot.get());
       current_ = shot;
       ledger_.Set(input.step, StepState::kCopying);
       ++stats_.begun;
@@ -136,6 +144,9 @@ std::string Session::WhyNoSlot() {
   }
   if (!slot_seen_) {
     return "the slots of this layout are being made ready";
+  }
+  if (std::string why = WhyNoFrozen(); !why.empty()) {
+    return why;
   }
   return "no slot is free: protecting or flushing the snapshots before lags behind";
 }
@@ -191,6 +202,7 @@ void Session::Account(const std::shared_ptr<Shot>& shot) {
     return;
   }
   const CopyOutcome& outcome = shot->job->outcome;
+  AccountFrozen(shot.get());
   stats_.copy += outcome.duration;
   stats_.last_copy = outcome.duration;
   stats_.device_wait += outcome.device_wait;
@@ -217,11 +229,16 @@ void Session::Account(const std::shared_ptr<Shot>& shot) {
 
 void Session::OnCopyDone(const std::shared_ptr<Shot>& shot) {
   bool refused = false;
+  bool refuses_frozen = false;
   {
     MutexLock lock(mutex_);
     Account(shot);
+    refuses_frozen = shot->refuses_frozen;
     const auto entry = ledger_.Find(shot->job->step);
     refused = entry.has_value() && entry->state == StepState::kGivenUp;
+  }
+  if (refuses_frozen) {
+    TellRefusal(shot);
   }
   if (shot->job->outcome.kind != CopyOutcome::Kind::kCopied) {
     TellTorn(shot);
@@ -266,6 +283,7 @@ void Session::TellSeal(const std::shared_ptr<Shot>& shot) {
     MutexLock lock(mutex_);
     // A daemon that restarted may count generations anew.
     seal->set_layout_generation(shot->registered->generation);
+    AddStaticSeal(*shot, seal);
     shot->seal_sent = true;
     return message;
   };
@@ -284,6 +302,7 @@ void Session::OnSealAnswered(const Shot& shot, const Result<Reply>& reply) {
     return;
   }
   MutexLock lock(mutex_);
+  OnFrozenSealed(shot);
   ledger_.Set(shot.job->step, StepState::kSealed);
   ++stats_.sealed;
   stats_.last_sealed_step = std::max(stats_.last_sealed_step, shot.job->step);

@@ -16,6 +16,17 @@ constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14; Debian 12's headers have
 }  // namespace
 
 Result<std::shared_ptr<SlotMapping>> SlotMapping::Map(transport::OwnedFd fd, ByteCount bytes) {
+  return MapAs(std::move(fd), bytes, PROT_READ | PROT_WRITE);
+}
+
+Result<std::shared_ptr<SlotMapping>> SlotMapping::MapReadOnly(transport::OwnedFd fd,
+                                                              ByteCount bytes) {
+  return MapAs(std::move(fd), bytes, PROT_READ);
+}
+
+Result<std::shared_ptr<SlotMapping>> SlotMapping::MapAs(transport::OwnedFd fd,
+                                                        ByteCount bytes,
+                                                        int protection) {
   struct stat status {};
 
   if (::fstat(fd.Get(), &status) != 0) {
@@ -27,7 +38,7 @@ Result<std::shared_ptr<SlotMapping>> SlotMapping::Map(transport::OwnedFd fd, Byt
                  "a granted slot is no file of " + FormatBytes(bytes) + " (it has " +
                      std::to_string(status.st_size) + " bytes)");
   }
-  void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.Get(), 0);
+  void* address = ::mmap(nullptr, bytes, protection, MAP_SHARED, fd.Get(), 0);
   if (address == MAP_FAILED) {
     return ErrnoError(errno, "mmap of a slot of " + FormatBytes(bytes));
   }

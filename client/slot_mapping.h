@@ -41,6 +41,10 @@ class SlotMapping {
   [[nodiscard]] static Result<std::shared_ptr<SlotMapping>> Map(transport::OwnedFd fd,
                                                                 ByteCount bytes);
 
+  // The same, never writable: "fd" may be read-only.
+  [[nodiscard]] static Result<std::shared_ptr<SlotMapping>> MapReadOnly(transport::OwnedFd fd,
+                                                                        ByteCount bytes);
+
   // Makes the page tables, so that the first copy does not stop at every page.  The pages
   // themselves are there: the daemon made them.  Slow (0.1 s for some GiB): for a copy thread.
   [[nodiscard]] Status Populate();
@@ -58,6 +62,10 @@ class SlotMapping {
   [[nodiscard]] ByteCount Size() const { return bytes_; }
 
  private:
+  [[nodiscard]] static Result<std::shared_ptr<SlotMapping>> MapAs(transport::OwnedFd fd,
+                                                                  ByteCount bytes,
+                                                                  int protection);
+
   SlotMapping(std::byte* data, ByteCount bytes) : data_(data), bytes_(bytes) {}
 
   std::byte* const data_;

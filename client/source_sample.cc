@@ -143,6 +143,28 @@ std::optional<std::size_t> SourceSample::Check(const CopyPlan& plan,
   return std::nullopt;
 }
 
+std::vector<std::size_t> SourceSample::Differences(const CopyPlan& plan,
+                                                   std::span<const SourceView> sources,
+                                                   const std::byte* slot) const {
+  std::vector<std::size_t> differing;
+  std::array<std::byte, 4096> now;
+  for (auto place = places_.begin(); place != places_.end();) {
+    const std::size_t index = place->tensor;
+    const std::byte* in_slot = slot + plan.Tensors()[index].offset;
+    bool same = true;
+    ByteCount read = 0;
+    for (; place != places_.end() && place->tensor == index; ++place) {
+      sources[index].Gather(place->offset, MutableByteView(now).first(place->bytes));
+      same = same && std::memcmp(now.data(), in_slot + place->offset, place->bytes) == 0;
+      read += place->bytes;
+    }
+    if (!same || !LatePlacesAreUnchanged(plan.Tensors()[index], read, sources[index], in_slot)) {
+      differing.push_back(index);
+    }
+  }
+  return differing;
+}
+
 bool SourceSample::LatePlacesAreUnchanged(const PlannedTensor& tensor,
                                           ByteCount taken,
                                           const SourceView& source,

@@ -52,6 +52,12 @@ class SourceSample {
                                                  std::span<const SourceView> sources,
                                                  const std::byte* slot) const;
 
+  // Without Take: the planned tensors, rising, of which a place is not what the slot holds.  For
+  // tensors of a static image, whose places change from step to step like all others'.
+  [[nodiscard]] std::vector<std::size_t> Differences(const CopyPlan& plan,
+                                                     std::span<const SourceView> sources,
+                                                     const std::byte* slot) const;
+
   [[nodiscard]] ByteCount SampledBytes() const { return taken_.size(); }
 
  private:

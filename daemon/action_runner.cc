@@ -83,7 +83,7 @@ void ActionRunner::Do(Send action) {
       outgoing.slot = std::move(slot).value();
     }
   } else if (action.fd_file.has_value()) {
-    outgoing.file = files_.Find(*action.fd_file);
+    outgoing.file = files_.Find(*action.fd_file, action.fd_image);
   }
   const bool wants_fd = action.fd_slot.has_value() || action.fd_file.has_value();
   if (wants_fd && outgoing.slot == nullptr && outgoing.file == nullptr) {
@@ -139,8 +139,8 @@ ActionRunner::Task ActionRunner::DoPrepare(PrepareSlot action) {
     }
   }
   if (status.has_value()) {
-    status =
-        co_await context_.slots.Prepare(action.slot, action.capacity_bytes, action.create, layout);
+    status = co_await context_.slots.Prepare(
+        action.slot, action.capacity_bytes, action.create, layout, action.kind);
   }
   if (status.has_value()) {
     context_.layouts.OnSlotPrepared(action.slot, action.layout_hash);
@@ -273,7 +273,7 @@ ActionRunner::Task ActionRunner::DoOpenShard(OpenShardFile action) {
     co_return;
   }
   // Kept first: the core may send it, or close it, within the call.
-  files_.Keep(action.ticket, std::move(opened.value().file));
+  files_.Keep(action.ticket, std::move(opened.value().files));
   (*core_)->OnShardOpened(action.job_uid,
                           action.attempt,
                           action.rank,
@@ -294,7 +294,8 @@ void ActionRunner::Do(FlushShard action) {
 
 ActionRunner::Task ActionRunner::DoFlush(FlushShard action, CancelFlag cancel) {
   const FlushKey key{action.job_uid, action.tier.root(), action.id, action.rank};
-  const Status status = co_await Flush(context_, std::move(action), cancel);
+  proto::ImageKind bad_image = proto::DYNAMIC;
+  const Status status = co_await Flush(context_, std::move(action), cancel, &bad_image);
   const auto found = flushes_.find(key);
   if (found != flushes_.end() && found->second == cancel) {
     flushes_.erase(found);
@@ -304,7 +305,7 @@ ActionRunner::Task ActionRunner::DoFlush(FlushShard action, CancelFlag cancel) {
     ++counters_.digest_mismatches;
     LogWarning("flush.corrupt", status.error().ToString());
   }
-  (*core_)->OnFlushed(job, root, id, rank, status);
+  (*core_)->OnFlushed(job, root, id, rank, status, bad_image);
 }
 
 void ActionRunner::Do(PublishManifest action) {

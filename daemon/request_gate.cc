@@ -30,6 +30,8 @@ asio::awaitable<Result<LayoutFacts>> RequestGate::AdmitLayout(SessionId session,
     LayoutFacts facts;
     facts.hash = layout::LayoutHash(*layout);
     facts.image_bytes = layout->dynamic_image_bytes();
+    facts.static_bytes = layout->static_image_bytes();
+    facts.static_hash = layout::StaticHash(*layout);
     if (facts.hash != said) {
       return Error(Errc::kInvalidArgument,
                    "the layout's hash is not the one that the request names: client and daemon "

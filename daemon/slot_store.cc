@@ -30,8 +30,8 @@ std::string TextOf(SlotRef slot) {
   return "slot " + NameOf(slot).ToString();
 }
 
-Status WriteHeader(SlotFile& file, const proto::Layout& layout) {
-  HF_TRY(const std::string header, layout::BuildImageHeader(layout, proto::DYNAMIC));
+Status WriteHeader(SlotFile& file, const proto::Layout& layout, proto::ImageKind kind) {
+  HF_TRY(const std::string header, layout::BuildImageHeader(layout, kind));
   if (header.size() > file.capacity()) {
     return Error(Errc::kInvalidArgument,
                  "the image header of " + std::to_string(header.size()) +
@@ -63,10 +63,8 @@ asio::awaitable<Result<SharedSlot>> SlotStore::Create(SlotRef slot, ByteCount ca
   co_return co_await Offload(pool_, std::move(create));
 }
 
-asio::awaitable<Status> SlotStore::Prepare(SlotRef slot,
-                                           ByteCount capacity,
-                                           bool create,
-                                           SharedLayout layout) {
+asio::awaitable<Status> SlotStore::Prepare(
+    SlotRef slot, ByteCount capacity, bool create, SharedLayout layout, proto::ImageKind kind) {
   SharedSlot file;
   if (create) {
     const auto deadline = std::chrono::steady_clock::now() + kRemovalLimit;
@@ -81,9 +79,9 @@ asio::awaitable<Status> SlotStore::Prepare(SlotRef slot,
   if (layout == nullptr) {
     co_return Ok();
   }
-  auto write = [file, layout]() -> Status {
+  auto write = [file, layout, kind]() -> Status {
     HF_TRYV(FailpointStatus("slot.prepare"));
-    return WriteHeader(*file, *layout);
+    return WriteHeader(*file, *layout, kind);
   };
   const Status written = co_await Offload(pool_, std::move(write));
   if (!written.has_value() && create) {

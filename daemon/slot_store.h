@@ -48,12 +48,13 @@ class SlotStore {
 
   [[nodiscard]] Result<SharedSlot> Find(SlotRef slot) const;
 
-  // Creates the file (with "create") and writes the header of the layout's dynamic image.  A slot
+  // Creates the file (with "create") and writes the header of the layout's "kind" of image.  A slot
   // whose creation failed is not there.  Waits for removals under way, whose memory may be needed.
   [[nodiscard]] boost::asio::awaitable<Status> Prepare(SlotRef slot,
                                                        ByteCount capacity,
                                                        bool create,
-                                                       SharedLayout layout);
+                                                       SharedLayout layout,
+                                                       proto::ImageKind kind = proto::DYNAMIC);
 
   // Takes the name away; the memory comes back when the last reader lets go.
   [[nodiscard]] boost::asio::awaitable<Status> Remove(SlotRef slot);

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/units.h"
+#include "layout/image.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -215,8 +216,9 @@ Result<StartState> StartUp(const Config& config) {
   recovered.outcomes = std::move(contents.outcomes);
   recovered.durables = std::move(contents.durables);
   recovered.lost_slots = std::move(matched.lost_slots);
-  for (const auto& [hash, layout] : contents.layouts) {
-    recovered.layout_image_bytes[hash] = layout.dynamic_image_bytes();
+  for (const auto& [hash, known] : contents.layouts) {
+    recovered.layouts[hash] = {
+        hash, known.dynamic_image_bytes(), layout::StaticHash(known), known.static_image_bytes()};
   }
   state.layouts = std::move(contents.layouts);
   return state;

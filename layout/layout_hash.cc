@@ -13,6 +13,8 @@ namespace {
 // "HFLAYOUT" and "HASH0001" read as little-endian words.
 constexpr std::uint64_t kKeyLow = 0x54554f59414c4648;
 constexpr std::uint64_t kKeyHigh = 0x3130303048534148;
+// "HFSTATIC", in place of the first word.
+constexpr std::uint64_t kStaticKeyLow = 0x4349544154534648;
 
 // Appends fields in the encoding that docs/format/sidecar.md defines.  Every variable-length field
 // has its length in front, so two different layouts never have the same bytes.
@@ -93,6 +95,26 @@ std::string LayoutHash(const proto::Layout& layout) {
   for (const proto::TensorEntry& entry : layout.tensors()) {
     AppendEntry(entry, &bytes);
     bytes.FlushTo(&hash);
+  }
+  bytes.FlushTo(&hash);
+  return hash.Finish();
+}
+
+std::string StaticHash(const proto::Layout& layout) {
+  if (layout.static_image_bytes() == 0) {
+    return {};
+  }
+  SipHash128 hash(kStaticKeyLow, kKeyHigh);
+  CanonicalBytes bytes;
+  bytes.U32(layout.format_version());
+  bytes.U64(layout.static_image_bytes());
+  bytes.U64(layout.static_header_bytes());
+  for (const proto::TensorEntry& entry : layout.tensors()) {
+    // An alias has no bytes of its own; its names may come and go.
+    if (entry.image() == proto::STATIC && entry.alias_of().empty()) {
+      AppendEntry(entry, &bytes);
+      bytes.FlushTo(&hash);
+    }
   }
   bytes.FlushTo(&hash);
   return hash.Finish();

@@ -22,4 +22,8 @@ inline constexpr std::size_t kLayoutHashBytes = 16;
 // Layout.format_version, which is.
 [[nodiscard]] std::string LayoutHash(const proto::Layout& layout);
 
+// The name of the static image of a layout, whatever else the layout has: two layouts with the same
+// one place the same tensors at the same bytes of it.  Empty where there is no static image.
+[[nodiscard]] std::string StaticHash(const proto::Layout& layout);
+
 }  // namespace holdfast::layout

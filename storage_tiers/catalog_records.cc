@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "common/crc32c.h"
 #include "common/units.h"
 #include "layout/image.h"
 #include "layout/layout_hash.h"
@@ -88,6 +89,29 @@ Status CheckDecision(const proto::RestoreDecision& decision, std::string_view jo
   return Ok();
 }
 
+// What a sealed static image holds is known from its slot's record alone.
+Status CheckStaticSlot(const proto::SlotRecord& record) {
+  if (!proto::ImageKind_IsValid(record.kind())) {
+    return Invalid("unknown kind of image " + std::to_string(record.kind()));
+  }
+  if (record.kind() != proto::STATIC) {
+    return Ok();
+  }
+  if (record.static_hash().size() != layout::kLayoutHashBytes) {
+    return Invalid("a static hash has 16 bytes, not " +
+                   std::to_string(record.static_hash().size()));
+  }
+  const proto::ImageDigest& image = record.static_image();
+  if (record.state() != proto::SLOT_SEALED) {
+    return Ok();
+  }
+  if (image.length_bytes() > record.capacity_bytes() || image.chunk_crc32c_size() == 0 ||
+      static_cast<std::uint64_t>(image.chunk_crc32c_size()) != ChunkCount(image.length_bytes())) {
+    return Invalid("the digests of a static image do not cover it");
+  }
+  return CheckSnapshotOfJob(image.owner(), record.job_uid(), "owner of the static image");
+}
+
 }  // namespace
 
 Status ValidateRecord(const proto::CatalogHeader& record) {
@@ -134,7 +158,7 @@ Status ValidateRecord(const proto::SlotRecord& record) {
   if (!record.job_uid().empty()) {
     HF_TRYV(CheckUid(record.job_uid(), "job_uid"));
   }
-  return Ok();
+  return CheckStaticSlot(record);
 }
 
 Status ValidateRecord(const proto::ShardRecord& record) {

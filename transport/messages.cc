@@ -128,6 +128,8 @@ bool CarriesFd(const proto::ServerMessage& message) {
       return message.restore().has_fd();
     case proto::ServerMessage::kOpenShard:
       return message.open_shard().has_fd();
+    case proto::ServerMessage::kRestoreImage:
+      return message.restore_image().has_fd();
     default:
       return false;
   }

@@ -40,7 +40,8 @@ std::string RestoreText(const RestoreReport& report) {
   const proto::SnapshotInfo& snapshot = report.snapshot;
   return "restored " + SafeText(snapshot.job_name()) + " " + IdText(snapshot.id()) + " from " +
          SafeText(report.from_root) + " to " + SafeText(report.to_root) + ": " +
-         Count(snapshot.world_size(), "rank") + ", " + FormatBytes(BytesOf(snapshot)) +
+         Count(snapshot.world_size(), "rank") + ", " +
+         FormatBytes(BytesOf(snapshot) + StaticBytesOf(snapshot)) +
          ", every chunk verified\nthe next start of the job with this root finds it\n";
 }
 
@@ -50,7 +51,7 @@ std::string RestoreJson(const RestoreReport& report) {
   document["from_root"] = report.from_root;
   document["to_root"] = report.to_root;
   document["world_size"] = report.snapshot.world_size();
-  document["bytes"] = BytesOf(report.snapshot);
+  document["bytes"] = BytesOf(report.snapshot) + StaticBytesOf(report.snapshot);
   document["incarnations_copied"] = report.incarnations;
   return JsonText(document);
 }

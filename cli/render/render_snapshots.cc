@@ -33,6 +33,15 @@ std::string RanksHere(const proto::SnapshotInfo& snapshot) {
   return poisoned > 0 ? text + " (" + std::to_string(poisoned) + " poisoned)" : text;
 }
 
+// "2 MiB + 14 GiB": what is its own, and what it shares with others.
+std::string Size(const proto::SnapshotInfo& snapshot) {
+  if (snapshot.shards().empty()) {
+    return "-";
+  }
+  const ByteCount shared = StaticBytesOf(snapshot);
+  return FormatBytes(BytesOf(snapshot)) + (shared == 0 ? "" : " + " + FormatBytes(shared));
+}
+
 std::string Flags(const proto::SnapshotInfo& snapshot) {
   std::string text;
   const auto add = [&](bool set, const char* word) {
@@ -52,8 +61,10 @@ std::string Flags(const proto::SnapshotInfo& snapshot) {
 Json SnapshotJson(const proto::SnapshotInfo& snapshot) {
   Json shards = Json::array();
   for (const proto::ShardInfo& shard : snapshot.shards()) {
-    shards.push_back(
-        {{"rank", shard.rank()}, {"state", shard.state()}, {"bytes", shard.image_bytes()}});
+    shards.push_back({{"rank", shard.rank()},
+                      {"state", shard.state()},
+                      {"bytes", shard.image_bytes()},
+                      {"static_bytes", shard.static_image_bytes()}});
   }
   Json durable_on = Json::array();
   for (const std::string& root : snapshot.durable_on()) {
@@ -70,6 +81,7 @@ Json SnapshotJson(const proto::SnapshotInfo& snapshot) {
           {"state", snapshot.state()},
           {"world_size", snapshot.world_size()},
           {"bytes", BytesOf(snapshot)},
+          {"static_bytes", StaticBytesOf(snapshot)},
           {"discarded", snapshot.discarded()},
           {"reason", snapshot.reason()},
           {"restore_base", snapshot.restore_base()},
@@ -87,7 +99,7 @@ std::string SnapshotsText(const Listing& listing) {
                   IdText(snapshot.id()),
                   snapshot.state(),
                   RanksHere(snapshot),
-                  snapshot.shards().empty() ? "-" : FormatBytes(BytesOf(snapshot)),
+                  Size(snapshot),
                   Joined(snapshot.durable_on()),
                   Flags(snapshot),
                   ShortText(snapshot.reason(), kMaxReason)});

@@ -39,6 +39,9 @@ std::string ArenaLines(const proto::ArenaStatus& arena) {
   text += "         slots: " + std::to_string(arena.sealed_slots()) + " sealed, " +
           std::to_string(arena.filling_slots()) + " filling, " +
           std::to_string(arena.free_slots()) + " free";
+  if (arena.static_bytes() > 0) {
+    text += "; frozen tensors: " + FormatBytes(arena.static_bytes());
+  }
   if (arena.quarantined_bytes() > 0) {
     text += "; quarantined: " + FormatBytes(arena.quarantined_bytes());
   }

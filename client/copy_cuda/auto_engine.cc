@@ -5,7 +5,7 @@
 namespace holdfast::client {
 
 Status AutoCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
-  if (cuda_ == nullptr && plan->Devices().empty()) {
+  if (cuda_ == nullptr && plan->AllDevices().empty()) {
     return host_.Adopt(std::move(plan));
   }
   if (cuda_ == nullptr) {

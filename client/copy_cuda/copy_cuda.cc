@@ -19,13 +19,6 @@ MonotonicTime Recheck() {
   return SystemClock().Now() + kRecheck;
 }
 
-const DeviceStream* StreamOf(std::span<const DeviceStream> streams, std::int32_t device) {
-  const auto found = std::find_if(streams.begin(), streams.end(), [&](const DeviceStream& stream) {
-    return stream.device == device;
-  });
-  return found == streams.end() ? nullptr : &*found;
-}
-
 }  // namespace
 
 CudaCopyEngine::CudaCopyEngine(CudaCopyOptions options) : options_(options) {
@@ -48,16 +41,18 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
     while (!running_.empty() && !stopping_) {
       changed_.WaitUntil(lock, Recheck());
     }
-    pin_device_ = plan->Devices().empty() ? kHostDevice : plan->Devices().front();
+    const auto devices = plan->AllDevices();
+    pin_device_ = devices.empty() ? kHostDevice : devices.front();
   }
-  if (plan->Devices().empty()) {
+  if (plan->AllDevices().empty()) {
     return Ok();
   }
   if (const Status usable = CudaUsable(); usable.has_error()) {
     return Error(usable.error())
-        .WithContext("tensors on device " + std::to_string(plan->Devices().front()));
+        .WithContext("tensors on device " + std::to_string(plan->AllDevices().front()));
   }
   const TrainerThread guard;
+  HF_TRYV(AdoptFrozen(*plan));
   for (const std::int32_t device : plan->Devices()) {
     std::unique_ptr<Lane>& lane = lanes_[device];
     if (lane == nullptr) {
@@ -127,6 +122,12 @@ Result<std::shared_ptr<CudaCopyEngine::Running>> CudaCopyEngine::Begin(std::shar
       running->failure = begun.error().ToString();
       break;
     }
+  }
+  if (const Status begun = BeginFrozen(running.get()); begun.has_error()) {
+    if (running->flights.empty() && running->frozen_flights.empty()) {
+      return begun.error();
+    }
+    running->failure = running->failure.value_or(begun.error().ToString());
   }
   CopyStaged(plan, running->job->sources, running->job->slot->Data());
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
@@ -266,9 +267,10 @@ void CudaCopyEngine::Stop() {
     thread.join();
   }
   threads_.clear();
-  if (!lanes_.empty()) {
+  if (!lanes_.empty() || !frozen_lanes_.empty()) {
     const TrainerThread guard;
     lanes_.clear();
+    frozen_lanes_.clear();
   }
 }
 

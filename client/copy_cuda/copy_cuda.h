@@ -24,10 +24,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "client/copy_cuda/frozen_flight.h"
 #include "client/copy_cuda/lane.h"
 #include "client/copy_engine.h"
 #include "common/mutex.h"
@@ -76,6 +78,8 @@ class CudaCopyEngine final : public CopyEngine {
 
   [[nodiscard]] Result<std::shared_ptr<Running>> Begin(std::shared_ptr<CopyJob> job, JobDone done);
   [[nodiscard]] Status BeginFlight(Running* running, Lane* lane);
+  [[nodiscard]] Status BeginFrozen(Running* running);
+  [[nodiscard]] Status AdoptFrozen(const CopyPlan& plan);
   void HoldBack(const std::shared_ptr<Running>& running, std::span<const DeviceStream> streams);
   void WaitEnded(const std::shared_ptr<Running>& running);
 
@@ -91,12 +95,16 @@ class CudaCopyEngine final : public CopyEngine {
   void PrepareSlot(const Preparation& preparation);
   static void CopyHostPiece(Running* running, std::size_t piece);
   static void CheckHost(Running* running);
+  void DoFrozen(Running* running);
+  [[nodiscard]] Status ReadFrozen(Running* running, std::set<std::size_t>* changed);
+  static void ReadFrozenOfHost(Running* running, std::set<std::size_t>* changed);
   void DigestRange(Running* running, std::uint64_t range);
   [[nodiscard]] static std::uint32_t DigestChunk(Running* running, std::uint64_t chunk);
   void Finish(const std::shared_ptr<Running>& running);
 
   const CudaCopyOptions options_;
-  std::map<std::int32_t, std::unique_ptr<Lane>> lanes_;  // of Adopt
+  std::map<std::int32_t, std::unique_ptr<Lane>> lanes_;               // of Adopt
+  std::map<std::int32_t, std::unique_ptr<FrozenLane>> frozen_lanes_;  // of Adopt
 
   mutable Mutex mutex_;
   CondVar work_;     // for the workers

@@ -18,12 +18,6 @@ constexpr std::chrono::seconds kRecheck{1};
 // How often the copy thread looks whether something landed: a window takes about a millisecond.
 constexpr std::chrono::microseconds kPoll{100};
 
-// A query of ours must not break a graph that another thread captures meanwhile.
-void LeaveCapturesAlone() {
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
-}
-
 }  // namespace
 
 // ---- the copy thread ----
@@ -179,6 +173,14 @@ CudaCopyEngine::Task CudaCopyEngine::NextTaskOf(const std::shared_ptr<Running>& 
                   running->host_done = true;
                 }};
   }
+  if (!running->frozen_taken) {
+    running->frozen_taken = true;
+    return Task{[this, running] { DoFrozen(running.get()); },
+                [running] {
+                  running->frozen_read = true;
+                  running->frozen_done = true;
+                }};
+  }
   if (running->RangeReady()) {
     const std::uint64_t range = running->next_range++;
     // Nobody waits for a range: whoever ends the last one finds the end itself.
@@ -309,6 +311,10 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   } else if (torn != Running::kNone) {
     outcome.kind = CopyOutcome::Kind::kTorn;
     outcome.reason = TornText(job.step, job.plan->Tensors()[torn].name);
+  } else if (job.frozen.has_value() && !job.frozen->good) {
+    outcome.kind = job.frozen->work == FrozenPart::Work::kCompare ? CopyOutcome::Kind::kFailed
+                                                                  : CopyOutcome::Kind::kTorn;
+    outcome.reason = NotFrozenText(job.step, *job.frozen);
   } else {
     outcome.kind = CopyOutcome::Kind::kCopied;
   }
@@ -317,6 +323,9 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     for (const auto& flight : running->flights) {
       flight->lane()->ReturnRoom(flight->room());
       flight->NoteWait(held);
+    }
+    for (const auto& flight : running->frozen_flights) {
+      flight->lane()->ReturnRoom(flight->room());
     }
     running->ended = true;
     std::erase(running_, running);

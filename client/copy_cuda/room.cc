@@ -184,4 +184,19 @@ std::optional<std::size_t> Room::ChangedTensor(const std::byte* slot) const {
   return std::nullopt;
 }
 
+std::vector<std::size_t> Room::DifferingTensors(const std::byte* slot) const {
+  std::vector<std::size_t> differing;
+  for (std::size_t i = 0; i < plan_.Places().size(); ++i) {
+    const SamplePlace& place = plan_.Places()[i];
+    const std::byte* read = host_.get() + plan_.Room().before + place.at;
+    const std::byte* held =
+        slot + plan_.Plan().Tensors()[place.piece.tensor].offset + plan_.PlaceOffset(i, step_);
+    const bool known = !differing.empty() && differing.back() == place.piece.tensor;
+    if (!known && Sampled(i) && std::memcmp(read, held, place.block) != 0) {
+      differing.push_back(place.piece.tensor);
+    }
+  }
+  return differing;
+}
+
 }  // namespace holdfast::client

@@ -52,6 +52,9 @@ class Room {
   // landed in "slot".
   [[nodiscard]] std::optional<std::size_t> ChangedTensor(const std::byte* slot) const;
 
+  // Every tensor, rising, of which a block as Begin read it differs from what "slot" holds.
+  [[nodiscard]] std::vector<std::size_t> DifferingTensors(const std::byte* slot) const;
+
  private:
   explicit Room(const LanePlan& plan) : plan_(plan) {}
 

@@ -1,19 +1,38 @@
 // One snapshot on its way through the CUDA copy engine; private to copy_cuda*.cc.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "client/copy_cuda/copy_cuda.h"
+#include "client/copy_cuda/frozen_flight.h"
 #include "client/source_sample.h"
 #include "common/crc32c.h"
 
 namespace holdfast::client {
+
+// Of the streams that a caller named.
+[[nodiscard]] inline const DeviceStream* StreamOf(std::span<const DeviceStream> streams,
+                                                  std::int32_t device) {
+  const auto found = std::find_if(streams.begin(), streams.end(), [&](const DeviceStream& stream) {
+    return stream.device == device;
+  });
+  return found == streams.end() ? nullptr : &*found;
+}
+
+// On a thread of the engine: a query of ours must not break a graph that another thread captures
+// meanwhile.
+inline void LeaveCapturesAlone() {
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode));
+}
 
 // The members after "guarded" belong to the engine's lock.  A flight is advanced by the copy thread
 // alone; others look into it only after "landed_all" was set under the lock.
@@ -55,12 +74,12 @@ struct CudaCopyEngine::Running {
 
   // Nothing of it is left to be done but its end.
   [[nodiscard]] bool Finishable() const {
-    return landed_all && working == 0 && !finishing &&
+    return landed_all && working == 0 && !finishing && frozen_done &&
            (failure.has_value() || (host_done && next_range == ranges));
   }
 
   [[nodiscard]] bool FenceOpen() const {
-    return issued && host_working == 0 && (failure.has_value() || host_done);
+    return issued && host_working == 0 && frozen_read && (failure.has_value() || host_done);
   }
 
   const std::shared_ptr<CopyJob> job;
@@ -72,7 +91,8 @@ struct CudaCopyEngine::Running {
   std::vector<TensorPiece> host_pieces;          // lazy tensors in host memory
   std::vector<std::unique_ptr<Flight>> flights;  // one a device
   std::vector<const Flight*> flight_of;          // by planned tensor; nullptr: host memory
-  std::atomic<std::size_t> bad_tensor{kNone};    // that was written, or landed as something else
+  std::vector<std::unique_ptr<FrozenFlight>> frozen_flights;  // one a device with frozen tensors
+  std::atomic<std::size_t> bad_tensor{kNone};  // that was written, or landed as something else
   static constexpr std::size_t kNone = ~std::size_t{0};
 
   // guarded
@@ -82,6 +102,9 @@ struct CudaCopyEngine::Running {
   ByteCount landed = 0;     // the image's bytes before it are in the slot or in a room
   bool host_done = false;   // tensors in host memory: copied and checked
   bool host_check_taken = false;
+  bool frozen_taken = true;  // by a worker; from the start where the job has no frozen part
+  bool frozen_read = true;   // its sources are not read any more
+  bool frozen_done = true;
   std::size_t next_host_piece = 0;
   std::size_t host_working = 0;
   std::uint64_t next_range = 0;

@@ -38,6 +38,7 @@ struct Send {
   std::optional<SlotRef> fd_slot;
   bool fd_writable = false;
   std::optional<std::uint64_t> fd_file;
+  proto::ImageKind fd_image = proto::DYNAMIC;  // which file of fd_file's shard
 };
 
 // Ends a connection, AFTER what was sent to it before has left (or failed to).
@@ -45,13 +46,14 @@ struct CloseSession {
   SessionId session = 0;
 };
 
-// Creates the file (if "create"), pre-faults it, and writes the image header of the layout at its
-// start.  Nobody else writes or reads the slot meanwhile.  Answers with OnSlotPrepared.
+// Creates the file (if "create"), pre-faults it, and writes the header of that image of the layout
+// at its start.  Nobody else writes or reads the slot meanwhile.  Answers with OnSlotPrepared.
 struct PrepareSlot {
   SlotRef slot;
   std::uint64_t capacity_bytes = 0;
   bool create = false;
   std::string layout_hash;  // known from the register request or the catalog
+  proto::ImageKind kind = proto::DYNAMIC;
 };
 
 // Removes the file.  Nobody can write to it any more.  No answer.
@@ -115,10 +117,10 @@ struct ListTier {
   std::uint32_t attempt = 0;  // handed back: an old listing does not answer a new attempt
 };
 
-// Opens one rank's image on a tier for its trainer to load, and reads its sidecar: checks that both
+// Opens one rank's images on a tier for its trainer to load, and reads its sidecar: checks that all
 // exist, belong to this id and rank, and have the recorded lengths.  The digests are checked by the
-// client while it loads (I5), so that a restore never needs a slot of a full arena.  The descriptor
-// is kept under "ticket" until CloseShardFile.  Answers with OnShardOpened.
+// client while it loads (I5), so that a restore never needs a slot of a full arena.  The
+// descriptors are kept under "ticket" until CloseShardFile.  Answers with OnShardOpened.
 struct OpenShardFile {
   std::string job_name;
   JobUid job_uid;
@@ -126,7 +128,7 @@ struct OpenShardFile {
   SnapshotKey id;
   Rank rank = 0;
   std::uint32_t attempt = 0;  // handed back
-  std::uint64_t ticket = 0;   // handed back; names the descriptor
+  std::uint64_t ticket = 0;   // handed back; names the descriptors
 };
 
 // No answer; a ticket that is not open (any more) is fine.
@@ -135,7 +137,7 @@ struct CloseShardFile {
 };
 
 // Writes a sealed shard to a tier under its final names and fsyncs it, checking every chunk (I5).
-// The slot is pinned until the answer.  Answers with OnFlushed.
+// The slots are pinned until the answer.  Answers with OnFlushed.
 struct FlushShard {
   std::string job_name;
   JobUid job_uid;
@@ -144,6 +146,9 @@ struct FlushShard {
   SnapshotKey id;
   Rank rank = 0;
   SlotRef slot;
+  // Of the static image, where this snapshot's folder gets it; else the sidecar names the snapshot
+  // of this tier that owns it, or there is none.
+  std::optional<SlotRef> static_slot;
   proto::Sidecar sidecar;  // with layout_hash, without layout: the runtime adds it
 };
 

@@ -81,6 +81,13 @@ void Coordinator::TakeListing(const std::string& root, const std::vector<TierSna
     proto::DurableRecord* durable = job_->Durable(root, snapshot.id);
     if (!durable->published()) {
       durable->set_published(true);
+      // Which image in memory it was is lost; that its owner is needed is not (I6).
+      durable->clear_statics();
+      for (const auto& [rank, owner] : snapshot.static_owners) {
+        proto::DurableStatic* where = durable->add_statics();
+        where->set_rank(rank);
+        *where->mutable_owner() = job_->Id(owner);
+      }
       job_->SaveDurable(context_, root, snapshot.id);
     }
   }

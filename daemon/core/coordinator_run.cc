@@ -131,6 +131,7 @@ void Coordinator::OnPublished(const std::string& root,
     // Files that were flushed are gone or damaged: they are written again, where they still can be.
     if (status.error().code == Errc::kNotFound || status.error().code == Errc::kCorruption) {
       job_->Durable(root, id)->clear_flushed_ranks();
+      job_->ForgetStatics(context_, root, id);
       job_->SaveDurable(context_, root, id);
     }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
@@ -187,6 +188,10 @@ void Coordinator::Retain(const FlushScheduler& scheduler) {
   }
   if (decision().has_fallback()) {
     pinned.push_back(decision().fallback());
+  }
+  // I6: what newer manifests name stays, and so does what a flush under way is about to name.
+  for (const SnapshotKey& owner : job_->StaticOwners(root)) {
+    pinned.push_back(job_->Id(owner));
   }
   storage_tiers::RetentionPolicy policy;
   policy.keep_last = scheduler.policy().keep_last();

@@ -142,6 +142,17 @@ Shard* Job::FindShard(const SnapshotKey& key, Rank rank) {
   return const_cast<Shard*>(std::as_const(*this).FindShard(key, rank));
 }
 
+bool Job::SharesStatic(SlotRef slot, bool poisoned_only) const {
+  for (const auto& [id, by_rank] : shards) {
+    for (const auto& [rank, shard] : by_rank) {
+      if (shard.static_slot == slot && (shard.poisoned || !poisoned_only)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 proto::IncarnationRecord* Job::Present() {
   proto::IncarnationRecord& present = incarnations[record.epoch_number()];
   if (present.job_uid().empty()) {
@@ -177,6 +188,10 @@ void Job::SaveShard(CoreContext* context, const SnapshotKey& key, Rank rank) con
   saved.set_arena_uuid(context->slots.identity().arena_uuid);
   saved.set_boot_id(context->slots.identity().boot_id);
   saved.set_restored(shard.restored);
+  if (shard.static_slot.has_value()) {
+    saved.set_static_slot(shard.static_slot->slot);
+    saved.set_static_generation(shard.static_slot->generation);
+  }
   context->batch()->PutShard(saved);
 }
 

@@ -23,7 +23,8 @@ namespace holdfast::daemon {
 // A sealed shard in memory.
 struct Shard {
   SlotRef slot;
-  proto::Sidecar sidecar;  // without layout
+  std::optional<SlotRef> static_slot;  // of the static image that it shares
+  proto::Sidecar sidecar;              // without layout
   bool poisoned = false;
   std::string poison_reason;
   bool restored = false;
@@ -68,6 +69,9 @@ struct Job {
   const Shard* FindShard(const SnapshotKey& key, Rank rank) const;
   Shard* FindShard(const SnapshotKey& key, Rank rank);
 
+  // Whether any sealed shard shares the static image in that slot; whether one of them is poisoned.
+  bool SharesStatic(SlotRef slot, bool poisoned_only = false) const;
+
   // The record of the present incarnation, made if missing.
   proto::IncarnationRecord* Present();
 
@@ -85,6 +89,19 @@ struct Job {
   proto::DurableRecord* Durable(const std::string& root, const SnapshotKey& key);
   void SaveDurable(CoreContext* context, const std::string& root, const SnapshotKey& key) const;
   void EraseDurable(CoreContext* context, const std::string& root, const SnapshotKey& key);
+
+  // The durable snapshot before "before" on the root whose folder has the static image "image" of
+  // that rank; nothing where there is none, or a doubt about it.
+  std::optional<proto::DurableStatic> FindStatic(const std::string& root,
+                                                 Rank rank,
+                                                 const SnapshotKey& image,
+                                                 const SnapshotKey& before) const;
+  // Says in the record of "key" where its static image of that rank is, or is about to be.
+  void SetStatic(const std::string& root, const SnapshotKey& key, proto::DurableStatic where);
+  // Its files were not found whole: nobody is sent to them again.
+  void ForgetStatics(CoreContext* context, const std::string& root, const SnapshotKey& key);
+  // Snapshots of the root whose static images others use.
+  std::set<SnapshotKey> StaticOwners(const std::string& root) const;
 
   void ForgetPublished(CoreContext* context);
 

@@ -34,6 +34,10 @@ struct RankSession {
 
   std::string layout_hash;
   std::uint64_t image_bytes = 0;
+  std::string static_hash;  // empty: the layout has no static image
+  std::uint64_t static_bytes = 0;
+  std::optional<SlotRef> static_slot;  // of this rank's static image: being made, granted or sealed
+  std::set<SlotRef> refused_statics;   // sealed ones that do not hold this process's frozen tensors
   std::uint32_t layout_generation = 0;
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;  // so many may fit; promised are kPromisedSlots
@@ -64,7 +68,7 @@ struct RankSession {
   bool overwritten = false;
   std::optional<RequestId> loaded_request;
   std::uint32_t loaded_request_attempt = 0;
-  std::optional<SlotRef> restore_pin;
+  std::vector<SlotRef> restore_pins;          // the dynamic image's slot, then the static one's
   std::optional<std::uint64_t> restore_file;  // ticket of OpenShardFile
   std::optional<proto::Sidecar> restore_sidecar;
 
@@ -107,6 +111,7 @@ class Member {
   void OnCopiesDone(Rank rank, RequestId request, const proto::CopiesDoneRequest& body);
   void OnSeal(Rank rank, RequestId request, const proto::SealRequest& body);
   void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
+  void OnRefuseStatic(Rank rank, RequestId request, const proto::RefuseStaticRequest& body);
   void OnSlotReady(SlotRef slot, const Status& status);
   // The grant of the slot was not sent: its file is not what the daemon made.
   void OnGrantRefused(SlotRef slot);
@@ -120,7 +125,11 @@ class Member {
                      Result<proto::Sidecar> sidecar);
 
   // ---- tiers ----
-  void OnFlushed(const std::string& root, const SnapshotKey& id, Rank rank, const Status& status);
+  void OnFlushed(const std::string& root,
+                 const SnapshotKey& id,
+                 Rank rank,
+                 const Status& status,
+                 proto::ImageKind bad_image);
   void OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body);
 
   // ---- coordinator ----
@@ -130,7 +139,12 @@ class Member {
   Result<bool> OnCommand(const Command& command);
 
   // ---- memory ----
-  void Poison(const SnapshotKey& id, Rank rank, const std::string& reason);
+  // Of STATIC also every other shard that shares the image.
+  void Poison(const SnapshotKey& id,
+              Rank rank,
+              const std::string& reason,
+              proto::ImageKind image = proto::DYNAMIC);
+  void PoisonStatic(SlotRef slot, const std::string& reason);
   // Frees what retirement allows, then hands out slots.
   void Settle();
   // Frees every sealed shard and free slot; returns the bytes given back.
@@ -185,9 +199,11 @@ class Member {
                   const ClientIdentity& identity,
                   RequestId request,
                   const proto::RegisterRequest& body);
+  Status AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
   std::uint64_t PromisedBytes(const RankSession& state) const;
   bool MayGrow() const;
+  std::uint64_t OutstandingBytes(Rank rank, const RankSession& state) const;
   std::uint64_t AwaitedBytes() const;
   bool DropGrowth();
   void TakeBackSlots(Rank rank,
@@ -197,11 +213,34 @@ class Member {
                      proto::RegisterReply* reply);
   bool Vouch(Slot* slot, RankSession* state, const proto::HeldSlot& held);
   void LoseOwner(Slot* slot);
+  // static images (member_static.cc)
+  std::uint64_t StaticCapacityOf(const RankSession& state) const;
+  std::vector<Slot*> StaticSlotsOf(Rank rank);
+  Slot* OwnStatic(Rank rank, std::uint32_t number, std::uint64_t generation);
+  bool IsUsableStatic(const Slot& slot) const;
+  bool IsInUseByRank(SlotRef slot) const;
+  std::uint64_t StuckStaticBytes(Rank rank, const RankSession& state);
+  void TakeBackStatic(Rank rank,
+                      RankSession* state,
+                      const proto::RegisterRequest& body,
+                      proto::RegisterReply* reply);
+  bool KeepStatic(Slot* slot, const RankSession& state);
+  void EnsureStatic(Rank rank, RankSession* state);
+  bool ReuseStatic(Rank rank, RankSession* state);
+  Status CreateStatic(Rank rank, RankSession* state);
+  void GrantStatic(Slot* slot, RankSession* state);
+  Result<Slot*> StaticOfSeal(Rank rank, const Slot& slot, const proto::SealRequest& seal);
+  void SealStatic(Slot* slot, const SnapshotKey& id, const proto::StaticSeal& seal);
+  void AddStaticImage(const Slot& slot, proto::Sidecar* sidecar) const;
+  void LetGoOfStatic(SlotRef slot);
+  void DropIdleStatics(bool also_in_use);
   // slots
   std::uint64_t CapacityOf(const RankSession& state) const;
+  std::uint64_t CapacityFor(std::uint64_t image_bytes) const;
   std::vector<Slot*> SlotsOf(Rank rank);
   Slot* OwnSlot(Rank rank, std::uint32_t number, std::uint64_t generation);
   void EnsureGrant(Rank rank);
+  void EnsureDynamicGrant(Rank rank, RankSession* state);
   bool ReuseFreeSlot(Rank rank, RankSession* state);
   bool CreateSlot(Rank rank, RankSession* state);
   void FlushGivesWay(Rank rank, RankSession* state);
@@ -220,6 +259,11 @@ class Member {
                              const Slot& slot,
                              const proto::SealRequest& seal,
                              const std::vector<std::uint32_t>& digests) const;
+  void RefuseSeal(Rank rank,
+                  RequestId request,
+                  Slot* slot,
+                  const proto::SealRequest& seal,
+                  const std::string& why);
   void RecordSeal(Rank rank,
                   RequestId request,
                   Slot* slot,
@@ -229,6 +273,7 @@ class Member {
   void PrepareSources();
   void PrepareRank(Rank rank, RankSession* state, const Source& source);
   void TellChoice(Rank rank, RankSession* state);
+  void TellStaticSource(const RankSession& state);
   void AnswerRestores();
   void TellRestoreError(RankSession* state);
   void AnswerLoaded(RankSession* state, bool committed);
@@ -237,6 +282,7 @@ class Member {
   // flush and drains
   void StartFlushes();
   void StartFlush(const FlushTarget& target, Rank rank, const Shard& shard);
+  void PlaceStatic(const std::string& root, const Shard& shard, FlushShard* action);
   bool MustFlush(const SnapshotKey& id) const;
   void AnswerDrains();
   std::optional<proto::DrainReply> DrainAnswer(const RankSession& state) const;
@@ -264,7 +310,7 @@ class Member {
 
   struct Flush {
     bool under_way = false;
-    SlotRef slot;
+    std::vector<SlotRef> pinned;
     bool must_finish = false;
     bool cancelled = false;
     MonotonicTime not_before;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/core/member.h"
+#include "layout/names.h"
 
 namespace holdfast::daemon {
 
@@ -67,7 +68,7 @@ void Member::StartFlushes() {
 }
 
 void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard) {
-  const bool recorded = job_->durables[target.root].contains(target.id);
+  bool recorded = job_->durables[target.root].contains(target.id);
   const auto& done = job_->Durable(target.root, target.id)->flushed_ranks();
   Flush& flush = flushes_[{target.root, target.id, rank}];
   flush.must_finish = target.must_finish;
@@ -75,10 +76,6 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
   const bool flushed = std::find(done.begin(), done.end(), rank) != done.end();
   if (flush.under_way || flushed || slot == nullptr || context_->now < flush.not_before) {
     return;
-  }
-  // Before the first file: what a crash leaves behind is then found, and finished or removed.
-  if (!recorded) {
-    job_->SaveDurable(context_, target.root, target.id);
   }
   FlushShard action;
   action.job_name = job_->record.name();
@@ -93,25 +90,65 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
   action.rank = rank;
   action.slot = shard.slot;
   action.sidecar = shard.sidecar;
-  ++slot->pins;
-  flush.slot = shard.slot;
+  if (shard.static_slot.has_value()) {
+    PlaceStatic(target.root, shard, &action);
+    recorded = false;
+  }
+  // Before the first file: what a crash leaves behind is then found, and finished or removed; and
+  // the folder that another snapshot's manifest is about to name stays.
+  if (!recorded) {
+    job_->SaveDurable(context_, target.root, target.id);
+  }
+  flush.pinned = {shard.slot};
+  if (action.static_slot.has_value()) {
+    flush.pinned.push_back(*action.static_slot);
+  }
+  for (const SlotRef& ref : flush.pinned) {
+    ++context_->slots.Find(ref)->pins;
+  }
   flush.under_way = true;
   flush.cancelled = false;
   context_->Do(std::move(action));
 }
 
+// A static image is written once for each tier, by the first durable snapshot that shares it; the
+// others name that one.  In memory it may be older: the snapshot whose seal sealed it.
+void Member::PlaceStatic(const std::string& root, const Shard& shard, FlushShard* action) {
+  proto::ImageDigest* image = action->sidecar.mutable_images(1);
+  const proto::SnapshotId name = context_->slots.Find(*shard.static_slot)->static_image.owner();
+  const std::uint32_t world = shard.sidecar.world_size();
+  auto where = job_->FindStatic(root, action->rank, KeyOf(name), action->id);
+  const bool same_file =
+      where.has_value() && layout::RankFileName(action->rank, where->world_size(), proto::STATIC) ==
+                               layout::RankFileName(action->rank, world, proto::STATIC);
+  if (!same_file) {
+    where = proto::DurableStatic();
+    where->set_rank(action->rank);
+    *where->mutable_image() = name;
+    *where->mutable_owner() = job_->Id(action->id);
+    where->set_world_size(world);
+    action->static_slot = shard.static_slot;
+  }
+  *image->mutable_owner() = where->owner();
+  job_->SetStatic(root, action->id, *std::move(where));
+}
+
 void Member::OnFlushed(const std::string& root,
                        const SnapshotKey& id,
                        Rank rank,
-                       const Status& status) {
+                       const Status& status,
+                       proto::ImageKind bad_image) {
   const auto it = flushes_.find({root, id, rank});
   if (it == flushes_.end() || !it->second.under_way) {
     return;
   }
   Flush& flush = it->second;
   flush.under_way = false;
-  if (Slot* slot = context_->slots.Find(flush.slot); slot != nullptr && slot->pins > 0) {
-    --slot->pins;
+  const bool wrote_static = flush.pinned.size() > 1;
+  for (const SlotRef& ref : std::exchange(flush.pinned, {})) {
+    if (Slot* slot = context_->slots.Find(ref); slot != nullptr && slot->pins > 0) {
+      --slot->pins;
+    }
   }
   if (status.has_value()) {
     job_->Durable(root, id)->add_flushed_ranks(rank);
@@ -121,6 +158,7 @@ void Member::OnFlushed(const std::string& root,
     if (const Shard* shard = job_->FindShard(id, rank);
         shard != nullptr && shard->sidecar.images_size() > 0) {
       flushed_bytes_[root] += shard->sidecar.images(0).length_bytes();
+      flushed_bytes_[root] += wrote_static ? shard->sidecar.images(1).length_bytes() : 0;
     }
     if (const auto state = ranks_.find(rank); state != ranks_.end()) {
       state->second.flushes_gave_way = 0;
@@ -129,7 +167,7 @@ void Member::OnFlushed(const std::string& root,
   }
   const Error& error = status.error();
   if (error.code == Errc::kCorruption) {
-    Poison(id, rank, error.message);
+    Poison(id, rank, error.message, bad_image);
   }
   if (error.code != Errc::kCancelled) {
     tier_errors_[root] = error.message;

@@ -64,7 +64,7 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
               Shortened(body.failure()));
   if (body.source_is_bad() && command_.choice.has_value() && source != command_.sources.end() &&
       source->second.kind == Source::Kind::kArena) {
-    Poison(*command_.choice, rank, Shortened(body.failure()));
+    Poison(*command_.choice, rank, Shortened(body.failure()), body.bad_image());
   }
 }
 
@@ -87,7 +87,7 @@ void Member::PrepareSources() {
   }
   for (auto& [rank, state] : ranks_) {
     const auto source = command_.sources.find(rank);
-    const bool begun = state.prepared == command_.attempt || state.restore_pin.has_value() ||
+    const bool begun = state.prepared == command_.attempt || !state.restore_pins.empty() ||
                        state.restore_file.has_value();
     if (source != command_.sources.end() && !begun && !state.dead && failures_.empty()) {
       PrepareRank(rank, &state, source->second);
@@ -112,12 +112,18 @@ void Member::PrepareRank(Rank rank, RankSession* state, const Source& source) {
   }
   const Shard* shard = job_->FindShard(id, rank);
   Slot* slot = shard == nullptr ? nullptr : context_->slots.Find(shard->slot);
-  if (shard == nullptr || shard->poisoned || slot == nullptr) {
+  const bool shares = shard != nullptr && shard->static_slot.has_value();
+  Slot* image = shares ? context_->slots.Find(*shard->static_slot) : nullptr;
+  if (shard == nullptr || shard->poisoned || slot == nullptr || (shares && image == nullptr)) {
     FailRestore(rank, source, true, "the shard is not in memory any more");
     return;
   }
-  ++slot->pins;
-  state->restore_pin = slot->ref;
+  for (Slot* each : {slot, image}) {
+    if (each != nullptr) {
+      ++each->pins;
+      state->restore_pins.push_back(each->ref);
+    }
+  }
   state->restore_sidecar = shard->sidecar;
   state->prepared = command_.attempt;
 }
@@ -205,16 +211,33 @@ void Member::TellChoice(Rank rank, RankSession* state) {
   for (const std::string& line : command_.passed_over) {
     reply->add_passed_over(line);
   }
+  if (!nothing && state->restore_sidecar->images_size() > 1) {
+    TellStaticSource(*state);
+  }
   if (!nothing) {
     *reply->mutable_id() = job_->Id(*command_.choice);
     reply->set_source(command_.sources.at(rank).Text());
     *reply->mutable_sidecar() = *state->restore_sidecar;
     reply->set_has_fd(true);
-    send.fd_slot = state->restore_pin;
+    send.fd_slot = state->restore_pins.empty() ? std::optional<SlotRef>() : state->restore_pins[0];
     send.fd_file = state->restore_file;
   }
   state->restore_request.reset();
   state->answered = command_.attempt;
+  context_->Do(std::move(send));
+}
+
+// One frame carries one descriptor: that of the static image goes first.
+void Member::TellStaticSource(const RankSession& state) {
+  Send send;
+  send.session = state.session;
+  send.message.mutable_restore_image()->set_attempt(command_.attempt);
+  send.message.mutable_restore_image()->set_has_fd(true);
+  if (state.restore_pins.size() > 1) {
+    send.fd_slot = state.restore_pins[1];
+  }
+  send.fd_file = state.restore_file;
+  send.fd_image = proto::STATIC;
   context_->Do(std::move(send));
 }
 
@@ -229,11 +252,10 @@ void Member::AnswerLoaded(RankSession* state, bool committed) {
 }
 
 void Member::ReleaseRestore(RankSession* state) {
-  if (state->restore_pin.has_value()) {
-    if (Slot* slot = context_->slots.Find(*state->restore_pin); slot != nullptr && slot->pins > 0) {
+  for (const SlotRef& ref : std::exchange(state->restore_pins, {})) {
+    if (Slot* slot = context_->slots.Find(ref); slot != nullptr && slot->pins > 0) {
       --slot->pins;
     }
-    state->restore_pin.reset();
   }
   if (state->restore_file.has_value()) {
     context_->Do(CloseShardFile{*state->restore_file});
@@ -245,8 +267,15 @@ void Member::ReleaseRestore(RankSession* state) {
   state->answered = 0;
 }
 
-void Member::Poison(const SnapshotKey& id, Rank rank, const std::string& reason) {
+void Member::Poison(const SnapshotKey& id,
+                    Rank rank,
+                    const std::string& reason,
+                    proto::ImageKind image) {
   Shard* shard = job_->FindShard(id, rank);
+  if (shard != nullptr && shard->static_slot.has_value() && image == proto::STATIC) {
+    PoisonStatic(*shard->static_slot, reason);
+    return;
+  }
   if (shard == nullptr || shard->poisoned) {
     return;
   }

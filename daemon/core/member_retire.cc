@@ -13,7 +13,11 @@ void Member::FreeShard(const SnapshotKey& id, Rank rank) {
   HOLDFAST_CHECK(slot != nullptr && slot->pins == 0);
   context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
   slot->step = kNoStep;
-  slot->spoilt = slot->spoilt || shard->poisoned;
+  const Slot* image =
+      shard->static_slot.has_value() ? context_->slots.Find(*shard->static_slot) : nullptr;
+  // Wrong bytes of the static image are not this slot's fault.
+  const bool own_fault = shard->poisoned && (image == nullptr || !image->spoilt);
+  slot->spoilt = slot->spoilt || own_fault;
   job_->EraseShard(context_, id, rank);
 }
 
@@ -71,6 +75,9 @@ std::uint64_t Member::FreeAll() {
   for (const auto& [id, rank] : shards) {
     FreeShard(id, rank);
   }
+  const std::uint64_t before = ArenaBytes();
+  DropIdleStatics(/*also_in_use=*/true);
+  freed += before - ArenaBytes();
   std::vector<SlotRef> free;
   context_->slots.ForEach([&](Slot* slot) {
     if (slot->job == job_->uid() && slot->phase == SlotPhase::kFree) {
@@ -85,11 +92,15 @@ std::uint64_t Member::FreeAll() {
 }
 
 bool Member::OnFinished(Rank rank) {
-  for (Slot* slot : SlotsOf(rank)) {
+  std::vector<Slot*> slots = SlotsOf(rank);
+  const std::vector<Slot*> statics = StaticSlotsOf(rank);
+  slots.insert(slots.end(), statics.begin(), statics.end());
+  for (Slot* slot : slots) {
     if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
       context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
     }
   }
+  ranks_.at(rank).static_slot.reset();
   ranks_.at(rank).layout_hash.clear();  // no grant until it registers a layout again
   ranks_.at(rank).finished = true;
   return std::all_of(

@@ -32,13 +32,9 @@ void Member::OnRegister(SessionId session,
   const bool new_layout = state->layout_hash != layout.hash;
   state->layout_hash = layout.hash;
   state->image_bytes = layout.image_bytes;
-  Status admitted = Admit(rank, state, body.slots_wanted());
-  if (!admitted.has_value() && DropGrowth()) {
-    admitted = Admit(rank, state, body.slots_wanted());
-  }
-  if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
-    admitted = Admit(rank, state, body.slots_wanted());
-  }
+  state->static_hash = layout.static_hash;
+  state->static_bytes = layout.static_bytes;
+  const Status admitted = AdmitOrReclaim(rank, state, body.slots_wanted());
   if (!admitted.has_value()) {
     context_->ReplyError(session, request, admitted.error());
     *state = before;
@@ -62,16 +58,29 @@ void Member::OnRegister(SessionId session,
   proto::ServerMessage message;
   proto::RegisterReply* reply = message.mutable_register_();
   TakeBackSlots(rank, state, body, resumed, reply);
+  TakeBackStatic(rank, state, body, reply);
   reply->set_session_token(state->token);
   reply->set_layout_generation(state->layout_generation);
   reply->set_slots_admitted(state->slots_admitted);
   reply->set_image_bytes(state->image_bytes);
+  reply->set_static_image_bytes(state->static_bytes);
   const auto newest = NewestCompleteOfEpoch();
   reply->set_newest_complete_step(newest.has_value() ? newest->step : kNoStep);
   job_->record.set_finished(false);
   job_->record.set_last_active_unix_ms(context_->WallMs());
   job_->Save(context_);
   ReplyTo(*state, request, std::move(message));
+}
+
+Status Member::AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted) {
+  Status admitted = Admit(rank, state, wanted);
+  if (!admitted.has_value() && DropGrowth()) {
+    admitted = Admit(rank, state, wanted);
+  }
+  if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
+    admitted = Admit(rank, state, wanted);
+  }
+  return admitted;
 }
 
 // Two live trainers must never be the same rank: the second is told who is first.  A process that
@@ -95,11 +104,13 @@ bool Member::RefuseTwin(SessionId session,
   return true;
 }
 
-// Two slots are the least: one keeps the last complete snapshot while the other fills.  Only they
-// are promised: a third that one rank may want must not refuse the next rank its second.  What this
-// rank holds already counts, also a base that is still pinned: that slot comes back later.
+// Two slots are the least: one keeps the last complete snapshot while the other fills; and, once,
+// one for the static image.  Only they are promised: a third that one rank may want must not refuse
+// the next rank its second.  What this rank holds already counts, also a base that is still pinned:
+// that slot comes back later.
 Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
   const std::uint64_t capacity = CapacityOf(*state);
+  const std::uint64_t frozen = StaticCapacityOf(*state);
   const std::uint64_t reserved = hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0;
   std::uint64_t mine = 0;
   std::uint64_t promised_here = 0;
@@ -110,23 +121,21 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
     if (other == rank) {
       continue;
     }
-    std::uint64_t owned = 0;
-    for (const Slot* slot : SlotsOf(other)) {
-      owned += slot->capacity_bytes;
-    }
-    const std::uint64_t promised = PromisedBytes(other_state);
-    promised_here += promised > owned ? promised - owned : 0;
+    promised_here += OutstandingBytes(other, other_state);
   }
+  mine -= StuckStaticBytes(rank, *state);
   const std::uint64_t taken = reserved + promised_here;
   const std::uint64_t free = context_->slots.free_bytes();
   const std::uint64_t unpromised = free > taken ? free - taken : 0;
-  const std::uint64_t possible = (unpromised + mine) / capacity;
+  const std::uint64_t available = unpromised + mine;
+  const std::uint64_t possible = available > frozen ? (available - frozen) / capacity : 0;
   if (possible < kPromisedSlots) {
     return Error(
         Errc::kNoSpace,
         "rank " + std::to_string(rank) + " of job " + job_->record.name() + " needs 2 slots of " +
-            FormatBytes(capacity) + " = " + FormatBytes(2 * capacity) + ", but the arena has " +
-            FormatBytes(unpromised + mine) + " for it (budget " +
+            FormatBytes(capacity) + " = " + FormatBytes(2 * capacity) +
+            (frozen == 0 ? "" : " and " + FormatBytes(frozen) + " for its frozen tensors") +
+            ", but the arena has " + FormatBytes(available) + " for it (budget " +
             FormatBytes(context_->slots.budget_bytes()) + ", used " +
             FormatBytes(context_->slots.used_bytes()) + ", promised to other ranks " +
             FormatBytes(taken) + "); raise the budget, or free memory with `holdfast drop JOB`");

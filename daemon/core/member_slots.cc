@@ -19,21 +19,40 @@ bool IsAhead(const Slot& slot) {
 }  // namespace
 
 // What the file takes of the arena (I9): whole pages, which on hugetlbfs can be of 1 GiB.
-std::uint64_t Member::CapacityOf(const RankSession& state) const {
+std::uint64_t Member::CapacityFor(std::uint64_t image_bytes) const {
   const std::uint64_t unit = std::max<std::uint64_t>(kMiB, context_->options.page_bytes);
-  return AlignUp(std::max<std::uint64_t>(state.image_bytes, 1), unit);
+  return AlignUp(std::max<std::uint64_t>(image_bytes, 1), unit);
 }
 
-// A dead rank's promise ends; one that is done registers a layout again before it needs any.
+std::uint64_t Member::CapacityOf(const RankSession& state) const {
+  return CapacityFor(state.image_bytes);
+}
+
+// For dynamic images.  A dead rank's promise ends; one that is done registers a layout again before
+// it needs any.
 std::uint64_t Member::PromisedBytes(const RankSession& state) const {
   return state.layout_hash.empty() ? 0 : kPromisedSlots * CapacityOf(state);
 }
 
-// Quarantined slots are nobody's.
+// Promised and not allocated yet: of the two slots, and of the one for the static image.
+std::uint64_t Member::OutstandingBytes(Rank rank, const RankSession& state) const {
+  std::uint64_t owned = 0;
+  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
+    const bool mine = slot.job == job_->uid() && slot.rank == rank;
+    const bool counts = slot.kind == proto::DYNAMIC && slot.phase != SlotPhase::kQuarantined;
+    owned += mine && counts ? slot.capacity_bytes : 0;
+  });
+  const std::uint64_t promised = PromisedBytes(state);
+  const bool has_static = state.layout_hash.empty() || state.static_slot.has_value();
+  return (promised > owned ? promised - owned : 0) + (has_static ? 0 : StaticCapacityOf(state));
+}
+
+// For dynamic images.  Quarantined slots are nobody's.
 std::vector<Slot*> Member::SlotsOf(Rank rank) {
   std::vector<Slot*> slots;
   context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->rank == rank && slot->phase != SlotPhase::kQuarantined) {
+    if (slot->job == job_->uid() && slot->rank == rank && slot->kind == proto::DYNAMIC &&
+        slot->phase != SlotPhase::kQuarantined) {
       slots.push_back(slot);
     }
   });
@@ -42,7 +61,8 @@ std::vector<Slot*> Member::SlotsOf(Rank rank) {
 
 Slot* Member::OwnSlot(Rank rank, std::uint32_t number, std::uint64_t generation) {
   Slot* slot = context_->slots.Find({number, generation});
-  return slot != nullptr && slot->job == job_->uid() && slot->rank == rank ? slot : nullptr;
+  const bool own = slot != nullptr && slot->job == job_->uid() && slot->rank == rank;
+  return own && slot->kind == proto::DYNAMIC ? slot : nullptr;
 }
 
 std::uint64_t Member::ArenaBytes() const {
@@ -55,16 +75,9 @@ std::uint64_t Member::ArenaBytes() const {
 }
 
 std::uint64_t Member::ReservedBytes() const {
-  std::map<Rank, std::uint64_t> owned;
-  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
-    if (slot.job == job_->uid() && slot.phase != SlotPhase::kQuarantined) {
-      owned[slot.rank] += slot.capacity_bytes;
-    }
-  });
   std::uint64_t reserved = 0;
   for (const auto& [rank, state] : ranks_) {
-    const std::uint64_t promised = PromisedBytes(state);
-    reserved += !state.dead && promised > owned[rank] ? promised - owned[rank] : 0;
+    reserved += state.dead ? 0 : OutstandingBytes(rank, state);
   }
   return reserved;
 }
@@ -76,6 +89,9 @@ void Member::Settle() {
   for (auto& [rank, state] : ranks_) {
     EnsureGrant(rank);
   }
+  if (command_.phase == Phase::kRun) {
+    DropIdleStatics(/*also_in_use=*/false);
+  }
 }
 
 // One slot ahead for each rank, so that a begin never waits for the daemon or the disk.
@@ -84,6 +100,11 @@ void Member::EnsureGrant(Rank rank) {
   if (state->session == 0 || state->layout_hash.empty()) {
     return;
   }
+  EnsureStatic(rank, state);
+  EnsureDynamicGrant(rank, state);
+}
+
+void Member::EnsureDynamicGrant(Rank rank, RankSession* state) {
   const std::vector<Slot*> slots = SlotsOf(rank);
   if (std::any_of(slots.begin(), slots.end(), [](const Slot* slot) { return IsAhead(*slot); })) {
     return;
@@ -109,6 +130,7 @@ bool Member::ReuseFreeSlot(Rank rank, RankSession* state) {
     } else {
       slot->layout_hash = state->layout_hash;
       slot->image_bytes = state->image_bytes;
+      slot->static_hash = state->static_hash;
       context_->slots.Apply(slot, SlotEvent::kPrepareAgain, context_->batch());
       context_->Do(PrepareSlot{slot->ref, slot->capacity_bytes, false, state->layout_hash});
     }
@@ -133,7 +155,7 @@ std::uint64_t Member::AwaitedBytes() const {
   };
   std::map<Rank, Owned> absent;
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
-    if (slot.job == job_->uid() && !ranks_.contains(slot.rank)) {
+    if (slot.job == job_->uid() && slot.kind == proto::DYNAMIC && !ranks_.contains(slot.rank)) {
       Owned& owned = absent[slot.rank];
       owned.bytes += slot.capacity_bytes;
       owned.largest = std::max(owned.largest, slot.capacity_bytes);
@@ -174,6 +196,7 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
   Slot* slot = context_->slots.Create(capacity, job_->uid(), rank, context_->batch());
   slot->layout_hash = state->layout_hash;
   slot->image_bytes = state->image_bytes;
+  slot->static_hash = state->static_hash;
   context_->Do(PrepareSlot{slot->ref, capacity, true, state->layout_hash});
   return true;
 }
@@ -243,6 +266,7 @@ void Member::OnSlotReady(SlotRef ref, const Status& status) {
   }
   if (!status.has_value()) {
     const Rank rank = slot->rank;
+    LetGoOfStatic(ref);
     context_->slots.Remove(ref, context_->batch());
     context_->Do(RemoveSlot{ref});
     if (const auto it = ranks_.find(rank); it != ranks_.end()) {
@@ -263,6 +287,7 @@ void Member::OnGrantRefused(SlotRef ref) {
   if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {
     context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
   }
+  PoisonStatic(ref, "its file was cut");
 }
 
 // After a change of the layout of ranks over nodes: what their snapshots left would stay unused.

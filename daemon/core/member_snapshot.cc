@@ -157,18 +157,14 @@ void Member::OnSeal(Rank rank, RequestId request, const proto::SealRequest& body
       body.chunk_crc32c_size() != 0 &&
       static_cast<std::uint64_t>(body.chunk_crc32c_size()) != ChunkCount(bytes);
   if (wrong_digests || StateBytes(body) > kStateBytesLimit || slot->layout_hash.empty()) {
-    Miss(&state, rank, body.step(), "seal refused");
-    GiveUp(slot, /*copies_done=*/true);
-    context_->ReplyError(
-        state.session,
-        request,
-        Error(Errc::kInvalidArgument,
-              "seal of " + ToText(id) + ": " +
-                  (wrong_digests
-                       ? "needs " + std::to_string(ChunkCount(bytes)) + " chunk digests, has " +
-                             std::to_string(body.chunk_crc32c_size())
-                       : "non-tensor state of " + FormatBytes(StateBytes(body)) +
-                             " is over the limit of 16 MiB; keep large values as tensors")));
+    RefuseSeal(rank,
+               request,
+               slot,
+               body,
+               wrong_digests ? "needs " + std::to_string(ChunkCount(bytes)) +
+                                   " chunk digests, has " + std::to_string(body.chunk_crc32c_size())
+                             : "non-tensor state of " + FormatBytes(StateBytes(body)) +
+                                   " is over the limit of 16 MiB; keep large values as tensors");
     return;
   }
   if (body.chunk_crc32c_size() == 0 && bytes != 0) {
@@ -179,6 +175,22 @@ void Member::OnSeal(Rank rank, RequestId request, const proto::SealRequest& body
     return;
   }
   RecordSeal(rank, request, slot, body, {body.chunk_crc32c().begin(), body.chunk_crc32c().end()});
+}
+
+void Member::RefuseSeal(Rank rank,
+                        RequestId request,
+                        Slot* slot,
+                        const proto::SealRequest& seal,
+                        const std::string& why) {
+  RankSession& state = ranks_.at(rank);
+  const SnapshotKey id{job_->record.epoch_number(), seal.step()};
+  Miss(&state, rank, seal.step(), "seal refused: " + why);
+  GiveUp(slot, /*copies_done=*/true);
+  if (request != 0) {
+    context_->ReplyError(state.session,
+                         request,
+                         Error(Errc::kInvalidArgument, "seal of " + ToText(id) + ": " + why));
+  }
 }
 
 proto::Sidecar Member::MakeSidecar(Rank rank,
@@ -214,20 +226,25 @@ void Member::RecordSeal(Rank rank,
                         const proto::SealRequest& seal,
                         const std::vector<std::uint32_t>& digests) {
   RankSession& state = ranks_.at(rank);
+  const SnapshotKey id{job_->record.epoch_number(), seal.step()};
+  const Result<Slot*> frozen = StaticOfSeal(rank, *slot, seal);
+  if (!frozen.has_value()) {
+    RefuseSeal(rank, request, slot, seal, frozen.error().message);
+    return;
+  }
   Shard shard;
   shard.slot = slot->ref;
   shard.sidecar = MakeSidecar(rank, *slot, seal, digests);
   // What the client sent goes into a record: one that no start would read must not be written.
   if (const Status valid = layout::ValidateSidecar(shard.sidecar); !valid.has_value()) {
-    Miss(&state, rank, seal.step(), "seal refused: " + valid.error().message);
-    GiveUp(slot, /*copies_done=*/true);
-    if (request != 0) {
-      context_->ReplyError(
-          state.session, request, Error(Errc::kInvalidArgument, valid.error().message));
-    }
+    RefuseSeal(rank, request, slot, seal, valid.error().message);
     return;
   }
-  const SnapshotKey id{job_->record.epoch_number(), seal.step()};
+  if (Slot* image = frozen.value(); image != nullptr) {
+    SealStatic(image, id, seal.static_image());
+    shard.static_slot = image->ref;
+    AddStaticImage(*image, &shard.sidecar);
+  }
   context_->slots.Apply(slot, SlotEvent::kSealRecorded, context_->batch());
   job_->PutShard(context_, id, rank, std::move(shard));
   ++state.sealed;

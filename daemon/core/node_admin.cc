@@ -83,18 +83,25 @@ void NodeState::OpenShard(SessionId session,
     Refuse(session, request, Errc::kCorruption, "the shard is poisoned: " + shard->poison_reason);
     return;
   }
-  ClientState& client = clients.at(session);
-  if (client.opened.has_value()) {
-    Unpin(*client.opened);
+  const bool is_static = body.image() == proto::STATIC;
+  if (is_static && !shard->static_slot.has_value()) {
+    Refuse(session, request, Errc::kNotFound, "the shard has no static image");
+    return;
   }
-  client.opened = shard->slot;
-  ++context.slots.Find(shard->slot)->pins;
+  const SlotRef opened = is_static ? *shard->static_slot : shard->slot;
+  ClientState& client = clients.at(session);
+  while (!client.opened.empty() && (!is_static || client.opened.size() > 1)) {
+    Unpin(client.opened.back());
+    client.opened.pop_back();
+  }
+  client.opened.push_back(opened);
+  ++context.slots.Find(opened)->pins;
   Send send;
   send.session = session;
   send.message.set_request_id(request);
   *send.message.mutable_open_shard()->mutable_sidecar() = shard->sidecar;
   send.message.mutable_open_shard()->set_has_fd(true);
-  send.fd_slot = shard->slot;
+  send.fd_slot = opened;
   context.Do(std::move(send));
 }
 
@@ -106,7 +113,12 @@ void NodeState::VerifyShard(SessionId session,
   if (shard == nullptr) {
     return;
   }
-  const proto::ImageDigest& image = shard->sidecar.images(0);
+  const bool is_static = body.image() == proto::STATIC;
+  if (is_static && !shard->static_slot.has_value()) {
+    Refuse(session, request, Errc::kNotFound, "the shard has no static image");
+    return;
+  }
+  const proto::ImageDigest& image = shard->sidecar.images(is_static ? 1 : 0);
   const auto chunks = static_cast<std::uint64_t>(image.chunk_crc32c_size());
   const std::uint64_t first = body.first_chunk();
   if (first >= chunks) {
@@ -119,15 +131,20 @@ void NodeState::VerifyShard(SessionId session,
   const std::uint64_t count =
       body.chunks() == 0 ? chunks - first : std::min(body.chunks(), chunks - first);
   VerifySlot verify;
-  verify.slot = shard->slot;
+  verify.slot = is_static ? *shard->static_slot : shard->slot;
   verify.first_chunk = first;
   verify.length_bytes = std::min(count * kChunkBytes, image.length_bytes() - first * kChunkBytes);
   const auto digests = image.chunk_crc32c().begin() + static_cast<std::ptrdiff_t>(first);
   verify.expected.assign(digests, digests + static_cast<std::ptrdiff_t>(count));
   verify.ticket = context.next_ticket++;
-  ++context.slots.Find(shard->slot)->pins;
-  verifies_[verify.ticket] = {
-      session, request, unit->job.uid(), KeyOf(body.id()), body.rank(), verify.length_bytes};
+  ++context.slots.Find(verify.slot)->pins;
+  verifies_[verify.ticket] = {session,
+                              request,
+                              unit->job.uid(),
+                              KeyOf(body.id()),
+                              body.rank(),
+                              verify.length_bytes,
+                              body.image()};
   context.Do(std::move(verify));
 }
 
@@ -153,7 +170,8 @@ void NodeState::FinishVerify(std::uint64_t ticket,
     unit->member->Poison(pending.id,
                          pending.rank,
                          "chunk " + std::to_string(bad.value().front()) +
-                             " does not match its digest (found by verify)");
+                             " does not match its digest (found by verify)",
+                         pending.image);
     Exchange(unit);
   }
   context.Reply(pending.session, pending.request, std::move(reply));

@@ -115,10 +115,14 @@ void NodeCore::OnShardOpened(const JobUid& job,
   }
 }
 
-void NodeCore::OnFlushed(
-    const JobUid& job, const std::string& root, SnapshotKey id, Rank rank, const Status& status) {
+void NodeCore::OnFlushed(const JobUid& job,
+                         const std::string& root,
+                         SnapshotKey id,
+                         Rank rank,
+                         const Status& status,
+                         proto::ImageKind bad_image) {
   if (JobUnit* unit = state_->FindByUid(job); unit != nullptr) {
-    unit->member->OnFlushed(root, id, rank, status);
+    unit->member->OnFlushed(root, id, rank, status, bad_image);
     state_->Exchange(unit);
   }
 }

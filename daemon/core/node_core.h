@@ -24,6 +24,7 @@
 #include "common/units.h"
 #include "daemon/core/action.h"
 #include "daemon/core/ids.h"
+#include "daemon/core/layout_facts.h"
 
 namespace holdfast::daemon {
 
@@ -60,16 +61,16 @@ struct RecoveredState {
   std::vector<proto::IncarnationRecord> incarnations;
   std::vector<proto::OutcomeRecord> outcomes;
   std::vector<proto::DurableRecord> durables;
-  // Image bytes of each layout that the catalog has, by hash.
-  std::map<std::string, std::uint64_t> layout_image_bytes;
-  std::vector<SlotNumber> lost_slots;  // recorded, but without a usable file: forgotten
+  std::map<std::string, LayoutFacts> layouts;  // that the catalog has, by hash
+  std::vector<SlotNumber> lost_slots;          // recorded, but without a usable file: forgotten
 };
 
 // One published snapshot on a tier, as a listing finds it.
 struct TierSnapshot {
   SnapshotKey id;
   std::uint32_t world_size = 0;
-  std::vector<std::uint64_t> image_bytes;  // by rank, from the manifest
+  std::vector<std::uint64_t> image_bytes;     // by rank, from the manifest
+  std::map<Rank, SnapshotKey> static_owners;  // whose folder has the rank's static image
   // It has a manifest that cannot be read: no source, but not nothing either.
   std::optional<Error> problem;
 };
@@ -94,13 +95,6 @@ struct ClientIdentity {
 inline bool IsSameProcess(const ClientIdentity& a, const ClientIdentity& b) {
   return a.pid == b.pid && a.process_start == b.process_start && a.process_start != 0;
 }
-
-// A layout that a register request brought, reduced to what the core decides by.  The session layer
-// has validated the layout and computed the hash; the runtime keeps the layout itself under it.
-struct LayoutFacts {
-  std::string hash;
-  std::uint64_t image_bytes = 0;
-};
 
 class NodeCore {
  public:
@@ -146,9 +140,14 @@ class NodeCore {
                      Rank rank,
                      std::uint64_t ticket,
                      Result<proto::Sidecar> sidecar);
-  // kCorruption means that the slot's bytes did not match: the shard is poisoned.
-  void OnFlushed(
-      const JobUid& job, const std::string& root, SnapshotKey id, Rank rank, const Status& status);
+  // kCorruption means that the bytes of a slot did not match, that of "bad_image": the shard is
+  // poisoned, and with it those that share the image.
+  void OnFlushed(const JobUid& job,
+                 const std::string& root,
+                 SnapshotKey id,
+                 Rank rank,
+                 const Status& status,
+                 proto::ImageKind bad_image = proto::DYNAMIC);
   void OnPublished(const JobUid& job,
                    const std::string& root,
                    SnapshotKey id,

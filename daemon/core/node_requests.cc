@@ -85,6 +85,9 @@ void NodeState::DispatchRank(SessionId session, const Message& message, const Cl
     case Message::kSeal:
       member->OnSeal(client.rank, request, message.seal());
       break;
+    case Message::kRefuseStatic:
+      member->OnRefuseStatic(client.rank, request, message.refuse_static());
+      break;
     case Message::kRestore:
       member->OnRestore(client.rank, request, message.restore());
       break;

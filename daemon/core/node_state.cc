@@ -61,9 +61,9 @@ void NodeState::RecoverJobs(const RecoveredState& recovered) {
 
 void NodeState::RecoverSlots(const RecoveredState& recovered) {
   for (const proto::SlotRecord& record : recovered.slots) {
-    const auto bytes = recovered.layout_image_bytes.find(record.layout_hash());
+    const auto layout = recovered.layouts.find(record.layout_hash());
     Slot* slot = context.slots.Recover(
-        record, bytes == recovered.layout_image_bytes.end() ? 0 : bytes->second);
+        record, layout == recovered.layouts.end() ? nullptr : &layout->second);
     if (slot->phase == SlotPhase::kQuarantined) {
       context.Do(QuarantineSlot{slot->ref});
     }
@@ -80,13 +80,21 @@ void NodeState::RecoverShards(const RecoveredState& recovered) {
     JobUnit* unit = FindByUid(sidecar.id().job_uid());
     const SlotRef ref{record.slot(), record.generation()};
     const Slot* slot = context.slots.Find(ref);
+    std::optional<SlotRef> shared;
+    if (record.static_slot() != 0) {
+      shared = SlotRef{record.static_slot(), record.static_generation()};
+    }
+    const Slot* image = shared.has_value() ? context.slots.Find(*shared) : slot;
+    image = sidecar.images_size() > 1 && !shared.has_value() ? nullptr : image;
     // A record whose bytes are gone must not be believed by a later start either.
-    if (unit == nullptr || slot == nullptr || slot->phase != SlotPhase::kSealed) {
+    if (unit == nullptr || slot == nullptr || slot->phase != SlotPhase::kSealed ||
+        image == nullptr || image->phase != SlotPhase::kSealed) {
       context.batch()->DeleteShard(sidecar.id(), sidecar.rank());
       continue;
     }
     Shard shard;
     shard.slot = ref;
+    shard.static_slot = shared;
     shard.sidecar = sidecar;
     shard.poisoned = record.poisoned();
     shard.poison_reason = record.poisoned() ? "found bad before the daemon's restart" : "";
@@ -95,7 +103,9 @@ void NodeState::RecoverShards(const RecoveredState& recovered) {
     named.insert(ref);
   }
   context.slots.ForEach([&](Slot* slot) {
-    if (slot->phase == SlotPhase::kSealed && !named.contains(slot->ref)) {
+    // A static image may be of a live layout whose shards are gone.
+    const bool image = slot->kind == proto::STATIC && jobs.contains(slot->job);
+    if (slot->phase == SlotPhase::kSealed && !named.contains(slot->ref) && !image) {
       context.slots.Apply(slot, SlotEvent::kRetire, context.batch());
     }
   });
@@ -251,8 +261,8 @@ void NodeState::Disconnect(SessionId session) {
   if (it == clients.end()) {
     return;
   }
-  if (it->second.opened.has_value()) {
-    Unpin(*it->second.opened);
+  for (const SlotRef& opened : it->second.opened) {
+    Unpin(opened);
   }
   JobUnit* unit = FindByUid(it->second.job);
   clients.erase(it);
@@ -266,6 +276,11 @@ void NodeState::Disconnect(SessionId session) {
 void NodeState::PoisonSlot(SlotRef ref, const std::string& reason) {
   JobUnit* unit = FindBySlot(ref);
   if (unit == nullptr) {
+    return;
+  }
+  if (context.slots.Find(ref)->kind == proto::STATIC) {
+    unit->member->PoisonStatic(ref, reason);
+    Exchange(unit);
     return;
   }
   for (const auto& [id, by_rank] : unit->job.shards) {

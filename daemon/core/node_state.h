@@ -31,7 +31,7 @@ struct ClientState {
   JobUid job;  // of the rank that it registered; empty: none
   Rank rank = 0;
   Epoch epoch;
-  std::optional<SlotRef> opened;  // pinned by open_shard
+  std::vector<SlotRef> opened;  // pinned by open_shard: a shard's dynamic image, its static one
 };
 
 class NodeState {
@@ -130,6 +130,7 @@ class NodeState {
     SnapshotKey id;
     Rank rank = 0;
     std::uint64_t bytes = 0;
+    proto::ImageKind image = proto::DYNAMIC;
   };
 
   Status CheckClaim(const PendingClaim& pending, const JobUid& uid);

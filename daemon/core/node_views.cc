@@ -15,12 +15,15 @@ void FillArena(const SlotTable& slots, proto::ArenaStatus* arena) {
   std::uint64_t free = 0;
   std::uint64_t sealed = 0;
   std::uint64_t filling = 0;
+  std::uint64_t statics = 0;
   slots.ForEach([&](const Slot& slot) {
     quarantined += slot.phase == SlotPhase::kQuarantined ? slot.capacity_bytes : 0;
     free += slot.phase == SlotPhase::kFree || slot.phase == SlotPhase::kGranted ? 1 : 0;
     sealed += slot.phase == SlotPhase::kSealed ? 1 : 0;
     filling += slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing ? 1 : 0;
+    statics += slot.kind == proto::STATIC ? slot.capacity_bytes : 0;
   });
+  arena->set_static_bytes(statics);
   arena->set_quarantined_bytes(quarantined);
   arena->set_free_slots(free);
   arena->set_sealed_slots(sealed);
@@ -32,6 +35,7 @@ void FillRank(Rank rank, const RankSession& state, proto::RankStatus* out) {
   out->set_pid(state.process.pid);
   out->set_connected(state.session != 0);
   out->set_image_bytes(state.image_bytes);
+  out->set_static_image_bytes(state.static_bytes);
   out->set_last_begun_step(state.last_begun);
   out->set_snapshots_sealed(state.sealed);
   out->set_snapshots_missed(state.missed);
@@ -150,6 +154,9 @@ void FillSnapshot(const Job& job,
       info->set_rank(rank);
       info->set_state(shard.poisoned ? "poisoned" : "sealed");
       info->set_image_bytes(shard.sidecar.images(0).length_bytes());
+      if (shard.sidecar.images_size() > 1) {
+        info->set_static_image_bytes(shard.sidecar.images(1).length_bytes());
+      }
       out->set_world_size(shard.sidecar.world_size());
     }
   }

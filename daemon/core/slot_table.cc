@@ -42,7 +42,7 @@ proto::SlotState StateOfPhase(SlotPhase phase) {
 SlotTable::SlotTable(Identity identity, std::uint64_t budget_bytes)
     : identity_(std::move(identity)), budget_bytes_(budget_bytes) {}
 
-Slot* SlotTable::Recover(const proto::SlotRecord& record, std::uint64_t image_bytes) {
+Slot* SlotTable::Recover(const proto::SlotRecord& record, const LayoutFacts* layout) {
   Slot slot;
   slot.ref = {record.slot(), record.generation()};
   slot.capacity_bytes = record.capacity_bytes();
@@ -53,9 +53,16 @@ Slot* SlotTable::Recover(const proto::SlotRecord& record, std::uint64_t image_by
   slot.session_token = record.session_token();
   slot.pid = record.pid();
   // A free slot may have died in the middle of being prepared: its header is written again.
-  if (slot.phase != SlotPhase::kFree && image_bytes != 0) {
+  slot.kind = record.kind();
+  if (slot.phase != SlotPhase::kFree && layout != nullptr) {
     slot.layout_hash = record.layout_hash();
-    slot.image_bytes = image_bytes;
+    slot.image_bytes = slot.kind == proto::STATIC ? layout->static_bytes : layout->image_bytes;
+    slot.static_hash = layout->static_hash;
+  }
+  // Its record says all of a static image; a layout before the present one may be forgotten.
+  slot.static_hash = slot.kind == proto::STATIC ? record.static_hash() : slot.static_hash;
+  if (slot.phase == SlotPhase::kSealed) {
+    slot.static_image = record.static_image();
   }
   next_number_ = std::max(next_number_, record.slot() + 1);
   used_bytes_ += slot.capacity_bytes;
@@ -65,8 +72,12 @@ Slot* SlotTable::Recover(const proto::SlotRecord& record, std::uint64_t image_by
 Slot* SlotTable::Create(std::uint64_t capacity_bytes,
                         const JobUid& job,
                         Rank rank,
-                        storage_tiers::CatalogBatch* batch) {
+                        storage_tiers::CatalogBatch* batch,
+                        proto::ImageKind kind,
+                        const std::string& static_hash) {
   Slot slot;
+  slot.kind = kind;
+  slot.static_hash = static_hash;
   slot.job = job;
   slot.rank = rank;
   slot.ref = {next_number_++, identity_.boot_number};
@@ -141,6 +152,13 @@ void SlotTable::Record(const Slot& slot, storage_tiers::CatalogBatch* batch) con
   record.set_session_token(slot.session_token);
   record.set_pid(slot.pid);
   record.set_layout_hash(slot.layout_hash);
+  record.set_kind(slot.kind);
+  if (slot.kind == proto::STATIC) {
+    record.set_static_hash(slot.static_hash);
+  }
+  if (slot.kind == proto::STATIC && slot.phase == SlotPhase::kSealed) {
+    *record.mutable_static_image() = slot.static_image;
+  }
   batch->PutSlot(record);
 }
 

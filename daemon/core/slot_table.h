@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "daemon/core/ids.h"
+#include "daemon/core/layout_facts.h"
 #include "daemon/core/states.h"
 #include "proto/catalog.pb.h"
 #include "storage_tiers/catalog_batch.h"
@@ -30,12 +31,15 @@ struct Slot {
   std::uint64_t epoch_number = 0;
   std::uint64_t session_token = 0;  // of the last client that could write; 0: none ever did
   std::int32_t pid = 0;
-  Step step = kNoStep;            // of kFilling, kSealing, kDraining
-  std::string layout_hash;        // whose header stands at its start; empty: unknown
-  std::uint64_t image_bytes = 0;  // of that layout
-  std::uint32_t pins = 0;         // readers: it stays sealed while there are any
-  bool digesting = false;         // the runtime reads it: not free before the digest ends
-  bool spoilt = false;            // its bytes were bad or its file was cut: once free, quarantined
+  Step step = kNoStep;                     // of kFilling, kSealing, kDraining
+  proto::ImageKind kind = proto::DYNAMIC;  // which image of its layout it holds
+  std::string layout_hash;                 // whose header stands at its start; empty: unknown
+  std::uint64_t image_bytes = 0;           // of its image of that layout
+  std::string static_hash;  // of that layout, in slots of both kinds; empty: no static image
+  proto::ImageDigest static_image;  // of STATIC and kSealed: as in the SlotRecord
+  std::uint32_t pins = 0;           // readers: it stays sealed while there are any
+  bool digesting = false;           // the runtime reads it: not free before the digest ends
+  bool spoilt = false;  // its bytes were bad or its file was cut: once free, quarantined
 };
 
 class SlotTable {
@@ -49,15 +53,17 @@ class SlotTable {
   SlotTable(Identity identity, std::uint64_t budget_bytes);
 
   // Takes over a recorded slot at start.  The caller has checked file, arena and boot.
-  // "image_bytes" is that of the recorded layout, 0 where it is not known any more.
-  Slot* Recover(const proto::SlotRecord& record, std::uint64_t image_bytes);
+  // "layout" is that of the record, nullptr where it is not known any more.
+  Slot* Recover(const proto::SlotRecord& record, const LayoutFacts* layout);
 
   // A new slot of that rank in kPreparing, with a number that no other slot ever had.  The caller
   // has checked that the budget allows it.
   Slot* Create(std::uint64_t capacity_bytes,
                const JobUid& job,
                Rank rank,
-               storage_tiers::CatalogBatch* batch);
+               storage_tiers::CatalogBatch* batch,
+               proto::ImageKind kind = proto::DYNAMIC,
+               const std::string& static_hash = {});
 
   // nullptr where (slot, generation) is not known.
   Slot* Find(SlotRef ref);

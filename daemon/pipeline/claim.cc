@@ -267,6 +267,13 @@ std::optional<TierSnapshot> ListOne(TierFiles& files,
   for (const proto::ManifestFile& file : manifest.value().files()) {
     if (file.kind() == proto::DYNAMIC) {
       snapshot.image_bytes.push_back(file.length_bytes());
+      continue;
+    }
+    // The manifest was validated: a static image lies in the folder of a snapshot of this job.
+    const auto owner = layout::ParseSnapshotFolderName(file.path().substr(0, file.path().find('/')),
+                                                       entry.id.job_uid());
+    if (owner.has_value()) {
+      snapshot.static_owners[file.rank()] = KeyOf(owner.value());
     }
   }
   return snapshot;

@@ -1,11 +1,14 @@
 #include "daemon/pipeline/flush.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/crc32c.h"
 #include "common/failpoint.h"
 #include "common/with_timeout.h"
 #include "layout/sidecar.h"
@@ -20,14 +23,20 @@ using storage_tiers::ShardImage;
 constexpr std::chrono::milliseconds kFlagPoll{50};
 constexpr std::chrono::milliseconds kTimeToSeeTheFlag{1'000};
 
+// What the last request into a file system that hangs still reads.
+using SlotPair = std::pair<SharedSlot, SharedSlot>;
+
 // One flush, as the worker needs it; owns or shares everything.
 struct FlushJob {
   std::string job_name;
   std::string job_uid;
   bool expected = false;
   proto::Sidecar sidecar;  // with layout
+  // Of the images that are written; the static one only by the snapshot that owns it.
   SharedSlot slot;
+  SharedSlot static_slot;
   std::shared_ptr<std::atomic<bool>> cancel;
+  std::shared_ptr<std::atomic<bool>> static_is_bad = std::make_shared<std::atomic<bool>>(false);
   storage_tiers::ImageIoOptions image_options;
   std::shared_ptr<TransferKey> key;  // held while this try lives
 };
@@ -51,15 +60,49 @@ Status HaveJob(TierFiles& files, const FlushJob& job) {
                       : files.tier.EnsureJob(job.job_name, job.job_uid);
 }
 
-Status RunFlush(TierFiles& files, const FlushJob& job) {
-  const ByteCount length = job.sidecar.images(0).length_bytes();
-  const std::vector<ShardImage> images = {{proto::DYNAMIC, job.slot->view().first(length)}};
+bool Matches(const proto::ImageDigest& image, ByteView bytes) {
+  for (int chunk = 0; chunk < image.chunk_crc32c_size(); ++chunk) {
+    const std::size_t at = static_cast<std::size_t>(chunk) * kChunkBytes;
+    const ByteView part = bytes.subspan(at, std::min<std::size_t>(kChunkBytes, bytes.size() - at));
+    if (Crc32c(0, part) != image.chunk_crc32c(chunk)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Which of the two images it was: shards that share a static one must not be believed either.
+void FindBadImage(FlushJob& job) {
+  if (job.static_slot != nullptr) {
+    const proto::ImageDigest& image = job.sidecar.images(1);
+    const ByteView bytes = job.static_slot->view().first(image.length_bytes());
+    *job.static_is_bad = job.static_slot->poisoned() || !Matches(image, bytes);
+  }
+}
+
+ByteCount BytesToWrite(const FlushJob& job) {
+  return job.sidecar.images(0).length_bytes() +
+         (job.static_slot == nullptr ? 0 : job.sidecar.images(1).length_bytes());
+}
+
+Status RunFlush(TierFiles& files, FlushJob& job) {
+  std::vector<ShardImage> images = {
+      {proto::DYNAMIC, job.slot->view().first(job.sidecar.images(0).length_bytes())}};
+  if (job.static_slot != nullptr) {
+    images.push_back(
+        {proto::STATIC, job.static_slot->view().first(job.sidecar.images(1).length_bytes())});
+  }
   const auto flushed = files.tier.FlushShard(job.sidecar, images, job.image_options);
   HF_TRYV(FailpointStatus("flush.after_image"));
   if (flushed.has_value()) {
     return Ok();
   }
-  if (job.slot->poisoned() || flushed.error().sys_errno == EFAULT) {
+  const bool cut = job.slot->poisoned() || flushed.error().sys_errno == EFAULT ||
+                   (job.static_slot != nullptr && job.static_slot->poisoned());
+  if (cut || flushed.error().code == Errc::kCorruption) {
+    FindBadImage(job);
+  }
+  if (cut) {
     return Error(Errc::kCorruption,
                  "slot " + job.slot->name().ToString() +
                      ": the file behind it was cut: " + flushed.error().message);
@@ -70,15 +113,20 @@ Status RunFlush(TierFiles& files, const FlushJob& job) {
 // The sidecar with its layout, checked against the slot.
 Result<proto::Sidecar> FullSidecar(const FlushShard& action,
                                    const LayoutStore& layouts,
-                                   const SharedSlot& slot) {
+                                   const FlushJob& job) {
   proto::Sidecar sidecar = action.sidecar;
   const SharedLayout layout = layouts.Find(sidecar.layout_hash());
   if (layout == nullptr) {
     return Error(Errc::kInternal, "the layout of the shard to flush is not in the store");
   }
   *sidecar.mutable_layout() = *layout;
-  if (sidecar.images_size() == 0 || sidecar.images(0).kind() != proto::DYNAMIC ||
-      sidecar.images(0).length_bytes() > slot->capacity()) {
+  const bool fits = sidecar.images_size() > 0 && sidecar.images(0).kind() == proto::DYNAMIC &&
+                    sidecar.images(0).length_bytes() <= job.slot->capacity();
+  const bool static_fits =
+      job.static_slot == nullptr ||
+      (sidecar.images_size() > 1 && sidecar.images(1).kind() == proto::STATIC &&
+       sidecar.images(1).length_bytes() <= job.static_slot->capacity());
+  if (!fits || !static_fits) {
     return Error(Errc::kInternal, "the sidecar of the shard to flush does not fit its slot");
   }
   return sidecar;
@@ -102,7 +150,7 @@ asio::awaitable<Status> RunStages(std::shared_ptr<Tier> tier, std::shared_ptr<Fl
     storage_tiers::ImageIoOptions options = tier_options;
     options.cancel = job->cancel.get();
     options.budget = &files.budget;
-    options.keep_alive = job->slot;
+    options.keep_alive = std::make_shared<SlotPair>(job->slot, job->static_slot);
     options.inspect = [key = job->key](ByteCount, ByteView block) -> Status {
       key->written.fetch_add(block.size(), std::memory_order_relaxed);
       return Ok();
@@ -110,7 +158,7 @@ asio::awaitable<Status> RunStages(std::shared_ptr<Tier> tier, std::shared_ptr<Fl
     job->image_options = options;
     return RunFlush(files, *job);
   };
-  const auto limit = tier->TransferLimit(job->sidecar.images(0).length_bytes());
+  const auto limit = tier->TransferLimit(BytesToWrite(*job));
   co_return co_await tier->Call("flush", limit, std::move(transfer));
 }
 
@@ -129,7 +177,8 @@ void Count(Tier& tier, const Status& status, ByteCount bytes, std::chrono::durat
 
 asio::awaitable<Status> Flush(PipelineContext context,
                               FlushShard action,
-                              std::shared_ptr<std::atomic<bool>> cancel) {
+                              std::shared_ptr<std::atomic<bool>> cancel,
+                              proto::ImageKind* bad_image) {
   HF_CO_TRY(const std::shared_ptr<Tier> tier,
             context.tiers.Open(action.tier.root(), action.tier.scope()));
   HF_CO_TRY(const auto permit, co_await tier->flushes().Acquire());
@@ -138,7 +187,10 @@ asio::awaitable<Status> Flush(PipelineContext context,
   }
   auto job = std::make_shared<FlushJob>();
   HF_CO_TRY(job->slot, context.slots.Find(action.slot));
-  HF_CO_TRY(job->sidecar, FullSidecar(action, context.layouts, job->slot));
+  if (action.static_slot.has_value()) {
+    HF_CO_TRY(job->static_slot, context.slots.Find(*action.static_slot));
+  }
+  HF_CO_TRY(job->sidecar, FullSidecar(action, context.layouts, *job));
   const std::string key = FlushKeyPrefix(action.job_uid, action.id) + std::to_string(action.rank);
   job->key = tier->TakeKey(key);
   if (job->key == nullptr) {
@@ -149,9 +201,11 @@ asio::awaitable<Status> Flush(PipelineContext context,
   job->job_uid = action.job_uid;
   job->expected = action.expected;
   job->cancel = cancel;
-  const ByteCount bytes = job->sidecar.images(0).length_bytes();
+  const ByteCount bytes = BytesToWrite(*job);
+  const auto static_is_bad = job->static_is_bad;
   const auto began = std::chrono::steady_clock::now();
   const Status status = co_await Until(RaisedForAWhile(cancel), RunStages(tier, std::move(job)));
+  *bad_image = *static_is_bad ? proto::STATIC : proto::DYNAMIC;
   // A try that was given up must not go on writing once the file system wakes up.
   cancel->store(true);
   if (!status.has_value() && status.error().code == Errc::kCancelled && tier->HoldsKey(key)) {

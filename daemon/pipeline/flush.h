@@ -21,9 +21,10 @@ namespace holdfast::daemon {
 
 // "cancel" may be set at any time; the flush then ends at the next block, or, where a worker is
 // stuck in the file system, after a second without it: the key of the flush stays held until it is
-// back.
+// back.  "*bad_image" says whose bytes they were, after kCorruption.
 [[nodiscard]] boost::asio::awaitable<Status> Flush(PipelineContext context,
                                                    FlushShard action,
-                                                   std::shared_ptr<std::atomic<bool>> cancel);
+                                                   std::shared_ptr<std::atomic<bool>> cancel,
+                                                   proto::ImageKind* bad_image);
 
 }  // namespace holdfast::daemon

@@ -29,15 +29,6 @@ const proto::ManifestFile* FindFile(const proto::Manifest& manifest,
   return nullptr;
 }
 
-const proto::ImageDigest* FindImage(const proto::Sidecar& sidecar, proto::ImageKind kind) {
-  for (const proto::ImageDigest& image : sidecar.images()) {
-    if (image.kind() == kind) {
-      return &image;
-    }
-  }
-  return nullptr;
-}
-
 // A descriptor that leaves the daemon: a regular file of exactly this length, read-only.
 Result<OwnedFd> OpenImage(const std::string& path, ByteCount length) {
   OwnedFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -64,8 +55,7 @@ Result<OpenedShard> RunOpen(TierFiles& files, const OpenShardFile& action) {
   // It was listed a moment ago: without its job the file system is away, and no file is damaged.
   HF_TRYV(files.tier.RequireJob(action.job_name, action.job_uid));
   HF_TRY(const proto::Manifest manifest, files.tier.ReadManifest(action.job_name, id));
-  const proto::ManifestFile* entry = FindFile(manifest, action.rank, proto::DYNAMIC);
-  if (entry == nullptr) {
+  if (FindFile(manifest, action.rank, proto::DYNAMIC) == nullptr) {
     return Error(Errc::kNotFound,
                  ToText(action.id) + " has no rank " + std::to_string(action.rank) + " on " +
                      files.tier.root());
@@ -73,16 +63,19 @@ Result<OpenedShard> RunOpen(TierFiles& files, const OpenShardFile& action) {
   OpenedShard opened;
   HF_TRY(opened.sidecar,
          files.tier.ReadSidecar(action.job_name, id, action.rank, manifest.world_size()));
-  const proto::ImageDigest* image = FindImage(opened.sidecar, proto::DYNAMIC);
-  if (image == nullptr || image->length_bytes() != entry->length_bytes()) {
-    return Error(Errc::kCorruption,
-                 "manifest and sidecar of rank " + std::to_string(action.rank) +
-                     " disagree about its image");
-  }
-  // The path of a manifest has been checked against the rank's one name (layout/manifest.h).
   const std::string job_folder = JoinPath(files.tier.root(), action.job_name);
-  HF_TRY(OwnedFd file, OpenImage(JoinPath(job_folder, entry->path()), image->length_bytes()));
-  opened.file = std::make_shared<const OwnedFd>(std::move(file));
+  for (const proto::ImageDigest& image : opened.sidecar.images()) {
+    const proto::ManifestFile* entry = FindFile(manifest, action.rank, image.kind());
+    if (entry == nullptr || image.length_bytes() != entry->length_bytes()) {
+      return Error(Errc::kCorruption,
+                   "manifest and sidecar of rank " + std::to_string(action.rank) +
+                       " disagree about its images");
+    }
+    // The path of a manifest has been checked: the rank's one name, or that of a static image of
+    // this job (layout/manifest.h).
+    HF_TRY(OwnedFd file, OpenImage(JoinPath(job_folder, entry->path()), image.length_bytes()));
+    opened.files[image.kind()] = std::make_shared<const OwnedFd>(std::move(file));
+  }
   return opened;
 }
 

@@ -1,5 +1,5 @@
-// Opens a shard on a persistent tier for its trainer: the descriptor of the image, and the sidecar
-// that the bytes must match.
+// Opens a shard on a persistent tier for its trainer: the descriptors of its images, and the
+// sidecar that the bytes must match.
 //
 // The trainer reads the file itself and checks every chunk as it copies (I5); a restore therefore
 // needs no slot, so that a full arena can never block it.
@@ -25,9 +25,12 @@
 
 namespace holdfast::daemon {
 
+// By kind; the static one only where the shard has it.
+using ImageFiles = std::map<proto::ImageKind, std::shared_ptr<const transport::OwnedFd>>;
+
 struct OpenedShard {
   proto::Sidecar sidecar;  // with layout
-  std::shared_ptr<const transport::OwnedFd> file;
+  ImageFiles files;
 };
 
 [[nodiscard]] boost::asio::awaitable<Result<OpenedShard>> OpenShard(PipelineContext context,
@@ -36,22 +39,25 @@ struct OpenedShard {
 // Descriptors by the core's tickets.
 class ShardFiles {
  public:
-  void Keep(std::uint64_t ticket, std::shared_ptr<const transport::OwnedFd> file) {
-    files_[ticket] = std::move(file);
-  }
+  void Keep(std::uint64_t ticket, ImageFiles files) { files_[ticket] = std::move(files); }
 
   void Close(std::uint64_t ticket) { files_.erase(ticket); }
 
   // Null: not open (any more).
-  [[nodiscard]] std::shared_ptr<const transport::OwnedFd> Find(std::uint64_t ticket) const {
+  [[nodiscard]] std::shared_ptr<const transport::OwnedFd> Find(
+      std::uint64_t ticket, proto::ImageKind kind = proto::DYNAMIC) const {
     const auto found = files_.find(ticket);
-    return found == files_.end() ? nullptr : found->second;
+    if (found == files_.end()) {
+      return nullptr;
+    }
+    const auto file = found->second.find(kind);
+    return file == found->second.end() ? nullptr : file->second;
   }
 
   [[nodiscard]] std::size_t size() const { return files_.size(); }
 
  private:
-  std::map<std::uint64_t, std::shared_ptr<const transport::OwnedFd>> files_;
+  std::map<std::uint64_t, ImageFiles> files_;
 };
 
 }  // namespace holdfast::daemon

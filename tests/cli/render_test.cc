@@ -129,6 +129,7 @@ constexpr char kStatusJson[] = R"json({
     "budget_bytes": 4294967296,
     "used_bytes": 3221225472,
     "quarantined_bytes": 1048576,
+    "static_bytes": 0,
     "free_slots": 1,
     "sealed_slots": 2,
     "filling_slots": 0
@@ -163,6 +164,7 @@ constexpr char kStatusJson[] = R"json({
           "pid": 4242,
           "connected": true,
           "image_bytes": 1073741824,
+          "static_image_bytes": 0,
           "last_begun_step": 1210,
           "sealed": 12,
           "missed": 0,
@@ -173,6 +175,7 @@ constexpr char kStatusJson[] = R"json({
           "pid": 0,
           "connected": false,
           "image_bytes": 0,
+          "static_image_bytes": 0,
           "last_begun_step": -1,
           "sealed": 0,
           "missed": 3,
@@ -259,9 +262,7 @@ TEST(RenderSnapshotsTest, PeopleSeeNewestFirstWithStateAndReason) {
             "problem: /checkpoints/x: no manifest\n");
 }
 
-TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
-  EXPECT_EQ(SnapshotsJson(TwoSnapshots()),
-            R"json({
+constexpr char kSnapshotsJson[] = R"json({
   "snapshots": [
     {
       "job": "my-job",
@@ -271,6 +272,7 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
       "state": "complete",
       "world_size": 2,
       "bytes": 2147483648,
+      "static_bytes": 0,
       "discarded": false,
       "reason": "",
       "restore_base": true,
@@ -283,12 +285,14 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
         {
           "rank": 0,
           "state": "sealed",
-          "bytes": 1073741824
+          "bytes": 1073741824,
+          "static_bytes": 0
         },
         {
           "rank": 1,
           "state": "poisoned",
-          "bytes": 1073741824
+          "bytes": 1073741824,
+          "static_bytes": 0
         }
       ]
     },
@@ -300,6 +304,7 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
       "state": "abandoned",
       "world_size": 2,
       "bytes": 0,
+      "static_bytes": 0,
       "discarded": false,
       "reason": "rank 1 missed: busy",
       "restore_base": false,
@@ -317,7 +322,10 @@ TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
     }
   ]
 }
-)json");
+)json";
+
+TEST(RenderSnapshotsTest, ScriptsFindTheDocumentedKeys) {
+  EXPECT_EQ(SnapshotsJson(TwoSnapshots()), kSnapshotsJson);
 }
 
 TEST(RenderVerifyTest, BadDataOutranksEverythingElse) {

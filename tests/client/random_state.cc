@@ -184,12 +184,12 @@ RandomState MakePlainState(const std::vector<std::pair<std::string, std::uint64_
   return state;
 }
 
-std::shared_ptr<SlotMapping> MakeSlot(const proto::Layout& layout) {
+std::shared_ptr<SlotMapping> MakeSlot(const proto::Layout& layout, proto::ImageKind kind) {
   transport::OwnedFd fd(::memfd_create("slot", MFD_CLOEXEC));
-  const ByteCount bytes = layout::ImageBytes(layout, proto::DYNAMIC);
+  const ByteCount bytes = layout::ImageBytes(layout, kind);
   EXPECT_EQ(::ftruncate(fd.Get(), static_cast<off_t>(bytes)), 0);
   auto slot = SlotMapping::Map(std::move(fd), bytes).value();
-  const std::string header = layout::BuildImageHeader(layout, proto::DYNAMIC).value();
+  const std::string header = layout::BuildImageHeader(layout, kind).value();
   std::memcpy(slot->Data(), header.data(), header.size());
   return slot;
 }

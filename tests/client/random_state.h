@@ -47,7 +47,8 @@ RandomState MakeRandomState(std::uint64_t seed, const StateShape& shape);
 RandomState MakePlainState(const std::vector<std::pair<std::string, std::uint64_t>>& tensors);
 
 // Memory for a slot, with the image's header at its start.
-std::shared_ptr<SlotMapping> MakeSlot(const proto::Layout& layout);
+std::shared_ptr<SlotMapping> MakeSlot(const proto::Layout& layout,
+                                      proto::ImageKind kind = proto::DYNAMIC);
 
 std::string BytesOf(const SlotMapping& slot);
 

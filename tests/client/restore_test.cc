@@ -255,5 +255,92 @@ TEST_F(RestoreTest, TargetThatIsNotTheTensorsSizeIsRefusedByName) {
   EXPECT_EQ(restore->Load({&outside, 1}, 1).error().code, Errc::kInvalidArgument);
 }
 
+// A shard with frozen tensors: its second image comes with an event of its own.
+class RestoreStaticTest : public RestoreTest {
+ protected:
+  void SetUp() override {
+    state_ = MakePlainState({{"adapter", 300}, {"base", 600'000}});
+    state_.specs[1].tensor_class = proto::CONSTANT;
+    state_.specs[1].image = proto::STATIC;
+    state_.layout = layout::PlanImage(state_.specs).value();
+    state_.hash = layout::LayoutHash(state_.layout);
+    const auto plan = CopyPlan::Make(state_.layout, state_.specs, 0).value();
+    image_ = Filled(*plan, proto::DYNAMIC);
+    static_image_ = Filled(*plan->Frozen(), proto::STATIC);
+    Serve(image_, image_);
+    AddStatic(static_image_);
+  }
+
+  std::string Filled(const CopyPlan& plan, proto::ImageKind kind) {
+    const auto slot = MakeSlot(state_.layout, kind);
+    for (const PlannedTensor& tensor : plan.Tensors()) {
+      std::memcpy(slot->Data() + tensor.offset, state_.pointers[tensor.spec], tensor.length);
+    }
+    return BytesOf(*slot);
+  }
+
+  void AddStatic(const std::string& bytes) {
+    auto* image = answer_.mutable_restore()->mutable_sidecar()->add_images();
+    image->set_kind(proto::STATIC);
+    image->set_length_bytes(static_image_.size());
+    image->set_chunk_bytes(static_cast<std::uint32_t>(kChunkBytes));
+    for (const std::uint32_t crc : ChunkDigests(AsBytes(static_image_))) {
+      image->add_chunk_crc32c(crc);
+    }
+    static_fd_ = transport::OwnedFd(::memfd_create("static", MFD_CLOEXEC));
+    ASSERT_EQ(::write(static_fd_.Get(), bytes.data(), bytes.size()),
+              static_cast<ssize_t>(bytes.size()));
+    daemon_.SetHook([this](const proto::ClientMessage& message) {
+      if (!message.has_restore()) {
+        return Verdict::kDefault;
+      }
+      if (static_fd_.Valid()) {
+        proto::ServerMessage event;
+        event.mutable_restore_image()->set_attempt(static_attempt_);
+        event.mutable_restore_image()->set_has_fd(true);
+        daemon_.Send(event, static_fd_.Get());
+      }
+      daemon_.Answer(message, answer_, fd_.Get());
+      return Verdict::kHandled;
+    });
+  }
+
+  std::string static_image_;
+  transport::OwnedFd static_fd_;
+  std::uint32_t static_attempt_ = 1;
+};
+
+TEST_F(RestoreStaticTest, TensorsComeFromTheImageThatHasThem) {
+  Connect(Options());
+  auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  ASSERT_FALSE(LoadAll(restore.get(), 2).has_error());
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(std::memcmp(loaded_[i].data(), state_.pointers[i], loaded_[i].size()), 0) << i;
+  }
+}
+
+// I5: and Finish says whose bytes they were.
+TEST_F(RestoreStaticTest, AFlippedBitOfTheSharedImageIsFoundAndNamed) {
+  std::string bad = static_image_;
+  bad[bad.size() - 1] ^= 1;
+  ASSERT_EQ(::pwrite(static_fd_.Get(), bad.data(), bad.size(), 0),
+            static_cast<ssize_t>(bad.size()));
+  Connect(Options());
+  auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(LoadAll(restore.get(), 2).error().code, Errc::kCorruption);
+  (void)restore->Finish("bad", In(100));
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kLoaded, 1));
+  const auto loaded = daemon_.Received(Body::kLoaded)[0].loaded();
+  EXPECT_TRUE(loaded.source_is_bad());
+  EXPECT_EQ(loaded.bad_image(), proto::STATIC);
+}
+
+TEST_F(RestoreStaticTest, ASharedImageThatDoesNotComeIsABadSource) {
+  static_attempt_ = 7;  // of another attempt
+  Connect(Options());
+  auto restore = Restore::Begin(session_.get(), {}, In(kLong)).value();
+  EXPECT_EQ(LoadAll(restore.get(), 2).error().code, Errc::kCorruption);
+}
+
 }  // namespace
 }  // namespace holdfast::client

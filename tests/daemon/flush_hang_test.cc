@@ -101,7 +101,8 @@ class FlushHangTest : public ::testing::Test {
         cancel->store(true);
       }
     });
-    const Status status = RunCoroutine(io_, Flush(*context_, action, cancel));
+    proto::ImageKind bad_image = proto::DYNAMIC;
+    const Status status = RunCoroutine(io_, Flush(*context_, action, cancel, &bad_image));
     soon.join();
     return status;
   }

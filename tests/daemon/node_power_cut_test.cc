@@ -29,6 +29,7 @@ class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
 
   struct Life {
     bool to_the_end = false;
+    int static_images = 0;
     std::optional<SnapshotKey> durable;
   };
 
@@ -46,6 +47,7 @@ class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
     }
     life.to_the_end = on;
     life.durable = daemon.durable();
+    life.static_images = daemon.static_images_written();
     return life;
   }
 
@@ -61,14 +63,13 @@ class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
       for (std::uint32_t rank = 0; manifest.has_value() && rank < 2; ++rank) {
         const auto sidecar = tier->ReadSidecar(storage_tiers::kJob, entry.id, rank, 2);
         ASSERT_TRUE(sidecar.has_value()) << sidecar.error().ToString();
-        std::string image(sidecar.value().images(0).length_bytes(), '\0');
-        std::vector<std::uint64_t> bad;
-        EXPECT_TRUE(tier->ReadImage(sidecar.value(),
-                                    proto::DYNAMIC,
-                                    std::as_writable_bytes(std::span(image)),
-                                    {},
-                                    &bad)
-                        .has_value());
+        for (const proto::ImageDigest& digest : sidecar.value().images()) {
+          std::string image(digest.length_bytes(), '\0');
+          std::vector<std::uint64_t> bad;
+          const Status read = tier->ReadImage(
+              sidecar.value(), digest.kind(), std::as_writable_bytes(std::span(image)), {}, &bad);
+          EXPECT_TRUE(read.has_value()) << read.error().ToString();
+        }
       }
     }
   }
@@ -126,6 +127,8 @@ TEST_P(NodePowerCutTest, WhatWasDurableComesBackAndTrainingGoesOn) {
         // Both incarnations were played, and the last snapshot of each became durable.
         EXPECT_EQ(life.durable, (SnapshotKey{2, 4}));
         EXPECT_GT(cut, 30u);
+        // All four snapshots of rank 1 share what the first of them brought.
+        EXPECT_EQ(life.static_images, 1);
       }
       std::filesystem::remove_all(folder);
       if (HasFailure()) {

@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "daemon/startup.h"
+#include "layout/layout_hash.h"
+#include "layout/names.h"
 #include "tests/storage_tiers/persistent_tier_fixture.h"
 
 namespace holdfast::daemon {
@@ -17,10 +19,12 @@ using storage_tiers::kUid;
 
 constexpr char kRoot[] = "/root";
 
-// The image of one rank at one step: the bytes follow from both.
+// The images of one rank at one step: the bytes follow from both.  Rank 1 has frozen tensors, the
+// same ones at every step.
 storage_tiers::Shard ShardOf(const SnapshotKey& id, Rank rank) {
   const auto fill = static_cast<char>('a' + rank + 2 * id.step + 20 * id.incarnation);
-  return storage_tiers::MakeShard(ToProto(kUid, id), rank, 2, {.fill = fill});
+  return storage_tiers::MakeShard(
+      ToProto(kUid, id), rank, 2, {.fill = fill, .with_static = rank == 1});
 }
 
 CoreOptions Options() {
@@ -89,7 +93,10 @@ storage_tiers::CatalogContents PowerCutDaemon::Records() {
 
 bool PowerCutDaemon::Request(Rank rank, proto::ClientMessage message) {
   const storage_tiers::Shard shard = ShardOf({1, 1}, rank);
-  const LayoutFacts facts{shard.sidecar.layout_hash(), shard.dynamic_image.size()};
+  const LayoutFacts facts{shard.sidecar.layout_hash(),
+                          shard.dynamic_image.size(),
+                          layout::StaticHash(shard.sidecar.layout()),
+                          shard.static_image.size()};
   message.set_request_id(1);
   core_->OnRequest(trainers_[rank].session, message, &facts);
   return CarryOut();
@@ -182,6 +189,15 @@ bool PowerCutDaemon::Step(std::int64_t step) {
     seal->set_slot(slots[rank]->slot);
     seal->set_generation(slots[rank]->generation);
     *seal->mutable_chunk_crc32c() = shard.sidecar.images(0).chunk_crc32c();
+    if (auto& frozen = trainers_[rank].frozen; frozen.has_value()) {
+      seal->mutable_static_image()->set_slot(frozen->slot);
+      seal->mutable_static_image()->set_generation(frozen->generation);
+      if (!trainers_[rank].frozen_is_sealed) {
+        memory_[*frozen] = shard.static_image;
+        *seal->mutable_static_image()->mutable_chunk_crc32c() =
+            shard.sidecar.images(1).chunk_crc32c();
+      }
+    }
     if (!Request(rank, message)) {
       return false;
     }
@@ -230,6 +246,11 @@ void PowerCutDaemon::Receive(const Send& send) {
     token_ = message.open_incarnation().token();
   } else if (message.has_register_()) {
     trainer.token = message.register_().session_token();
+  } else if (message.has_seal()) {
+    trainer.frozen_is_sealed = trainer.frozen.has_value();
+  } else if (message.has_grant() && message.grant().image() == proto::STATIC) {
+    trainer.frozen = SlotRef{message.grant().slot(), message.grant().generation()};
+    trainer.frozen_is_sealed = message.grant().sealed();
   } else if (message.has_grant()) {
     trainer.granted = SlotRef{message.grant().slot(), message.grant().generation()};
   } else if (message.has_restore()) {
@@ -285,8 +306,13 @@ void PowerCutDaemon::Do(const ListTier& action) {
   if (listing.has_value()) {
     for (const storage_tiers::SnapshotEntry& entry : listing.value().snapshots) {
       EXPECT_FALSE(entry.problem.has_value()) << entry.problem->ToString();
-      if (tier_.ReadManifest(kJob, entry.id).has_value()) {
-        found.push_back({KeyOf(entry.id), 2, {}, {}});
+      const auto manifest = tier_.ReadManifest(kJob, entry.id);
+      if (manifest.has_value()) {
+        found.push_back({KeyOf(entry.id), 2, {}, {}, {}});
+        const std::string path = manifest.value().files(2).path();
+        const auto owner =
+            layout::ParseSnapshotFolderName(path.substr(0, path.find('/')), kUid).value();
+        found.back().static_owners[1] = KeyOf(owner);
       }
     }
   }
@@ -308,7 +334,11 @@ void PowerCutDaemon::Do(const FlushShard& action) {
     proto::Sidecar sidecar = action.sidecar;
     *sidecar.mutable_layout() = ShardOf(action.id, action.rank).sidecar.layout();
     const std::string& image = memory_.at(action.slot);
-    const std::vector<storage_tiers::ShardImage> images = {{proto::DYNAMIC, AsBytes(image)}};
+    std::vector<storage_tiers::ShardImage> images = {{proto::DYNAMIC, AsBytes(image)}};
+    if (action.static_slot.has_value()) {
+      images.push_back({proto::STATIC, AsBytes(memory_.at(*action.static_slot))});
+      ++static_images_written_;
+    }
     auto files = tier_.FlushShard(sidecar, images, {});
     EXPECT_TRUE(files.has_value() || disks_->off()) << files.error().ToString();
     if (files.has_value()) {

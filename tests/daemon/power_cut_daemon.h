@@ -64,11 +64,16 @@ class PowerCutDaemon {
 
   storage_tiers::PersistentTier& tier() { return tier_; }
 
+  // How often a flush brought the static image of rank 1.
+  [[nodiscard]] int static_images_written() const { return static_images_written_; }
+
  private:
   struct Trainer {
     SessionId session = 0;
     std::uint64_t token = 0;
     std::optional<SlotRef> granted;
+    std::optional<SlotRef> frozen;  // the slot of its static image
+    bool frozen_is_sealed = false;
     std::optional<SnapshotKey> told;
     std::uint32_t attempt = 0;
     bool asked_nothing = false;
@@ -123,6 +128,7 @@ class PowerCutDaemon {
   std::optional<SnapshotKey> restored_;
   std::optional<SnapshotKey> durable_;
   std::string restore_error_;
+  int static_images_written_ = 0;
   MonotonicTime now_{std::chrono::hours(1)};
 };
 

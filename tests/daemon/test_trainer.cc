@@ -1,5 +1,7 @@
 #include "tests/daemon/test_trainer.h"
 
+#include <algorithm>
+
 namespace holdfast::tests {
 namespace {
 
@@ -22,9 +24,15 @@ bool IsFilled(const std::vector<float>& tensor, std::int64_t step, float scale) 
   return true;
 }
 
+// Stands for a step at which nobody trains.
+constexpr std::int64_t kBase = 1'000'000;
+
 }  // namespace
 
-TestTrainer::TestTrainer(std::size_t elements) : weights_(elements), moments_(elements) {}
+TestTrainer::TestTrainer(std::size_t elements)
+    : weights_(elements), moments_(elements), base_(elements) {
+  Fill(&base_, kBase, 1.0F);
+}
 
 bool TestTrainer::Ok(const Outcome& outcome) {
   if (!outcome.ok()) {
@@ -54,12 +62,12 @@ std::string TestTrainer::Join(const std::string& socket,
     return error_;
   }
   const std::uint64_t shape[] = {weights_.size()};
-  std::vector<hf_tensor> tensors(2);
-  const char* names[] = {"weights", "moments"};
-  for (std::size_t i = 0; i < 2; ++i) {
+  std::vector<hf_tensor> tensors(3);
+  const char* names[] = {"weights", "moments", "base"};
+  for (std::size_t i = 0; i < 3; ++i) {
     tensors[i].name = names[i];
     tensors[i].dtype = HF_F32;
-    tensors[i].tensor_class = HF_STABLE;
+    tensors[i].tensor_class = i == 2 ? HF_CONSTANT : HF_STABLE;
     tensors[i].global_ndim = 1;
     tensors[i].local_ndim = 1;
     tensors[i].global_shape = shape;
@@ -81,7 +89,8 @@ bool TestTrainer::SnapshotAndWait(std::int64_t step, std::uint32_t timeout_ms) {
   // Without a slot the step is skipped, which the caller sees.
   (void)client_.WaitReady(2'000);
   hf_begin begin{};
-  if (!Ok(client_.Snapshot(step, {weights_.data(), moments_.data()}, {}, {}, &begin))) {
+  if (!Ok(client_.Snapshot(
+          step, {weights_.data(), moments_.data(), base_.data()}, {}, {}, &begin))) {
     return false;
   }
   if (!Ok(client_.Fence())) {
@@ -125,7 +134,9 @@ std::optional<std::int64_t> TestTrainer::Restore(std::uint32_t timeout_ms) {
     bool loaded = true;
     if (choice.has_choice != 0) {
       const std::uint64_t bytes = weights_.size() * sizeof(float);
-      loaded = Ok(restore.Load({0, 1}, {weights_.data(), moments_.data()}, {bytes, bytes}, 2));
+      std::fill(base_.begin(), base_.end(), 0.0F);
+      loaded = Ok(restore.Load(
+          {0, 1, 2}, {weights_.data(), moments_.data(), base_.data()}, {bytes, bytes, bytes}, 2));
     }
     bool committed = false;
     if (!Ok(restore.Finish(loaded ? nullptr : error_.c_str(), timeout_ms, &committed))) {
@@ -140,7 +151,8 @@ std::optional<std::int64_t> TestTrainer::Restore(std::uint32_t timeout_ms) {
 }
 
 bool TestTrainer::Holds(std::int64_t step) const {
-  return IsFilled(weights_, step, 1.0F) && IsFilled(moments_, step, 0.5F);
+  return IsFilled(weights_, step, 1.0F) && IsFilled(moments_, step, 0.5F) &&
+         IsFilled(base_, kBase, 1.0F);
 }
 
 }  // namespace holdfast::tests

@@ -49,6 +49,7 @@ class TestTrainer {
   Client client_;
   std::vector<float> weights_;
   std::vector<float> moments_;
+  std::vector<float> base_;  // frozen
   std::string error_;
   std::string source_;
 };

@@ -113,7 +113,7 @@ class World {
     state.incarnations = records.incarnations;
     state.outcomes = records.outcomes;
     state.durables = records.durables;
-    state.layout_image_bytes["layout----------"] = kImage;
+    state.layouts["layout----------"] = {"layout----------", kImage, "", 0};
     core_ = std::make_unique<NodeCore>(Options(), std::move(state), now_, WallTime{});
     for (bool& is : connected_) {
       is = false;
@@ -138,7 +138,7 @@ class World {
     if (fill) {
       Fill(&message);
     }
-    const LayoutFacts facts{"layout----------", kImage};
+    const LayoutFacts facts{"layout----------", kImage, "", 0};
     core_->OnRequest(session, message, &facts);
   }
 

@@ -14,8 +14,8 @@ import json
 import math
 from typing import Any
 
-from holdfast._client import HOST, Capture, Choice, Drained, Incarnation, StateItem, Stats, Streams
-from holdfast._client import TensorSpec
+from holdfast._client import HOST, Begun, Capture, Choice, Drained, Incarnation, StateItem, Stats
+from holdfast._client import Streams, TensorSpec
 from holdfast._drain import Flushing
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
 from holdfast._tiers import Tier
@@ -135,6 +135,7 @@ class FakeClient:
         self.pending: tuple[FakeSnapshot, list[tuple[Any, ...]]] | None = None
         self.closed = False
         self.torn_next = ""
+        self.changed: list[int] = []  # CONSTANT tensors of the layout, found written
         self.incarnation = 0
 
     def open_incarnation(
@@ -155,12 +156,12 @@ class FakeClient:
     def wait_ready(self, timeout: float) -> None:
         pass
 
-    def snapshot(self, step: int, capture: Capture) -> str | None:
+    def snapshot(self, step: int, capture: Capture) -> Begun:
         assert self.pending is None, "a snapshot without a fence before it"
         count, strides = capture.count, capture.strides
         assert count == len(self.specs)
         if self.daemon.skip:
-            return self.daemon.skip
+            return Begun(self.daemon.skip)
         by_index = {
             strides.array[i].tensor: tuple(
                 strides.array[i].strides[d] for d in range(strides.array[i].ndim)
@@ -181,7 +182,10 @@ class FakeClient:
             else:
                 later.append(what)
         self.pending = (snapshot, later)
-        return None
+        return Begun(None)
+
+    def not_constant(self) -> list[int]:
+        return list(self.changed)
 
     def fence(self, streams: Streams = ()) -> None:
         assert not streams

@@ -43,6 +43,29 @@ TEST(CatalogRecordsTest, SlotsWithHostileFieldsAreRefused) {
   ExpectRefused<R>(good, [](R* r) { r->set_job_uid("x"); });
 }
 
+// I2: a start believes a sealed static image by its slot's record alone.
+TEST(CatalogRecordsTest, SlotsOfStaticImagesWithHostileFieldsAreRefused) {
+  using R = proto::SlotRecord;
+  R good = TestSlot(1, 1);
+  good.set_kind(proto::STATIC);
+  good.set_state(proto::SLOT_SEALED);
+  good.set_static_hash(std::string(16, 's'));
+  good.mutable_static_image()->set_length_bytes(4096);
+  good.mutable_static_image()->add_chunk_crc32c(7);
+  good.mutable_static_image()->mutable_owner()->set_job_uid(good.job_uid());
+  good.mutable_static_image()->mutable_owner()->set_incarnation(1);
+  ASSERT_TRUE(ValidateRecord(good)) << ValidateRecord(good).error().message;
+  ExpectRefused<R>(good, [](R* r) { r->set_kind(static_cast<proto::ImageKind>(9)); });
+  ExpectRefused<R>(good, [](R* r) { r->set_static_hash("short"); });
+  ExpectRefused<R>(good, [](R* r) { r->mutable_static_image()->add_chunk_crc32c(7); });
+  ExpectRefused<R>(good, [](R* r) { r->mutable_static_image()->clear_chunk_crc32c(); });
+  ExpectRefused<R>(good, [](R* r) { r->mutable_static_image()->set_length_bytes(1ULL << 60); });
+  ExpectRefused<R>(good, [](R* r) { r->mutable_static_image()->clear_owner(); });
+  ExpectRefused<R>(good, [](R* r) {
+    r->mutable_static_image()->mutable_owner()->set_job_uid(std::string(16, 'z'));
+  });
+}
+
 TEST(CatalogRecordsTest, JobsWithHostileFieldsAreRefused) {
   using R = proto::JobRecord;
   const R good = TestJob(1);

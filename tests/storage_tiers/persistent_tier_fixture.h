@@ -154,7 +154,9 @@ inline Status ReadBack(PersistentTier& tier, const Shard& shard) {
     std::vector<std::uint64_t> bad;
     HF_TRYV(
         tier.ReadImage(sidecar, digest.kind(), std::as_writable_bytes(std::span(out)), {}, &bad));
-    if (digest.kind() == proto::DYNAMIC && out != shard.dynamic_image) {
+    const bool is_static = digest.kind() == proto::STATIC;
+    const bool known = !is_static || !shard.static_image.empty();
+    if (known && out != (is_static ? shard.static_image : shard.dynamic_image)) {
       return Error(Errc::kInternal, "other bytes than were written");
     }
   }

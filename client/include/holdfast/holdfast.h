@@ -34,7 +34,7 @@ extern "C" {
 
 /* NOLINTBEGIN(readability-identifier-naming): C has no namespaces. */
 
-#define HF_ABI_VERSION 2u
+#define HF_ABI_VERSION 3u
 #define HF_EXPORT __attribute__((visibility("default")))
 
 /* The values of holdfast::Errc, and two that only a client can meet. */
@@ -87,7 +87,7 @@ typedef enum hf_dtype {
 typedef enum hf_class {
   HF_STABLE = 1,  /* only the optimizer update writes it: copied behind training, sampled */
   HF_STAGED = 2,  /* anything may write it: copied inside hf_snapshot */
-  HF_CONSTANT = 3 /* never written: copied once for each layout */
+  HF_CONSTANT = 3 /* never written: copied once for each layout, shared by its snapshots, sampled */
 } hf_class;
 
 typedef struct hf_client hf_client;
@@ -237,8 +237,10 @@ typedef struct hf_stream {
 } hf_stream;
 
 typedef struct hf_begin {
-  uint32_t started; /* 1: copies are under way; 0: skipped, counted, reported as missed */
-  char reason[256]; /* why it was skipped */
+  uint32_t started;      /* 1: copies are under way; 0: skipped, counted, reported as missed */
+  char reason[256];      /* why it was skipped */
+  uint64_t bytes;        /* that it copies: of the tensors that are not HF_CONSTANT */
+  uint64_t static_bytes; /* and of the HF_CONSTANT ones: 0 but for the first of their layout */
 } hf_begin;
 
 /* Takes snapshot "step" (0 or more, higher than the last).  "pointers"[i] is where tensor i of the
@@ -273,6 +275,11 @@ HF_EXPORT int hf_skip(hf_client* client, int64_t step, const char* reason);
  * told by a later hf_fence. */
 HF_EXPORT int hf_fence(hf_client* client, const hf_stream* streams, size_t stream_count);
 
+/* Up to "capacity" indices, rising, and the number of HF_CONSTANT tensors that were found written
+ * since they were copied.  That snapshot is torn, all later ones are skipped until another layout
+ * is set, with another class for them (the same one again: what they hold now is copied anew). */
+HF_EXPORT int hf_not_constant(hf_client* client, uint32_t* indices, size_t capacity, size_t* count);
+
 /* Waits until no sealing is under way any more for steps up to "step".  HF_ABANDONED if that step
  * was given up, HF_TIMEOUT. */
 HF_EXPORT int hf_wait_sealed(hf_client* client, int64_t step, uint32_t timeout_ms);
@@ -288,9 +295,12 @@ typedef struct hf_stats {
       last_durable_step;                        /* of this incarnation, as far as heard; -1: none */
   uint64_t device_wait_ns, last_device_wait_ns; /* updates stood still on the GPU for copies */
   uint64_t pinned_slots,
-      unpinned_slots; /* unpinned: copies from GPUs take a multiple of the time */
-  uint32_t connected; /* 1: a daemon answers now */
-  uint32_t fenced;    /* 1: a newer incarnation exists */
+      unpinned_slots;           /* unpinned: copies from GPUs take a multiple of the time */
+  uint64_t static_copied_bytes; /* of HF_CONSTANT tensors; copied_bytes has the others */
+  uint64_t image_bytes;         /* of the layout in force: what each snapshot takes */
+  uint64_t static_bytes;        /* of it: what all of them share; 0: nothing */
+  uint32_t connected;           /* 1: a daemon answers now */
+  uint32_t fenced;              /* 1: a newer incarnation exists */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);

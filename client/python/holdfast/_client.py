@@ -88,8 +88,23 @@ class Stats:
     #: take a multiple of the time.
     pinned_slots: int
     unpinned_slots: int
+    #: Of frozen tensors; copied_bytes has all others.
+    static_copied_bytes: int
+    #: What each snapshot takes, and what all of them share: the frozen tensors.
+    image_bytes: int
+    static_bytes: int
     connected: bool
     fenced: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """What the library did with a snapshot: why it was skipped (None: it started), and the bytes it
+    copies: of the tensors that change, and of the frozen ones, which is 0 after the first."""
+
+    skipped: str | None
+    bytes: int = 0
+    static_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,8 +347,8 @@ class Client:
     def wait_ready(self, timeout: float) -> None:
         self.check(self.lib.hf_wait_ready(self._handle, _milliseconds(timeout)))
 
-    def snapshot(self, step: int, capture: Capture) -> str | None:
-        """Starts a snapshot; None when it started, else why it was skipped."""
+    def snapshot(self, step: int, capture: Capture) -> Begun:
+        """Starts a snapshot."""
         items = capture.items
         state = (_native.StateItemStruct * max(1, len(items)))()
         for i, item in enumerate(items):
@@ -350,7 +365,21 @@ class Client:
         )
         if code != 0:
             raise self._error(code)
-        return None if begin.started else _text(begin.reason) or "no reason given"
+        if not begin.started:
+            return Begun(_text(begin.reason) or "no reason given")
+        return Begun(None, begin.bytes, begin.static_bytes)
+
+    def not_constant(self) -> list[int]:
+        """Indices of the tensors of the layout in force that were declared CONSTANT and were found
+        written since they were copied: another layout is due."""
+        count = ctypes.c_size_t()
+        self.check(self.lib.hf_not_constant(self._handle, None, 0, ctypes.byref(count)))
+        found = (ctypes.c_uint32 * max(1, count.value))()
+        if count.value:
+            self.check(
+                self.lib.hf_not_constant(self._handle, found, count.value, ctypes.byref(count))
+            )
+        return list(found)[: count.value]
 
     def skip(self, step: int, reason: str) -> None:
         """There is no snapshot of this step, because no layout is in force: counted, reported."""
@@ -429,6 +458,6 @@ class Client:
 
 
 __all__ = [
-    "Capture", "Choice", "Client", "Drained", "Incarnation", "NativeStrides", "Restore",
+    "Begun", "Capture", "Choice", "Client", "Drained", "Incarnation", "NativeStrides", "Restore",
     "StateItem", "Stats", "TensorSpec",
 ]

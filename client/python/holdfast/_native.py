@@ -97,7 +97,12 @@ class StreamStruct(ctypes.Structure):
 
 
 class BeginStruct(ctypes.Structure):
-    _fields_ = [("started", c_uint32), ("reason", c_char * 256)]
+    _fields_ = [
+        ("started", c_uint32),
+        ("reason", c_char * 256),
+        ("bytes", c_uint64),
+        ("static_bytes", c_uint64),
+    ]
 
 
 class StatsStruct(ctypes.Structure):
@@ -123,6 +128,9 @@ class StatsStruct(ctypes.Structure):
         ("last_device_wait_ns", c_uint64),
         ("pinned_slots", c_uint64),
         ("unpinned_slots", c_uint64),
+        ("static_copied_bytes", c_uint64),
+        ("image_bytes", c_uint64),
+        ("static_bytes", c_uint64),
         ("connected", c_uint32),
         ("fenced", c_uint32),
     ]
@@ -185,6 +193,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
          POINTER(BeginStruct)],
         c_int,
     ),
+    "hf_not_constant": ([c_void_p, POINTER(c_uint32), c_size_t, POINTER(c_size_t)], c_int),
     "hf_fence": ([c_void_p, POINTER(StreamStruct), c_size_t], c_int),
     "hf_wait_sealed": ([c_void_p, c_int64, c_uint32], c_int),
     "hf_get_stats": ([c_void_p, POINTER(StatsStruct)], c_int),

@@ -62,6 +62,19 @@ class Registration:
             return self.admitted
         return isinstance(error, (UnavailableError, DeadlineError, InputOutputError))
 
+    def thaw(self) -> list[str]:
+        """Names of tensors that were taken for frozen and were found written; from the next
+        snapshot on they are saved like all others."""
+        if self._layout is None:
+            return []
+        names = [self._layout.specs[i].name for i in self._client.not_constant()]
+        if names:
+            self._state.thaw(names)
+            self._layout.release()
+            self._layout = None
+            self._in_force = self._told = False
+        return names
+
     def release(self) -> None:
         """The copies of the last capture are done."""
         if self._layout is not None:

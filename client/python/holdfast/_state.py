@@ -8,7 +8,8 @@ not count), optimizer state by the name of its parameter:
   extra.loader.cursor, rng.torch              tensors inside non-tensor state
 
 Parameters and optimizer tensors are written by the optimizer's update only (STABLE); what forward
-or the user's code may write at any time is STAGED, copied inside snapshot().
+or the user's code may write at any time is STAGED, copied inside snapshot().  What nobody writes is
+frozen (CONSTANT), copied once: parameters that need no gradient and that no optimizer has.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import torch
 
 from holdfast._client import StateItem
 from holdfast._encoding import Encoder
+from holdfast._frozen import Frozen, FrozenTensors
 from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor
 from holdfast.errors import StateError
 
@@ -83,7 +85,14 @@ class TrainingState:
     """
 
     def __init__(
-        self, model: Any, optimizer: Any, extra: Any, save_rng: bool, allow_pickle: bool, rank: int
+        self,
+        model: Any,
+        optimizer: Any,
+        extra: Any,
+        save_rng: bool,
+        allow_pickle: bool,
+        rank: int,
+        frozen: Frozen = "auto",
     ) -> None:
         self.modules: dict[str, torch.nn.Module] = {}
         self._replicated: dict[str, bool] = {}
@@ -104,6 +113,7 @@ class TrainingState:
         self.save_rng = save_rng
         self.allow_pickle = allow_pickle
         self._rank = rank
+        self._frozen = FrozenTensors(frozen)
         # What unchanged() compares; filled by entries().
         self._lengths: tuple[list[Any], list[int]] = ([], [])
         self._places: tuple[list[tuple[Any, Any]], list[Any]] = ([], [])
@@ -113,12 +123,17 @@ class TrainingState:
         self._parameter_names: dict[int, str] = {}
         self._group_digests: dict[str, list[str]] = {}
 
+    def thaw(self, names: list[str]) -> None:
+        """These were found written: they are saved like all others from the next look on."""
+        self._frozen.thawed.update(names)
+
     # ---- full look ----
 
     def entries(self) -> list[Entry]:
         """Every tensor that has a fixed place, in a fixed order."""
         self._lengths, self._places = ([], []), ([], [])
         self._groups, self._odd, self._extra_modules = [], {}, []
+        self._frozen.look_anew(self.optimizers.values())
         found: list[Entry] = []
         for key in self.modules:
             found.extend(self._module_entries(key))
@@ -134,6 +149,7 @@ class TrainingState:
                 )
             seen.add(entry.name)
             check_tensor(entry.name, entry.tensor)
+        self._frozen.check_names(seen)
         return found
 
     def parameter_names(self) -> dict[int, str]:
@@ -175,14 +191,16 @@ class TrainingState:
                     self._watch_place(module._parameters, name)
                 else:
                     full = dotted(key, path, name)
-                    yield Entry(full, module._parameters, name, parameter, STABLE, replica)
+                    kind = self._frozen.class_of(full, parameter, STABLE)
+                    yield Entry(full, module._parameters, name, parameter, kind, replica)
             for name, buffer in module._buffers.items():
                 # As in state_dict: what is not persistent is computed anew by its owner.
                 if buffer is None:
                     self._watch_place(module._buffers, name)
                 elif name not in module._non_persistent_buffers_set:
                     full = dotted(key, path, name)
-                    yield Entry(full, module._buffers, name, buffer, STAGED, replica)
+                    kind = self._frozen.class_of(full, buffer, STAGED)
+                    yield Entry(full, module._buffers, name, buffer, kind, replica)
             if type(module).get_extra_state is not torch.nn.Module.get_extra_state:
                 self._extra_modules.append((dotted(key, path), module))
 
@@ -225,6 +243,8 @@ class TrainingState:
     def unchanged(self) -> bool:
         """Whether the places found by entries() are still all there are."""
         containers, lengths = self._lengths
+        if self._frozen.thaws():
+            return False
         if list(map(len, containers)) != lengths:
             return False
         try:

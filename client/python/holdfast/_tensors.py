@@ -20,6 +20,7 @@ from holdfast.errors import StateError
 
 STABLE = 1
 STAGED = 2
+CONSTANT = 3  # frozen: copied once for each layout
 
 #: torch's element types -> hf_dtype; those that this torch does not know are left out.
 DTYPES: dict[torch.dtype, int] = {
@@ -108,14 +109,14 @@ def owners(entries: Sequence[Entry]) -> list[int]:
 
 def classes(entries: Sequence[Entry]) -> list[int]:
     """The class of each entry.  Tensors that share a storage get the most careful class of them:
-    a parameter that is a view of a buffer may change in any forward."""
-    staged = {
-        e.tensor.untyped_storage().data_ptr() for e in entries if e.tensor_class == STAGED
-    }
-    return [
-        STAGED if e.tensor.untyped_storage().data_ptr() in staged else e.tensor_class
-        for e in entries
-    ]
+    a parameter that is a view of a buffer may change in any forward, a frozen one that is a view of
+    a trained one in any update."""
+    careful = {CONSTANT: 0, STABLE: 1, STAGED: 2}
+    found: dict[int, int] = {}
+    for e in entries:
+        place = e.tensor.untyped_storage().data_ptr()
+        found[place] = max(found.get(place, CONSTANT), e.tensor_class, key=careful.__getitem__)
+    return [found[e.tensor.untyped_storage().data_ptr()] for e in entries]
 
 
 def _getters(entries: Sequence[Entry]) -> list[tuple[Callable[[Any], Sequence[Any]], Any]]:

@@ -26,6 +26,7 @@ from holdfast._devices import named_streams
 from holdfast._drain import DrainProgress
 from holdfast._group import Group
 from holdfast._registration import Registration
+from holdfast._frozen import Frozen
 from holdfast._state import TrainingState
 from holdfast._tiers import Tier, tiers_of, warn_of_missing
 from holdfast.errors import DeadlineError, ForkedError, HoldfastError, InputOutputError
@@ -38,11 +39,15 @@ _open: "weakref.WeakSet[Checkpointer]" = weakref.WeakSet()
 
 @dataclasses.dataclass(frozen=True)
 class SnapshotResult:
-    """What snapshot() did; true when it started.  A skipped one is no error: "reason" says why."""
+    """What snapshot() did; true when it started.  A skipped one is no error: "reason" says why.
+    bytes: of the tensors that it copies.  static_bytes: of the frozen ones, which only the first
+    snapshot of their layout copies and all later ones share."""
 
     step: int
     skipped: bool
     reason: str = ""
+    bytes: int = 0
+    static_bytes: int = 0
 
     def __bool__(self) -> bool:
         return not self.skipped
@@ -77,6 +82,10 @@ class Checkpointer:
     auto_fence: put the fence before optimizer.step() by its pre-hook.  With step(closure) the hook
     fires before forward and backward: switch it off there and call fence() before the update.
     allow_pickle: save and load what JSON and tensors cannot express.
+    frozen: tensors that training never writes: copied once, shared by all snapshots.  "auto":
+    parameters that need no gradient and that no optimizer has; a list of names (of tensors, or of
+    modules with all that is in them) adds to these; False: none.  A sample of them is compared at
+    every snapshot: one that was written after all is saved like all others from then on.
     copy_threads: threads that copy and digest (0: one, or as many as keep up with a GPU).
     verify_every: for state on GPUs: digest it on the device at every so many snapshots, and compare
     with what arrived (0: compare a sample only, as at every snapshot).
@@ -103,6 +112,7 @@ class Checkpointer:
         auto_fence: bool = True,
         save_rng: bool = True,
         allow_pickle: bool = False,
+        frozen: Frozen = "auto",
         rank: int | None = None,
         world_size: int | None = None,
         take_over: bool = False,
@@ -124,7 +134,7 @@ class Checkpointer:
         self._client: Client | None = None
         self._group = Group(rank, world_size)
         self._state = TrainingState(
-            model, optimizer, extra, save_rng, allow_pickle, self._group.rank
+            model, optimizer, extra, save_rng, allow_pickle, self._group.rank, frozen
         )
         self._state.entries()  # refuse what cannot be saved before anything is connected
         self._tiers = tiers_of(persist, persist_every, persist_seconds, keep_last, keep_every)
@@ -231,12 +241,12 @@ class Checkpointer:
                 raise
             return self._skip(client, step, str(error))
         self._unregistered = ""
-        reason = client.snapshot(step, capture)
-        self._copying = reason is None
-        if reason is not None:
+        begun = client.snapshot(step, capture)
+        self._copying = begun.skipped is None
+        if begun.skipped is not None:
             self._registration.release()
-            return SnapshotResult(step, True, reason)
-        return SnapshotResult(step, False)
+            return SnapshotResult(step, True, begun.skipped)
+        return SnapshotResult(step, False, "", begun.bytes, begun.static_bytes)
 
     def _skip(self, client: Client, step: int, reason: str) -> SnapshotResult:
         """No layout is in force: the next snapshot tries again."""
@@ -260,7 +270,15 @@ class Checkpointer:
         try:
             client.fence(self._registration.streams() + named_streams(streams))
         except TornError as error:
-            if not self._warned_torn:
+            if self._registration.thaw():
+                warnings.warn(
+                    f"{error}. That snapshot is given up and training goes on; these tensors are "
+                    "saved with every snapshot from now on. Name only what is never written in "
+                    "frozen=[...], or switch it off by frozen=False.",
+                    TornSnapshotWarning,
+                    stacklevel=2,
+                )
+            elif not self._warned_torn:
                 self._warned_torn = True
                 warnings.warn(
                     f"{error}. That snapshot is given up and training goes on; call "

@@ -17,11 +17,23 @@ const proto::JobRecord* FindJob(const storage_tiers::CatalogContents& records, c
 }
 
 bool Intact(const CoreHarness& harness, const proto::ShardRecord& shard) {
-  const proto::ImageDigest& image = shard.sidecar().images(0);
-  const std::string content = harness.arena().Content({shard.slot(), shard.generation()});
-  const auto digests = FakeArena::Digests(content, image.length_bytes());
-  return std::equal(
-      digests.begin(), digests.end(), image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+  const FakeArena& arena = harness.arena();
+  const SlotRef shared{shard.static_slot(), shard.static_generation()};
+  const bool own = FakeArena::Matches(arena.Content({shard.slot(), shard.generation()}),
+                                      shard.sidecar().images(0));
+  return own && (shard.sidecar().images_size() == 1 ||
+                 FakeArena::Matches(arena.Content(shared), shard.sidecar().images(1)));
+}
+
+// A shard never names a static image whose slot is not sealed: its bytes would be anybody's.
+bool StaticIsSealed(CoreHarness* harness, const proto::ShardRecord& shard) {
+  const auto& slots = harness->Records().slots;
+  return shard.static_slot() == 0 ||
+         std::any_of(slots.begin(), slots.end(), [&](const proto::SlotRecord& slot) {
+           return slot.slot() == shard.static_slot() && slot.kind() == proto::STATIC &&
+                  slot.generation() == shard.static_generation() &&
+                  slot.state() == proto::SLOT_SEALED;
+         });
 }
 
 // I2, I7: a sealed slot has the bytes that its sealer declared, whatever lands late.
@@ -32,6 +44,9 @@ void CheckSealedBytes(CoreHarness* harness) {
     const SnapshotKey id = KeyOf(shard.sidecar().id());
     if (!seen.insert(ref).second) {
       harness->Violation("I8: two shards lie in slot " + ToText(ref));
+    }
+    if (!StaticIsSealed(harness, shard)) {
+      harness->Violation("I2: the static image of " + ShortText(id) + " is not sealed any more");
     }
     const bool spared = harness->history().given_up.contains(shard.sidecar().id().job_uid());
     if (!shard.poisoned() && !spared && !Intact(*harness, shard)) {

@@ -73,8 +73,8 @@ RecoveredState CoreHarness::Recover() {
   });
   arena_.KeepOnly(named);
   for (const auto& [name, client] : clients_) {
-    state.layout_image_bytes[client.layout + std::string(16 - client.layout.size(), '-')] =
-        client.image_bytes;
+    const LayoutFacts facts = client.Facts();
+    state.layouts[facts.hash] = facts;
   }
   return state;
 }
@@ -273,7 +273,8 @@ void CoreHarness::ReleaseQuarantines() {
 void CoreHarness::DamageSlot(SlotRef ref) {
   arena_.Write(ref, arena_.Content(ref) + " (bits flipped)");
   for (const proto::ShardRecord& shard : Records().shards) {
-    if (SlotRef{shard.slot(), shard.generation()} == ref) {
+    if (SlotRef{shard.slot(), shard.generation()} == ref ||
+        SlotRef{shard.static_slot(), shard.static_generation()} == ref) {
       history_.given_up.insert(shard.sidecar().id().job_uid());
     }
   }

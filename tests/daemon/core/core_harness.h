@@ -161,6 +161,8 @@ class CoreHarness {
     bool catalog_lost = false;
     std::map<std::pair<JobUid, SnapshotKey>, std::set<Rank>> sealed;
     std::map<JobUid, SnapshotKey> newest_complete;
+    // What the frozen tensors of a shard held when its trainer sealed it.
+    std::map<std::tuple<JobUid, SnapshotKey, Rank>, std::string> bases;
     std::set<JobUid> given_up;  // finished, dropped, or damaged by the test: I3 holds no more
   };
 
@@ -221,6 +223,10 @@ class CoreHarness {
               SlotRef slot = {},
               bool names_slots = true);
   void SendSeal(FakeClient* client, SlotRef ref);
+  bool FillStatic(FakeClient* client);
+  std::string ReceiveGrant(FakeClient* client, const proto::GrantEvent& grant);
+  std::string ContentOf(const Send& send, proto::ImageKind kind);
+  void CheckBase(FakeClient* client);
 
   CoreOptions options_;
   std::map<std::string, std::string> catalog_;
@@ -228,7 +234,8 @@ class CoreHarness {
   std::map<std::string, FakeTier> tiers_;
   std::map<std::string, FakeJob> jobs_;
   std::map<std::string, FakeClient> clients_;
-  std::map<std::uint64_t, std::string> opened_files_;  // content by ticket
+  // Contents by ticket: of the dynamic image, of the static one.
+  std::map<std::uint64_t, std::pair<std::string, std::string>> opened_files_;
   std::set<SlotRef> quarantined_;
 
   std::unique_ptr<NodeCore> core_;

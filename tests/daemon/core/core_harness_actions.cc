@@ -183,7 +183,8 @@ void CoreHarness::Start(const OpenShardFile& action) {
       sidecar = status.error();
     }
     if (sidecar.has_value()) {
-      opened_files_[action.ticket] = tiers_[action.root].Content(action);
+      opened_files_[action.ticket] = {tiers_[action.root].Content(action),
+                                      tiers_[action.root].StaticContent(action)};
     }
     core_->OnShardOpened(
         action.job_uid, action.attempt, action.rank, action.ticket, std::move(sidecar));
@@ -195,7 +196,8 @@ void CoreHarness::Start(const CloseShardFile& action) {
 }
 
 void CoreHarness::Start(const FlushShard& action) {
-  Log("tier " + action.tier.root() + ": flushes " + IdText(action.id, action.rank));
+  Log("tier " + action.tier.root() + ": flushes " + IdText(action.id, action.rank) +
+      (action.static_slot.has_value() ? " with its static image" : ""));
   cancelled_.erase({action.job_uid, action.tier.root(), action.id, action.rank});
   tiers_[action.tier.root()].BeginFlush(action);
   Queue("flush", [this, action](const Status& status) {
@@ -203,12 +205,23 @@ void CoreHarness::Start(const FlushShard& action) {
       return;
     }
     Status done = status;
+    std::optional<std::string> shared;
+    if (action.static_slot.has_value()) {
+      shared = arena_.Content(*action.static_slot);
+    }
     if (cancelled_.erase({action.job_uid, action.tier.root(), action.id, action.rank}) > 0) {
       done = Error(Errc::kCancelled, "a flush gave way");
     } else if (status.has_value()) {
-      done = tiers_[action.tier.root()].Flush(action, arena_.Content(action.slot));
+      done = tiers_[action.tier.root()].Flush(action, arena_.Content(action.slot), shared);
     }
-    core_->OnFlushed(action.job_uid, action.tier.root(), action.id, action.rank, done);
+    const bool bad_static =
+        shared.has_value() && !FakeArena::Matches(*shared, action.sidecar.images(1));
+    core_->OnFlushed(action.job_uid,
+                     action.tier.root(),
+                     action.id,
+                     action.rank,
+                     done,
+                     bad_static ? proto::STATIC : proto::DYNAMIC);
   });
 }
 

@@ -25,6 +25,10 @@ std::string Final(const FakeClient& client, Step step) {
 }
 
 void AddHeld(const FakeClient& client, proto::RegisterRequest* body) {
+  if (client.frozen.has_value() && client.frozen->hash == client.Facts().static_hash) {
+    body->mutable_static_slot()->set_slot(client.frozen->slot.slot);
+    body->mutable_static_slot()->set_generation(client.frozen->slot.generation);
+  }
   if (client.granted.has_value()) {
     proto::HeldSlot* held = body->add_held();
     held->set_slot(client.granted->slot);
@@ -67,6 +71,8 @@ void CoreHarness::Spawn(const std::string& name) {
   fresh.uid = client.uid;
   fresh.layout = client.layout;
   fresh.image_bytes = client.image_bytes;
+  fresh.base = client.base;
+  fresh.static_bytes = client.static_bytes;
   fresh.slots_wanted = client.slots_wanted;
   fresh.alive = true;
   fresh.pid = next_pid_++;
@@ -100,8 +106,7 @@ void CoreHarness::SendTo(FakeClient* client,
   }
   message.set_request_id(client->next_request++);
   client->waiting[message.request_id()] = {message, slot, names_slots};
-  LayoutFacts facts{client->layout + std::string(16 - client->layout.size(), '-'),
-                    client->image_bytes};
+  const LayoutFacts facts = client->Facts();
   core_->OnRequest(client->session, message, &facts);
   Settle();
 }
@@ -154,6 +159,7 @@ void CoreHarness::LoseRegistration(const std::string& name) {
   client.token = 0;
   client.registered = false;
   client.granted.reset();
+  client.frozen.reset();
   arena_.UnmapAll(client.pid);
   Disconnect(name);
 }
@@ -161,7 +167,7 @@ void CoreHarness::LoseRegistration(const std::string& name) {
 void CoreHarness::Begin(const std::string& name, Step step) {
   FakeClient& client = Client(name);
   client.last_begun = std::max(client.last_begun, step);
-  if (!client.granted.has_value()) {
+  if (!client.granted.has_value() || !FillStatic(&client)) {
     ++client.missed;
     Log(name + " has no slot for step " + std::to_string(step));
     proto::ClientMessage message;
@@ -173,6 +179,9 @@ void CoreHarness::Begin(const std::string& name, Step step) {
   const SlotRef ref = *client.granted;
   client.granted.reset();
   client.copies[ref].step = step;
+  if (client.static_bytes != 0) {
+    client.copies[ref].frozen = client.frozen->slot;
+  }
   arena_.Write(ref, "part of the " + Final(client, step));
   proto::ClientMessage message;
   message.mutable_begin()->set_step(step);
@@ -250,6 +259,18 @@ void CoreHarness::SendSeal(FakeClient* client, SlotRef ref) {
       seal->add_chunk_crc32c(crc);
     }
   }
+  if (copy.frozen.has_value()) {
+    proto::StaticSeal* named = seal->mutable_static_image();
+    named->set_slot(copy.frozen->slot);
+    named->set_generation(copy.frozen->generation);
+    const bool still = client->frozen.has_value() && client->frozen->slot == *copy.frozen;
+    if (still && !client->frozen->sealed) {
+      const auto digests = FakeArena::Digests(client->base, client->static_bytes);
+      named->mutable_chunk_crc32c()->Add(digests.begin(), digests.end());
+    }
+    const SnapshotKey id{client->epoch.number, copy.step};
+    history_.bases[{jobs_[client->job].uid, id, client->rank}] = client->base;
+  }
   SendTo(client, std::move(message), ref);
 }
 
@@ -276,10 +297,10 @@ void CoreHarness::Loaded(const std::string& name, bool failed) {
   if (!client.told.has_value()) {
     return;
   }
-  const proto::ImageDigest& image = client.told_sidecar.images(0);
-  const auto digests = FakeArena::Digests(client.told_content, image.length_bytes());
-  const bool matches = std::equal(
-      digests.begin(), digests.end(), image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+  const bool own = FakeArena::Matches(client.told_content, client.told_sidecar.images(0));
+  const bool shared = client.told_sidecar.images_size() == 1 ||
+                      FakeArena::Matches(client.told_static, client.told_sidecar.images(1));
+  const bool matches = own && shared;
   client.reports_loaded = true;
   client.load_ok = matches && !failed;
   proto::ClientMessage message;
@@ -287,6 +308,7 @@ void CoreHarness::Loaded(const std::string& name, bool failed) {
   body->set_attempt(client.attempt);
   body->set_ok(client.load_ok);
   body->set_source_is_bad(!matches);
+  body->set_bad_image(own ? proto::STATIC : proto::DYNAMIC);
   body->set_failure(client.load_ok ? "" : matches ? "took too long" : "chunk 0 does not match");
   SendTo(&client, std::move(message));
 }

@@ -18,16 +18,11 @@ void CoreHarness::Receive(FakeClient* client, const Send& send) {
 std::string CoreHarness::ReceiveEvent(FakeClient* client, const Send& send) {
   const proto::ServerMessage& message = send.message;
   switch (message.body_case()) {
-    case proto::ServerMessage::kGrant: {
-      const SlotRef ref{message.grant().slot(), message.grant().generation()};
-      if (client->granted.has_value() || client->copies.contains(ref)) {
-        Violation("I7: slot " + ToText(ref) + " is granted to " + client->name +
-                  ", which has it or another in use");
-      }
-      client->granted = ref;
-      arena_.Map(ref, client->pid);
-      return "granted " + ToText(ref);
-    }
+    case proto::ServerMessage::kGrant:
+      return ReceiveGrant(client, message.grant());
+    case proto::ServerMessage::kRestoreImage:
+      client->told_static = ContentOf(send, proto::STATIC);
+      return "";
     case proto::ServerMessage::kOutcome: {
       const proto::OutcomeEvent& event = message.outcome();
       const SnapshotKey id = KeyOf(event.id());
@@ -47,10 +42,86 @@ std::string CoreHarness::ReceiveEvent(FakeClient* client, const Send& send) {
       return "fenced by incarnation " + std::to_string(message.fenced().newer_epoch());
     case proto::ServerMessage::kRevoke:
       arena_.Unmap({message.revoke().slot(), message.revoke().generation()}, client->pid);
+      if (client->frozen.has_value() &&
+          client->frozen->slot == SlotRef{message.revoke().slot(), message.revoke().generation()}) {
+        client->frozen.reset();
+      }
       return "unmaps " + ToText(SlotRef{message.revoke().slot(), message.revoke().generation()});
     default:
       return "an event that no client knows";
   }
+}
+
+std::string CoreHarness::ReceiveGrant(FakeClient* client, const proto::GrantEvent& grant) {
+  const SlotRef ref{grant.slot(), grant.generation()};
+  arena_.Map(ref, client->pid);
+  if (grant.image() == proto::STATIC) {
+    const bool again = client->frozen.has_value() && client->frozen->slot == ref;
+    if (client->frozen.has_value() && !again) {
+      Violation("I7: " + client->name + " is granted a second static image");
+    }
+    client->frozen = FakeClient::Static{ref, client->Facts().static_hash, grant.sealed(), false};
+    return std::string(grant.sealed() ? "offered" : "granted") + " static " + ToText(ref);
+  }
+  if (client->granted.has_value() || client->copies.contains(ref)) {
+    Violation("I7: slot " + ToText(ref) + " is granted to " + client->name +
+              ", which has it or another in use");
+  }
+  client->granted = ref;
+  return "granted " + ToText(ref);
+}
+
+std::string CoreHarness::ContentOf(const Send& send, proto::ImageKind kind) {
+  if (send.fd_slot.has_value()) {
+    return arena_.Content(*send.fd_slot);
+  }
+  if (!send.fd_file.has_value() || !opened_files_.contains(*send.fd_file)) {
+    return "no bytes";
+  }
+  const auto& [own, shared] = opened_files_.at(*send.fd_file);
+  return kind == proto::STATIC ? shared : own;
+}
+
+// I5, I7: the frozen tensors that a restore gives are those that the training had.
+void CoreHarness::CheckBase(FakeClient* client) {
+  const auto had =
+      history_.bases.find({jobs_[client->job].uid, *client->told, client->told_sidecar.rank()});
+  const bool shares = client->told_sidecar.images_size() > 1;
+  const bool known = had != history_.bases.end();
+  const bool matches =
+      shares && FakeArena::Matches(client->told_static, client->told_sidecar.images(1));
+  if (known != shares || (matches && client->told_static != had->second)) {
+    Violation("I7: " + client->name + " is given other frozen tensors than were sealed with " +
+              ShortText(*client->told));
+  }
+}
+
+// As the library does: the first snapshot fills the image, or compares all of one that is sealed.
+// False: there is none to be shared.
+bool CoreHarness::FillStatic(FakeClient* client) {
+  if (client->static_bytes == 0) {
+    return true;
+  }
+  if (!client->frozen.has_value()) {
+    return false;
+  }
+  FakeClient::Static& frozen = *client->frozen;
+  if (!frozen.offered && !frozen.sealed) {
+    arena_.Write(frozen.slot, client->base);
+  }
+  if (!frozen.offered || arena_.Content(frozen.slot) == client->base) {
+    frozen.sealed = frozen.sealed || frozen.offered;
+    return true;
+  }
+  proto::ClientMessage message;
+  message.mutable_refuse_static()->set_slot(frozen.slot.slot);
+  message.mutable_refuse_static()->set_generation(frozen.slot.generation);
+  message.mutable_refuse_static()->set_reason("it holds another base");
+  arena_.Unmap(frozen.slot, client->pid);
+  client->frozen.reset();
+  Log(client->name + ": refuses the static image");
+  SendTo(client, std::move(message));
+  return false;
 }
 
 std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
@@ -79,6 +150,11 @@ std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
     case proto::ServerMessage::kSeal:
       ++client->sealed;
       client->copies.erase(request.slot);
+      if (client->frozen.has_value()) {
+        const proto::StaticSeal& named = request.message.seal().static_image();
+        client->frozen->sealed = client->frozen->sealed ||
+                                 SlotRef{named.slot(), named.generation()} == client->frozen->slot;
+      }
       return "sealed step " + std::to_string(request.message.seal().step());
     case proto::ServerMessage::kRestore:
       return ReceiveRestore(client, send);
@@ -142,6 +218,12 @@ std::string CoreHarness::ReceiveRegister(FakeClient* client,
     kept.insert({held.slot(), held.generation()});
     text += " keeps " + ToText(SlotRef{held.slot(), held.generation()});
   }
+  const SlotRef kept_static{reply.static_slot().slot(), reply.static_slot().generation()};
+  if (client->frozen.has_value() && client->frozen->slot != kept_static) {
+    arena_.Unmap(client->frozen->slot, client->pid);
+    client->frozen.reset();
+  }
+  text += client->frozen.has_value() ? " keeps static " + ToText(kept_static) : "";
   if (client->granted.has_value() && !kept.contains(*client->granted)) {
     arena_.Unmap(*client->granted, client->pid);
     client->granted.reset();
@@ -176,12 +258,8 @@ std::string CoreHarness::ReceiveRestore(FakeClient* client, const Send& send) {
   }
   client->told = KeyOf(reply.id());
   client->told_sidecar = reply.sidecar();
-  client->told_content = "no bytes";
-  if (send.fd_slot.has_value()) {
-    client->told_content = arena_.Content(*send.fd_slot);
-  } else if (send.fd_file.has_value() && opened_files_.contains(*send.fd_file)) {
-    client->told_content = opened_files_.at(*send.fd_file);
-  }
+  client->told_content = ContentOf(send, proto::DYNAMIC);
+  CheckBase(client);
   if (KeyOf(reply.sidecar().id()) != *client->told || reply.sidecar().rank() != client->rank) {
     Violation("I11: " + client->name + " is given another shard than it is told");
   }

@@ -18,11 +18,14 @@ namespace {
 
 class RandomWalk {
  public:
-  RandomWalk(std::uint64_t seed, bool with_tier) : random_(seed), with_tier_(with_tier) {
+  RandomWalk(std::uint64_t seed, bool with_tier, bool with_static)
+      : random_(seed), with_tier_(with_tier), with_static_(with_static) {
     const int slots = Below(2) == 0 ? 2 : 3;
     const int spare = 2 * Below(3);
+    // For each rank its static image, and another one while the base in memory needs the first.
+    const int statics = with_static_ ? 2 * 2 * kStaticMiB : 0;
     Do("node ranks=2 slots=" + std::to_string(slots) +
-       " budget=" + std::to_string(2 * slots + spare));
+       " budget=" + std::to_string(2 * slots + spare + statics));
     if (with_tier_) {
       Do("tier /pfs every=" + std::to_string(1 + Below(3)) +
          " keep=" + std::to_string(1 + Below(2)));
@@ -108,6 +111,7 @@ class RandomWalk {
   }
 
  private:
+  static constexpr int kStaticMiB = 2;
   static constexpr const char* kKinds[] = {
       "prepare", "digest", "flush", "publish", "list", "open", "delete", "claim"};
 
@@ -148,9 +152,17 @@ class RandomWalk {
       }
     }
     zombies_.clear();
-    Do("start restore=no");
+    Do("start restore=no" + Static());
     Do("restore all");
     step_ = std::max<Step>(step_, 0);
+  }
+
+  // Now and then another base model.
+  std::string Static() {
+    if (!with_static_) {
+      return "";
+    }
+    return " static=" + std::to_string(kStaticMiB) + (Below(4) == 0 ? " base=other" : " base=base");
   }
 
   // Restores to the end, whatever attempt it is.
@@ -217,6 +229,12 @@ class RandomWalk {
     if (!client.alive || !client.returned || client.fenced) {
       return;
     }
+    if (with_static_ && client.copies.empty() && Below(12) == 0) {
+      // Another layout of the same frozen tensors, or of others.
+      constexpr const char* kLayouts[] = {"a", "b", "a static=1", "b static=2"};
+      Do("register " + name + " layout=" + kLayouts[Below(4)]);
+      return;
+    }
     switch (Below(8)) {
       case 0:
         Do("torn " + name + (Below(2) == 0 ? " done" : ""));
@@ -262,6 +280,10 @@ class RandomWalk {
       if (worker && !copy.sealing) {
         zombies_.emplace_back(name, ref);
       }
+      if (worker && copy.frozen.has_value() && client.frozen.has_value() &&
+          !client.frozen->sealed && !copy.sealing) {
+        zombies_.emplace_back(name, *copy.frozen);
+      }
     }
     Do("die " + name + (worker ? " worker=lives" : ""));
   }
@@ -291,6 +313,7 @@ class RandomWalk {
 
   std::mt19937_64 random_;
   const bool with_tier_;
+  const bool with_static_;
   CoreScript script_;
   std::vector<std::string> lines_;
   std::vector<std::string> failures_;
@@ -298,8 +321,8 @@ class RandomWalk {
   Step step_ = 0;
 };
 
-void RunWalk(std::uint64_t seed, int events, bool with_tier) {
-  RandomWalk walk(seed, with_tier);
+void RunWalk(std::uint64_t seed, int events, bool with_tier, bool with_static = false) {
+  RandomWalk walk(seed, with_tier, with_static);
   walk.Walk(events);
   if (walk.failures().empty()) {
     walk.EndFaults();
@@ -328,6 +351,12 @@ TEST(CoreRandomWalkTest, KeepsEveryInvariantInMemory) {
 TEST(CoreRandomWalkTest, KeepsEveryInvariantWithATier) {
   for (int seed = 1; seed <= Walks() && !HasFailure(); ++seed) {
     RunWalk(static_cast<std::uint64_t>(seed) << 32U, 300, true);
+  }
+}
+
+TEST(CoreRandomWalkTest, KeepsEveryInvariantWithStaticImages) {
+  for (int seed = 1; seed <= Walks() && !HasFailure(); ++seed) {
+    RunWalk(static_cast<std::uint64_t>(seed) << 16U, 300, seed % 2 == 0, /*with_static=*/true);
   }
 }
 

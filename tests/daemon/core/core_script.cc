@@ -156,7 +156,10 @@ void CoreScript::Start(const Command& command) {
     return;  // not answered: a launcher has nothing to hand to its ranks
   }
   for (Rank rank = 0; rank < job.world_size; ++rank) {
-    harness_->Register(prefix + "r" + std::to_string(rank));
+    FakeClient& client = harness_->Client(prefix + "r" + std::to_string(rank));
+    client.static_bytes = command.Number("static", client.static_bytes / kMiB) * kMiB;
+    client.base = command.Option("base", client.base);
+    harness_->Register(client.name);
   }
   if (command.Option("restore", "yes") == "no") {
     return;
@@ -235,6 +238,9 @@ bool CoreScript::RunWorld(const Command& command) {
     harness_->DamageSlot(ParseSlot(word(0)));
   } else if (verb == "mend_tier") {
     harness_->Tier(word(0)).Mend("train", ParseId(word(1)), 0);
+  } else if (verb == "lose_static") {
+    harness_->Tier(word(0)).LoseStatic("train", ParseId(word(1)), 0);
+    harness_->history().given_up.insert(harness_->JobOf("r0").uid);
   } else if (verb == "damage_tier") {
     harness_->Tier(word(0)).Damage("train", ParseId(word(1)), 0);
     harness_->history().given_up.insert(harness_->JobOf("r0").uid);
@@ -283,6 +289,8 @@ bool CoreScript::RunRank(const Command& command) {
          FakeClient& client = harness_->Client(name);
          client.layout = command.Option("layout", client.layout);
          client.image_bytes = command.Number("image", client.image_bytes / kMiB) * kMiB;
+         client.static_bytes = command.Number("static", client.static_bytes / kMiB) * kMiB;
+         client.base = command.Option("base", client.base);
          client.slots_wanted =
              static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
          harness_->Register(name, command.Option("held", "named") == "named");

@@ -253,6 +253,8 @@ void CoreScript::AdminRequest(const Command& command) {
         static_cast<std::uint32_t>(std::stoul(command.words.at(1))));
     message.mutable_verify_shard()->set_first_chunk(command.Number("first", 0));
     message.mutable_verify_shard()->set_chunks(command.Number("chunks", 0));
+    const bool is_static = command.words.back() == "static";
+    message.mutable_verify_shard()->set_image(is_static ? proto::STATIC : proto::DYNAMIC);
   }
   harness_->Request(name, std::move(message));
 }

@@ -56,6 +56,12 @@ std::vector<std::uint32_t> FakeArena::Digests(const std::string& content,
   return digests;
 }
 
+bool FakeArena::Matches(const std::string& content, const proto::ImageDigest& image) {
+  const auto digests = Digests(content, image.length_bytes());
+  return std::equal(
+      digests.begin(), digests.end(), image.chunk_crc32c().begin(), image.chunk_crc32c().end());
+}
+
 std::string ToText(SlotRef ref) {
   return std::to_string(ref.slot) + "." + std::to_string(ref.generation);
 }

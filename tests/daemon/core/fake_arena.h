@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "daemon/core/ids.h"
+#include "proto/manifest.pb.h"
 
 namespace holdfast::daemon {
 
@@ -47,6 +48,7 @@ class FakeArena {
   void KeepOnly(const std::set<SlotRef>& named);
 
   static std::vector<std::uint32_t> Digests(const std::string& content, std::uint64_t image_bytes);
+  static bool Matches(const std::string& content, const proto::ImageDigest& image);
 
  private:
   std::map<SlotRef, std::string> files_;

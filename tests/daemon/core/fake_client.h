@@ -12,6 +12,7 @@
 
 #include "common/units.h"
 #include "daemon/core/ids.h"
+#include "daemon/core/layout_facts.h"
 #include "daemon/core/messages.h"
 #include "proto/client.pb.h"
 
@@ -32,6 +33,8 @@ struct FakeClient {
   bool other_token = false;  // of a launcher that took the same number elsewhere
   std::string layout = "a";
   std::uint64_t image_bytes = kMiB;
+  std::string base = "base";       // what its frozen tensors hold
+  std::uint64_t static_bytes = 0;  // of their image; 0: it has none
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;
 
@@ -42,6 +45,7 @@ struct FakeClient {
     bool given_up = false;  // torn, or abandoned by the daemon
     bool sealing = false;
     bool daemon_digests = false;
+    std::optional<SlotRef> frozen;  // the static image that it was begun with
   };
 
   Step last_begun = kNoStep;
@@ -57,6 +61,7 @@ struct FakeClient {
   std::optional<SnapshotKey> told;
   bool told_nothing = false;
   std::string told_content;
+  std::string told_static;
   proto::Sidecar told_sidecar;
   bool reports_loaded = false;  // a Loaded request waits
   bool load_ok = false;
@@ -74,6 +79,26 @@ struct FakeClient {
     SlotRef slot;
     bool names_slots = true;
   };
+
+  // The slot of its static image.
+  struct Static {
+    SlotRef slot;
+    std::string hash;
+    bool offered = false;  // sealed by another process: compared before it is shared
+    bool sealed = false;   // the daemon has said so
+  };
+
+  std::optional<Static> frozen;
+
+  LayoutFacts Facts() const {
+    const auto padded = [](std::string text) { return text + std::string(16 - text.size(), '-'); };
+    LayoutFacts facts{padded(layout), image_bytes, "", static_bytes};
+    if (static_bytes != 0) {
+      facts.static_hash = padded("s" + std::to_string(static_bytes / kMiB));
+      facts.hash = padded(layout + facts.static_hash.substr(0, 3));
+    }
+    return facts;
+  }
 
   RequestId next_request = 1;
   std::map<RequestId, Waiting> waiting;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ class FakeTier {
   struct File {
     std::string content;
     proto::Sidecar sidecar;
+    std::optional<std::string> static_content;  // where this snapshot's folder has it
   };
 
   struct JobFolder {
@@ -49,7 +51,9 @@ class FakeTier {
 
   // The folder is there before the first file.
   void BeginFlush(const FlushShard& action);
-  Status Flush(const FlushShard& action, const std::string& content);
+  Status Flush(const FlushShard& action,
+               const std::string& content,
+               const std::optional<std::string>& static_content = std::nullopt);
   // Snapshots of the job with a folder and no manifest.
   std::set<SnapshotKey> Unfinished(const std::string& job_name) const;
   // kInternal where a rank's file is missing: the core must not ask for it (I6).
@@ -58,10 +62,16 @@ class FakeTier {
   Result<std::vector<TierSnapshot>> List(const ListTier& action) const;
   Result<proto::Sidecar> Open(const OpenShardFile& action) const;
   std::string Content(const OpenShardFile& action) const;
+  std::string StaticContent(const OpenShardFile& action) const;
   void Damage(const std::string& job_name, const SnapshotKey& id, Rank rank);
+  void LoseStatic(const std::string& job_name, const SnapshotKey& id, Rank rank);
   void Mend(const std::string& job_name, const SnapshotKey& id, Rank rank);
 
  private:
+  // Own and shared bytes are what the sidecar says.
+  static bool IsWhole(const JobFolder& folder, const File& file);
+  static std::string StaticContentOf(const JobFolder& folder, const File& file);
+  static bool IsOwner(const JobFolder& folder, const SnapshotKey& id);
   bool Fenced(const std::string& job_name, const Epoch& epoch) const;
 
   // Of the file system, mounted or not; null if it has no such job.

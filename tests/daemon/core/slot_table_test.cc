@@ -79,7 +79,8 @@ TEST(SlotTableTest, AStartFindsHandedOutSlotsInLimbo) {
   before.Apply(slot, SlotEvent::kPrepared, &batch);
   before.Apply(slot, SlotEvent::kGrant, &batch);
   SlotTable after = Table(2);
-  const Slot* found = after.Recover(Records(batch)[0], kMib);
+  const LayoutFacts layout{"", kMib, "", 0};
+  const Slot* found = after.Recover(Records(batch)[0], &layout);
   EXPECT_EQ(found->phase, SlotPhase::kLimbo);
   EXPECT_EQ(after.used_bytes(), kMib);
 }
@@ -92,7 +93,8 @@ TEST(SlotTableTest, AStartDoesNotTrustTheHeaderOfAFreeSlot) {
   record.set_state(proto::SLOT_FREE);
   record.set_layout_hash("layout");
   SlotTable table = Table(2);
-  EXPECT_TRUE(table.Recover(record, kMib)->layout_hash.empty());
+  const LayoutFacts layout{"layout", kMib, "", 0};
+  EXPECT_TRUE(table.Recover(record, &layout)->layout_hash.empty());
 }
 
 TEST(SlotTableTest, ANumberAndGenerationAreNeverUsedTwice) {

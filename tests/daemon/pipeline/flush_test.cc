@@ -61,7 +61,8 @@ TEST_F(FlushTest, ASidecarThatDoesNotFitItsSlotIsRefusedBeforeAnyByteIsRead) {
 
 TEST_F(FlushTest, ACancelledFlushBeginsNothing) {
   const auto cancelled = std::make_shared<std::atomic<bool>>(true);
-  const Status status = tests::RunCoroutine(io_, Flush(*context_, FlushAction(), cancelled));
+  const Status status =
+      tests::RunCoroutine(io_, Flush(*context_, FlushAction(), cancelled, &bad_image_));
   EXPECT_EQ(status.error().code, Errc::kCancelled);
   EXPECT_FALSE(std::filesystem::exists(Root() + "/job"));
 }

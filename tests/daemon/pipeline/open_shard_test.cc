@@ -51,7 +51,7 @@ TEST_F(OpenShardTest, TheDescriptorReadsTheImageAndCannotWrite) {
   ASSERT_TRUE(opened.has_value()) << opened.error().ToString();
   const SharedSlot slot = slots_->Find(kSlot).value();
   std::string bytes(sidecar_.images(0).length_bytes(), '\0');
-  const int fd = opened.value().file->Get();
+  const int fd = opened.value().files.at(proto::DYNAMIC)->Get();
   ASSERT_EQ(::pread(fd, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
   EXPECT_EQ(std::memcmp(bytes.data(), slot->view().data(), bytes.size()), 0);
   EXPECT_EQ(::pwrite(fd, "x", 1, 0), -1);
@@ -95,7 +95,7 @@ TEST_F(OpenShardTest, AJobNameThatLeadsOutOfTheRootIsRefused) {
 // I12.
 TEST_F(OpenShardTest, AClosedTicketGivesItsDescriptorBack) {
   ShardFiles files;
-  files.Keep(3, Open(Action()).value().file);
+  files.Keep(3, Open(Action()).value().files);
   const int fd = files.Find(3)->Get();
   EXPECT_EQ(files.Find(4), nullptr);
   files.Close(4);

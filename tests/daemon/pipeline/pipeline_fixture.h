@@ -114,7 +114,7 @@ class PipelineTest : public ::testing::Test {
 
   Status FlushIt(const FlushShard& action) {
     return tests::RunCoroutine(
-        io_, Flush(*context_, action, std::make_shared<std::atomic<bool>>(false)));
+        io_, Flush(*context_, action, std::make_shared<std::atomic<bool>>(false), &bad_image_));
   }
 
   PublishManifest PublishAction(const SnapshotKey& id = kId) const {
@@ -150,6 +150,7 @@ class PipelineTest : public ::testing::Test {
   TierSet tiers_{io_.get_executor(), Options(), 2, Maker()};
   std::unique_ptr<PipelineContext> context_;
   proto::Sidecar sidecar_;
+  proto::ImageKind bad_image_ = proto::DYNAMIC;
 };
 
 }  // namespace holdfast::daemon

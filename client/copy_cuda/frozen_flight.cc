@@ -1,0 +1,145 @@
+#include "client/copy_cuda/frozen_flight.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+namespace holdfast::client {
+namespace {
+
+// A window takes milliseconds, a sample less; the worker has nothing better to do.
+constexpr std::chrono::microseconds kPoll{100};
+
+// Of calls that must succeed before memory may be given back; a device that has failed for good
+// refuses all of them, and nothing lands then.
+constexpr int kTries = 3;
+
+}  // namespace
+
+Result<std::unique_ptr<FrozenLane>> FrozenLane::Make(std::shared_ptr<const CopyPlan> plan,
+                                                     std::int32_t device,
+                                                     ByteCount window_bytes,
+                                                     std::size_t rooms) {
+  HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
+  std::unique_ptr<FrozenLane> lane(new FrozenLane(std::move(plan), device, window_bytes));
+  HF_TRY(lane->copies_, MakeStream());
+  for (std::size_t i = 0; i < rooms; ++i) {
+    HF_TRY(auto room, Room::Make(lane->plan_));
+    lane->rooms_.push_back(std::move(room));
+    lane->free_rooms_.push_back(lane->rooms_.back().get());
+  }
+  return lane;
+}
+
+Room* FrozenLane::TakeRoom() {
+  if (free_rooms_.empty()) {
+    return nullptr;
+  }
+  Room* const room = free_rooms_.back();
+  free_rooms_.pop_back();
+  return room;
+}
+
+Status FrozenFlight::Begin(cudaStream_t stream) {
+  HF_TRY(begun_, MakeEvent());
+  HF_TRYV(room_->Begin(part().sources, job_->step, false, stream));
+  return CudaStatus(cudaEventRecord(begun_.get(), stream), "cudaEventRecord");
+}
+
+Status FrozenFlight::Read(std::set<std::size_t>* changed) {
+  HF_TRYV(CudaStatus(cudaSetDevice(lane_->device_), "cudaSetDevice"));
+  Status done = Issue();
+  if (done.has_value() && part().work == FrozenPart::Work::kCompare) {
+    done = Compare(changed);
+  }
+  // Also after an error: what was issued lands.
+  const Status landed = WaitLanded();
+  HF_TRYV(std::move(done));
+  HF_TRYV(landed);
+  for (const std::size_t tensor : room_->DifferingTensors(part().slot->Data())) {
+    changed->insert(tensor);
+  }
+  return Ok();
+}
+
+Status FrozenFlight::Issue() {
+  cudaStream_t const copies = lane_->copies_.get();
+  HF_TRYV(CudaStatus(cudaStreamWaitEvent(copies, begun_.get(), 0), "cudaStreamWaitEvent"));
+  HF_TRYV(room_->ReadBack(copies));
+  return part().work == FrozenPart::Work::kFill ? Fill() : Ok();
+}
+
+Status FrozenFlight::Fill() {
+  CudaCopies batch;
+  for (const CopyWindow& window : lane_->plan_.Windows()) {
+    batch.Clear();
+    for (std::size_t i = window.first; i < window.end; ++i) {
+      const TensorPiece& piece = lane_->plan_.Pieces()[i];
+      const ByteCount at = part().plan->Tensors()[piece.tensor].offset + piece.offset;
+      batch.Add(part().slot->Data() + at,
+                part().sources[piece.tensor].Base() + piece.offset,
+                piece.bytes);
+    }
+    HF_TRYV(lane_->copier_.Issue(
+        batch, cudaMemcpyDeviceToHost, lane_->copies_.get(), part().slot->Pinned()));
+  }
+  return Ok();
+}
+
+Status FrozenFlight::Compare(std::set<std::size_t>* changed) {
+  for (const CopyWindow& window : lane_->plan_.Windows()) {
+    if (lane_->bounce_ == nullptr) {
+      ByteCount most = 0;
+      for (const CopyWindow& each : lane_->plan_.Windows()) {
+        most = std::max(most, each.bytes);
+      }
+      HF_TRY(lane_->bounce_, MakePinnedMemory(most));
+    }
+    CudaCopies batch;
+    ByteCount room = 0;
+    for (std::size_t i = window.first; i < window.end; ++i) {
+      const TensorPiece& piece = lane_->plan_.Pieces()[i];
+      batch.Add(lane_->bounce_.get() + room,
+                part().sources[piece.tensor].Base() + piece.offset,
+                piece.bytes);
+      room += piece.bytes;
+    }
+    HF_TRYV(
+        lane_->copier_.Issue(batch, cudaMemcpyDeviceToHost, lane_->copies_.get(), /*pinned=*/true));
+    HF_TRYV(WaitLanded());
+    room = 0;
+    for (std::size_t i = window.first; i < window.end; ++i) {
+      const TensorPiece& piece = lane_->plan_.Pieces()[i];
+      const ByteCount at = part().plan->Tensors()[piece.tensor].offset + piece.offset;
+      if (std::memcmp(lane_->bounce_.get() + room, part().slot->Data() + at, piece.bytes) != 0) {
+        changed->insert(piece.tensor);
+      }
+      room += piece.bytes;
+    }
+  }
+  return Ok();
+}
+
+Status FrozenFlight::WaitLanded() {
+  HF_TRY(const CudaEvent landed, MakeEvent());
+  Status recorded = Ok();
+  for (int tries = 0; tries < kTries; ++tries) {
+    recorded = CudaStatus(cudaEventRecord(landed.get(), lane_->copies_.get()), "cudaEventRecord");
+    if (recorded.has_value()) {
+      break;
+    }
+  }
+  HF_TRYV(std::move(recorded));
+  cudaError_t code = cudaErrorNotReady;
+  int failures = 0;
+  while (code == cudaErrorNotReady || (code != cudaSuccess && ++failures < kTries)) {
+    code = cudaEventQuery(landed.get());
+    if (code == cudaErrorNotReady) {
+      std::this_thread::sleep_for(kPoll);
+    }
+  }
+  return CudaStatus(code, "a copy of frozen tensors");
+}
+
+}  // namespace holdfast::client
