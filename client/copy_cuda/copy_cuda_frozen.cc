@@ -124,9 +124,8 @@ void CudaCopyEngine::ReadFrozenOfHost(Running* running, std::set<std::size_t>* c
     }
   }
   EndStreaming();
-  const SourceSample sample(*part.plan,
-                            running->job->sample_fraction,
-                            static_cast<std::uint64_t>(running->job->step));
+  const SourceSample sample(
+      *part.plan, running->job->sample_fraction, static_cast<std::uint64_t>(running->job->step));
   for (const std::size_t tensor : sample.Differences(*part.plan, part.sources, part.slot->Data())) {
     changed->insert(tensor);
   }
