@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
@@ -45,7 +47,16 @@ class PipelineTest : public ::testing::Test {
     MakeShard();
   }
 
-  ~PipelineTest() override { std::filesystem::remove_all(folder_); }
+  // A try that was left hanging may still be making its last file.
+  ~PipelineTest() override {
+    std::error_code error;
+    for (int tries = 0; tries < 100; ++tries) {
+      if (std::filesystem::remove_all(folder_, error); !error) {
+        return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
 
   std::string Root() const { return folder_ + "/root"; }
 
