@@ -179,13 +179,7 @@ def folders(source: Source) -> Iterator[Finding]:
             yield Finding(source.path, line, "folders", f'{home}/ may not include "{included}"')
 
 
-# Over the limit when the rule began to see Python; to be split.
-LONG_SO_FAR = {"client/python/holdfast/_client.py", "client/python/holdfast/checkpointer.py"}
-
-
 def file_length(source: Source) -> Iterator[Finding]:
-    if source.path in LONG_SO_FAR:
-        return
     if len(source.lines) > MAX_FILE_LINES:
         text = f"{len(source.lines)} lines; the limit is {MAX_FILE_LINES}"
         yield Finding(source.path, len(source.lines), "file-length", text)

@@ -14,11 +14,11 @@ import json
 import math
 from typing import Any
 
-from holdfast._client import HOST, Begun, Capture, Choice, Drained, Incarnation, StateItem, Stats
-from holdfast._client import Streams, TensorSpec
 from holdfast._drain import Flushing
 from holdfast._tensors import DTYPE_NAMES, DTYPES, STAGED
 from holdfast._tiers import Tier
+from holdfast._values import HOST, Begun, Capture, Choice, Drained, Incarnation, StateItem, Stats
+from holdfast._values import Streams, TensorSpec
 from holdfast.errors import CorruptionError, TornError, error_of
 
 _NAMES = {DTYPES[dtype]: name for name, dtype in DTYPE_NAMES.items()}

@@ -218,7 +218,8 @@ def test_an_old_start_of_the_job_is_fenced(node: Node) -> None:
 def test_a_second_trainer_of_the_same_rank_is_refused(node: Node) -> None:
     program = (
         "import sys, json, holdfast, torch\n"
-        "from holdfast._client import Client, Incarnation\n"
+        "from holdfast._client import Client\n"
+        "from holdfast._values import Incarnation\n"
         "uid, number, token = json.loads(sys.argv[1])\n"
         "client = Client(sys.argv[2], 5)\n"
         "client.join('job', Incarnation(bytes.fromhex(uid), number, token), 0, 1)\n"

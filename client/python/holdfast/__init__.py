@@ -1,7 +1,7 @@
 """Holdfast keeps the training state of large models alive.  Start at Checkpointer."""
 
-from holdfast._client import Drained, Stats
 from holdfast._tiers import Tier
+from holdfast._values import Drained, Stats
 from holdfast._version import __version__
 from holdfast.checkpointer import Checkpointer, Restored, SnapshotResult
 from holdfast.errors import (

@@ -6,9 +6,10 @@ import dataclasses
 import logging
 import time
 
-from holdfast._client import Choice, Client, Restore
+from holdfast._client import Client, Restore
 from holdfast._restore import Loader, Sidecar
 from holdfast._state import TrainingState
+from holdfast._values import Choice
 from holdfast.errors import CorruptionError, HoldfastError, InvalidArgumentError
 from holdfast.errors import StateError, StateMismatchError
 

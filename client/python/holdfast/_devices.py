@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from holdfast._client import HOST
+from holdfast._values import HOST
 from holdfast.errors import StateError
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import torch
 
-from holdfast._client import HOST, Capture, NativeStrides, TensorSpec
 from holdfast._devices import StreamSource, TorchStreams, current_streams, device_of, devices_of
 from holdfast._state import TrainingState
 from holdfast._tensors import DTYPES, STAGED, LayoutChanged, Watch, classes, owners
+from holdfast._values import HOST, Capture, NativeStrides, TensorSpec
 from holdfast.errors import StateError
 
 

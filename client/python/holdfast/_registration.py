@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 
-from holdfast._client import Capture, Client
+from holdfast._client import Client
 from holdfast._layout import Layout
 from holdfast._state import TrainingState
 from holdfast._tensors import LayoutChanged
+from holdfast._values import Capture
 from holdfast.errors import DeadlineError, HoldfastError, InputOutputError, NoSpaceError
 from holdfast.errors import UnavailableError
 

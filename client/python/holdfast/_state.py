@@ -26,10 +26,10 @@ from typing import Any
 
 import torch
 
-from holdfast._client import StateItem
 from holdfast._encoding import Encoder
 from holdfast._frozen import Frozen, FrozenTensors
 from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor
+from holdfast._values import StateItem
 from holdfast.errors import StateError
 
 FORMAT = 1

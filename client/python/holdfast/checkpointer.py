@@ -21,7 +21,7 @@ from typing import Any
 
 from holdfast import _daemon
 from holdfast._attempts import Attempts, Wish
-from holdfast._client import Client, Drained, Incarnation, Stats
+from holdfast._client import Client
 from holdfast._devices import named_streams
 from holdfast._drain import DrainProgress
 from holdfast._group import Group
@@ -29,6 +29,7 @@ from holdfast._registration import Registration
 from holdfast._frozen import Frozen
 from holdfast._state import TrainingState
 from holdfast._tiers import Tier, tiers_of, warn_of_missing
+from holdfast._values import Drained, Incarnation, Stats
 from holdfast.errors import DeadlineError, ForkedError, HoldfastError, InputOutputError
 from holdfast.errors import TornError, TornSnapshotWarning, UnavailableError, error_of
 
