@@ -153,6 +153,7 @@ std::uint64_t Member::AwaitedBytes() const {
     std::uint64_t bytes = 0;
     std::uint64_t largest = 0;
   };
+
   std::map<Rank, Owned> absent;
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
     if (slot.job == job_->uid() && slot.kind == proto::DYNAMIC && !ranks_.contains(slot.rank)) {

@@ -92,7 +92,7 @@ class TornSnapshotWarning(RuntimeWarning):
     """A snapshot was given up because something wrote to the state before the fence."""
 
 
-#: hf_code of holdfast.h -> class.
+#: hf_code of holdfast/types.h -> class.
 _BY_CODE: dict[int, type[HoldfastError]] = {
     1: InvalidArgumentError,
     2: NotFoundError,

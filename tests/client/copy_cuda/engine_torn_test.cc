@@ -40,8 +40,8 @@ class CudaTornCopyTest : public testing::Test {
   }
 };
 
-// A whole update that missed the fence: the sample finds it, unless the first tensor that is written
-// is written just then, and its sampled block last.
+// A whole update that missed the fence: the sample finds it, unless the first tensor that is
+// written is written just then, and its sampled block last.
 TEST_F(CudaTornCopyTest, AnUpdateBeforeTheFenceIsFoundByTheSample) {
   int torn = 0;
   int missed = 0;
