@@ -46,6 +46,7 @@ THIRD_PARTY = [
     ("CLI11", r"CLI/", ("cli/",)),
     ("ISA-L", r"isa-l(/|\.h)", ("common/crc32c", "ec/")),
     ("libfabric", r"rdma/", ("transport/fabric_",)),
+    ("OpenSSL", r"openssl/|boost/asio/ssl", ("transport/",)),
 ]
 # The same for what not even tests and benchmarks may include elsewhere: a machine may lack it.
 OPTIONAL_PARTY = [
