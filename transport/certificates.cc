@@ -319,4 +319,8 @@ Result<CertificateFacts> ReadCertificate(const std::string& file) {
   return facts;
 }
 
+std::string NodeUri(const std::string& node_uuid) {
+  return std::string(kNodeUriStart) + UuidText(node_uuid);
+}
+
 }  // namespace holdfast::transport

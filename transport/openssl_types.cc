@@ -5,7 +5,6 @@
 
 #include <openssl/err.h>
 
-#include "transport/certificates.h"
 #include "transport/peer_messages.h"
 
 namespace holdfast::transport {
@@ -21,8 +20,6 @@ std::string NameText(const X509_NAME* name) {
   const long size = BIO_get_mem_data(out.get(), &data);
   return {data, static_cast<std::size_t>(size)};
 }
-
-constexpr std::string_view kNodeUriStart = "holdfast://node/";
 
 }  // namespace
 
@@ -52,10 +49,6 @@ std::string SubjectText(const X509* certificate) {
 
 std::string IssuerText(const X509* certificate) {
   return certificate == nullptr ? "(none)" : NameText(X509_get_issuer_name(certificate));
-}
-
-std::string NodeUri(const std::string& node_uuid) {
-  return std::string(kNodeUriStart) + UuidText(node_uuid);
 }
 
 std::string NodeUuidOf(const X509* certificate) {

@@ -6,9 +6,11 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include <openssl/bio.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
@@ -44,6 +46,8 @@ using NamePtr = std::unique_ptr<GENERAL_NAME, OpensslFree<&GENERAL_NAME_free>>;
 // "CN=Holdfast node …"; "(none)" without a certificate.
 [[nodiscard]] std::string SubjectText(const X509* certificate);
 [[nodiscard]] std::string IssuerText(const X509* certificate);
+
+inline constexpr std::string_view kNodeUriStart = "holdfast://node/";
 
 // The node that the certificate names: 16 bytes; empty where it names none, or several.
 [[nodiscard]] std::string NodeUuidOf(const X509* certificate);
