@@ -134,21 +134,24 @@ Status CheckRequest(const proto::PeerRequest& request, const std::string& sender
                "Holdfast");
 }
 
-Status CheckReply(const proto::PeerRequest& request, const proto::PeerReply& reply) {
+AskedFor::AskedFor(const proto::PeerRequest& request)
+    : kind(request.body_case()), read_bytes(request.read_range().length()) {}
+
+Status CheckReply(const AskedFor& asked, const proto::PeerReply& reply) {
   // Bodies of requests and of their replies have the same names.
-  const auto* asked = request.GetDescriptor()->FindFieldByNumber(request.body_case());
-  const auto* given = reply.GetDescriptor()->FindFieldByNumber(reply.body_case());
-  if (asked == nullptr || given == nullptr || asked->name() != given->name()) {
+  const auto* wanted = proto::PeerRequest::descriptor()->FindFieldByNumber(asked.kind);
+  const auto* given = proto::PeerReply::descriptor()->FindFieldByNumber(reply.body_case());
+  if (wanted == nullptr || given == nullptr || wanted->name() != given->name()) {
     return Error(Errc::kCorruption, "a reply of another kind than its request");
   }
   if (reply.has_read_range()) {
     const auto& range = reply.read_range();
-    if (range.data().size() != request.read_range().length() ||
+    if (range.data().size() != asked.read_bytes ||
         static_cast<std::uint64_t>(range.chunk_crc32c_size()) != ChunkCount(range.data().size())) {
       return Error(Errc::kCorruption,
-                   "a read of " + std::to_string(request.read_range().length()) +
-                       " bytes was answered with " + std::to_string(range.data().size()) +
-                       " bytes and " + std::to_string(range.chunk_crc32c_size()) + " digests");
+                   "a read of " + std::to_string(asked.read_bytes) + " bytes was answered with " +
+                       std::to_string(range.data().size()) + " bytes and " +
+                       std::to_string(range.chunk_crc32c_size()) + " digests");
     }
   }
   return Ok();

@@ -42,8 +42,17 @@ inline constexpr std::size_t kMaxHelloBytes = 64 * kKiB;
 [[nodiscard]] Status CheckRequest(const proto::PeerRequest& request,
                                   const std::string& sender_uuid);
 
+// What must be kept of a request to know whether a reply fits it.
+struct AskedFor {
+  AskedFor() = default;
+  explicit AskedFor(const proto::PeerRequest& request);
+
+  proto::PeerRequest::BodyCase kind = proto::PeerRequest::BODY_NOT_SET;
+  std::uint32_t read_bytes = 0;  // of a ReadRange
+};
+
 // Whether a reply fits its request; not its digests.
-[[nodiscard]] Status CheckReply(const proto::PeerRequest& request, const proto::PeerReply& reply);
+[[nodiscard]] Status CheckReply(const AskedFor& asked, const proto::PeerReply& reply);
 
 // One digest for each MiB of "data", as ReadRangeReply has them.
 void AddDigests(proto::ReadRangeReply* reply);

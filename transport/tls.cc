@@ -190,7 +190,6 @@ Error SslReasonError(unsigned long code, const std::string& remote) {
     case SSL_R_HTTPS_PROXY_REQUEST:
     case SSL_R_PACKET_LENGTH_TOO_LONG:
     case SSL_R_BAD_RECORD_TYPE:
-    case SSL_R_RECORD_LAYER_FAILURE:
       return Error(Errc::kPermission,
                    remote + " does not speak TLS (" + reason +
                        "); configure certificates on both nodes, or on none");
