@@ -4,6 +4,7 @@
 #include <ctime>
 #include <functional>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include <arpa/inet.h>
@@ -161,11 +162,13 @@ Result<CertificateFiles> WritePair(const std::string& folder,
                                    EVP_PKEY* key) {
   HF_TRY(const std::string certificate_pem,
          ToPem([certificate](BIO* out) { return PEM_write_bio_X509(out, certificate); }));
-  HF_TRY(const std::string key_pem, ToPem([key](BIO* out) {
+  HF_TRY(std::string key_pem, ToPem([key](BIO* out) {
            return PEM_write_bio_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr);
          }));
   const CertificateFiles files{folder + "/" + name + ".crt", folder + "/" + name + ".key"};
-  HF_TRYV(WriteNewFile(folder, name + ".key", key_pem, true));
+  const Status key_written = WriteNewFile(folder, name + ".key", key_pem, true);
+  OPENSSL_cleanse(key_pem.data(), key_pem.size());
+  HF_TRYV(key_written);
   const Status written = WriteNewFile(folder, name + ".crt", certificate_pem, false);
   if (!written.has_value()) {
     ::unlink(files.key.c_str());  // it is the one that was made above
@@ -314,6 +317,9 @@ Result<CertificateFacts> ReadCertificate(const std::string& file) {
   facts.issuer = IssuerText(certificate.get());
   facts.node_uuid = NodeUuidOf(certificate.get());
   facts.addresses = AddressesOf(certificate.get());
+  const ASN1_INTEGER* serial = X509_get0_serialNumber(certificate.get());
+  facts.serial = ToHex(std::as_bytes(std::span(
+      ASN1_STRING_get0_data(serial), static_cast<std::size_t>(ASN1_STRING_length(serial)))));
   facts.not_before = TimeOf(X509_get0_notBefore(certificate.get()));
   facts.not_after = TimeOf(X509_get0_notAfter(certificate.get()));
   return facts;

@@ -29,6 +29,7 @@ struct CertificateFacts {
   std::string issuer;     // the same of who signed it
   std::string node_uuid;  // 16 bytes; empty where it names no node
   std::vector<std::string> addresses;
+  std::string serial;  // hexadecimal
   WallTime not_before;
   WallTime not_after;
 };

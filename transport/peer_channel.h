@@ -78,6 +78,8 @@ class PeerChannel : public std::enable_shared_from_this<PeerChannel> {
 
   [[nodiscard]] std::uint64_t queued_bytes() const { return queue_.bytes(); }
 
+  [[nodiscard]] std::size_t queued_messages() const { return queue_.size(); }
+
   [[nodiscard]] std::size_t buffered_bytes() const { return decoder_.CapacityBytes(); }
 
   // Of the last ping that was answered; 0 before.

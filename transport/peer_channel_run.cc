@@ -104,6 +104,11 @@ asio::awaitable<void> PeerChannel::Read() {
       Dispatch(std::move(message).value());
       continue;
     }
+    // Before and after: a cancellation ends only the wait that it meets.
+    if (co_await Cancelled()) {
+      Close(Error(Errc::kCancelled, "the connection was closed here"));
+      co_return;
+    }
     const auto count = co_await stream_->ReadSome(decoder_.Space());
     if (!count.has_value()) {
       const bool cancelled = co_await Cancelled();

@@ -176,10 +176,12 @@ class TlsStream final : public PeerStream {
  private:
   bool Verify(bool accepted, X509_STORE_CTX* context) {
     if (!accepted && refused_.empty()) {
-      refused_ = names_.remote + ": " +
-                 VerifyText(X509_STORE_CTX_get_error(context),
-                            X509_STORE_CTX_get_current_cert(context),
-                            tls_->impl().authority);
+      const int why = X509_STORE_CTX_get_error(context);
+      // Of another cluster: its authority is what is not known, but the node is who came.
+      const X509* certificate = why == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+                                    ? X509_STORE_CTX_get0_cert(context)
+                                    : X509_STORE_CTX_get_current_cert(context);
+      refused_ = names_.remote + ": " + VerifyText(why, certificate, tls_->impl().authority);
     }
     return accepted;
   }
