@@ -174,6 +174,22 @@ TEST_P(PeerCallsTest, RequestGivenUpCountsUntilItIsAnswered) {
   End(&b);
 }
 
+TEST_P(PeerCallsTest, RequestGivenUpEndsWithTheConnection) {
+  Node a(io_, Named('a'));
+  Node b(io_, Named('b'));
+  b.hold = b.deaf = true;
+  b.Listen();
+  auto client = Connected(&a, &b);
+  EXPECT_EQ(RunToEnd(client->Call(InventoryOf('x'), milliseconds(30))).error().code,
+            Errc::kTimeout);
+  const auto channel = client->channel();
+  EXPECT_EQ(channel->calls(), 1U);
+  End(client.get());
+  EXPECT_EQ(channel->calls(), 0U);  // I12
+  b.LetGo(0);
+  End(&b);
+}
+
 TEST_P(PeerCallsTest, CancellationAtAnyMomentLeavesNothing) {
   Node a(io_, Named('a'));
   Node b(io_, Named('b'));

@@ -158,6 +158,10 @@ TEST_F(PeerTlsTest, OlderTlsIsRefused) {
   Node b(io_, Named('b', TlsOf("ca", 'b')));
   b.Listen();
   asio::ssl::context context(asio::ssl::context::tlsv12_client);
+  // With the certificate of a node: the version alone is wrong.
+  const TlsFiles files = FilesOf("ca", 'a');
+  context.use_certificate_chain_file(files.certificate);
+  context.use_private_key_file(files.key, asio::ssl::context::pem);
   asio::ssl::stream<asio::ip::tcp::socket> old(io_, context);
   old.next_layer().connect(asio::ip::tcp::endpoint(asio::ip::make_address("127.0.0.1"), b.port()));
   boost::system::error_code result;
