@@ -15,7 +15,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::AllOf;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 class PeerTlsTest : public PeerTest {
@@ -40,7 +39,7 @@ class PeerTlsTest : public PeerTest {
     }));
     EXPECT_EQ(client.channel(), nullptr);
     EXPECT_TRUE(b->ups.empty());
-    const std::string why = client.last_error().message;
+    std::string why = client.last_error().message;
     End(&client);
     return why;
   }
