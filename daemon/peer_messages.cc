@@ -316,8 +316,8 @@ Result<Report> FromProto(const proto::PeerReport& message) {
   report.node_uuid = message.node_uuid();
   report.answers_attempt = message.answers_attempt();
   for (const auto& rank : message.ranks()) {
-    HF_TRY(RankReport state, RankOf(rank));
-    if (!report.ranks.emplace(rank.rank(), std::move(state)).second) {
+    HF_TRY(const RankReport state, RankOf(rank));
+    if (!report.ranks.emplace(rank.rank(), state).second) {
       return Invalid("rank " + std::to_string(rank.rank()) + " twice");
     }
   }

@@ -47,7 +47,7 @@ proto::PeerRequest ReportOf(char sender, std::uint64_t epoch, std::uint64_t sequ
 }
 
 std::string Authority(const std::string& name) {
-  const std::string folder = testing::TempDir() + "/authority-" + name;
+  std::string folder = testing::TempDir() + "/authority-" + name;
   if (!std::filesystem::exists(folder + "/ca.crt")) {
     std::filesystem::remove_all(folder);
     const auto made = CreateAuthority(folder, AuthorityOptions());

@@ -8,7 +8,6 @@ namespace holdfast::transport {
 namespace {
 
 using std::chrono::seconds;
-using ::testing::HasSubstr;
 
 TEST_F(PeerHostileTest, FramesMayComeInPieces) {
   Open();
