@@ -30,6 +30,7 @@ struct Options {
   RmOptions rm;
   DropOptions drop;
   std::string config_file;
+  CertsOptions certs;
 };
 
 using Command = std::function<ExitCode(const Context&)>;
@@ -165,6 +166,33 @@ Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
   return Error(Errc::kInvalidArgument, text + "; see " + command + " --help");
 }
 
+void AddCerts(CLI::App* app, Options* options, Command* chosen) {
+  CertsOptions* certs = &options->certs;
+  CLI::App* group = app->add_subcommand("certs", "certificates for TLS between daemons");
+  group->require_subcommand(1);
+  group->fallthrough();
+  CLI::App* init = Add(group, "init", "make a cluster's authority", chosen, [=](const Context& c) {
+    return RunCertsInit(c, *certs);
+  });
+  CLI::App* issue =
+      Add(group, "issue", "make one node's certificate", chosen, [=](const Context& c) {
+        return RunCertsIssue(c, *certs);
+      });
+  issue->add_option("--node", certs->node, "the node's uuid, as `holdfast status` shows it")
+      ->required();
+  issue
+      ->add_option("--address", certs->addresses, "IP address or name of the node, for other tools")
+      ->expected(1)
+      ->take_all();
+  for (CLI::App* command : {init, issue}) {
+    command->fallthrough();
+    command->add_option("DIR", certs->folder, "where the files are; none is ever replaced")
+        ->required();
+    command->add_option("--days", certs->days, "validity; 3650 for an authority, 825 for a node")
+        ->check(CLI::Range(1, 36'500));
+  }
+}
+
 }  // namespace
 
 ExitCode RunApp(int argc, const char* const* argv, Context context) {
@@ -182,6 +210,7 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   AddCopying(&app, &options, &chosen);
   AddRemoving(&app, &options, &chosen);
   AddConfig(&app, &options, &chosen);
+  AddCerts(&app, &options, &chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

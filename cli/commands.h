@@ -7,8 +7,10 @@
 // Errors:    none leave a command: they were printed (and written as JSON) before it returns.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/context.h"
 #include "cli/exit_code.h"
@@ -87,5 +89,15 @@ struct DropOptions {
 [[nodiscard]] ExitCode RunDrop(const Context& context, const DropOptions& options);
 
 [[nodiscard]] ExitCode RunConfigCheck(const Context& context, const std::string& file);
+
+struct CertsOptions {
+  std::string folder;
+  std::string node;                    // a uuid
+  std::vector<std::string> addresses;  // of that node
+  std::uint32_t days = 0;              // 0: the default
+};
+
+[[nodiscard]] ExitCode RunCertsInit(const Context& context, const CertsOptions& options);
+[[nodiscard]] ExitCode RunCertsIssue(const Context& context, const CertsOptions& options);
 
 }  // namespace holdfast::cli

@@ -37,6 +37,16 @@ std::string FreedJson(const std::string& job, ByteCount freed_bytes) {
   return JsonText({{"job", job}, {"freed_bytes", freed_bytes}});
 }
 
+std::string CertificateJson(const CertificateJsonFacts& facts) {
+  const Json uuid = facts.node_uuid.empty() ? Json(nullptr) : Json(UidText(facts.node_uuid));
+  return JsonText({{"certificate", facts.certificate},
+                   {"key", facts.key},
+                   {"subject", facts.subject},
+                   {"node_uuid", uuid},
+                   {"addresses", facts.addresses},
+                   {"not_after", facts.not_after_unix_ms}});
+}
+
 std::string ConfigJson(const std::string& file) {
   return JsonText({{"file", file}, {"ok", true}});
 }

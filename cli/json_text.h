@@ -8,7 +8,9 @@
 // Threads: any thread; pure.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/error.h"
 #include "common/units.h"
@@ -20,6 +22,18 @@ namespace holdfast::cli {
 
 // {"job": …, "freed_bytes": …}
 [[nodiscard]] std::string FreedJson(const std::string& job, ByteCount freed_bytes);
+
+struct CertificateJsonFacts {
+  std::string certificate;  // file
+  std::string key;          // file
+  std::string subject;
+  std::string node_uuid;  // 16 bytes; empty: the authority's
+  std::vector<std::string> addresses;
+  std::int64_t not_after_unix_ms = 0;
+};
+
+// {"certificate": …, "key": …, "subject": …, "node_uuid": …, "addresses": […], "not_after": …}
+[[nodiscard]] std::string CertificateJson(const CertificateJsonFacts& facts);
 
 // {"file": …, "ok": true}
 [[nodiscard]] std::string ConfigJson(const std::string& file);

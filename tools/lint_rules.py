@@ -30,7 +30,7 @@ FOLDERS = {
     # Decisions without I/O: no transport, no tiers, nothing of the daemon around them.
     "daemon/core": {"daemon/core", "common", "proto", "layout", "ec"},
     "client": {"client", "common", "proto", "layout", "transport"},
-    "cli": {"cli", "client", "common", "proto", "layout", "storage_tiers"},
+    "cli": {"cli", "client", "common", "proto", "layout", "storage_tiers", "transport"},
 }
 OUR_TOP_FOLDERS = {f.split("/")[0] for f in FOLDERS} | {"tests", "bench", "examples", "integration"}
 FREE_FOLDERS = ("tests/", "bench/", "examples/", "bazel/")
@@ -46,6 +46,7 @@ THIRD_PARTY = [
     ("CLI11", r"CLI/", ("cli/",)),
     ("ISA-L", r"isa-l(/|\.h)", ("common/crc32c", "ec/")),
     ("libfabric", r"rdma/", ("transport/fabric_",)),
+    ("OpenSSL", r"openssl/|boost/asio/ssl", ("transport/",)),
 ]
 # The same for what not even tests and benchmarks may include elsewhere: a machine may lack it.
 OPTIONAL_PARTY = [

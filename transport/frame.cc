@@ -15,19 +15,23 @@ constexpr std::size_t kKeptBufferBytes = 256 * kKiB;
 
 }  // namespace
 
-Status EncodeFrameHeader(std::size_t payload_bytes, void* out) {
+Status EncodeFrameHeader(std::size_t payload_bytes, void* out, std::uint32_t magic) {
   if (payload_bytes > kMaxFramePayloadBytes) {
     return Error(Errc::kInvalidArgument,
                  "a message of " + FormatBytes(payload_bytes) + " is above the limit of " +
                      FormatBytes(kMaxFramePayloadBytes) + " for one frame");
   }
-  StoreLe32(out, kFrameMagic);
+  StoreLe32(out, magic);
   StoreLe32(static_cast<char*>(out) + 4, static_cast<std::uint32_t>(payload_bytes));
   return Ok();
 }
 
-FrameDecoder::FrameDecoder(std::size_t max_payload_bytes)
-    : max_payload_bytes_(std::min(max_payload_bytes, kMaxFramePayloadBytes)) {}
+FrameDecoder::FrameDecoder(std::size_t max_payload_bytes, std::uint32_t magic)
+    : max_payload_bytes_(std::min(max_payload_bytes, kMaxFramePayloadBytes)), magic_(magic) {}
+
+void FrameDecoder::SetMaxPayload(std::size_t max_payload_bytes) {
+  max_payload_bytes_ = std::min(max_payload_bytes, kMaxFramePayloadBytes);
+}
 
 Result<std::optional<ByteView>> FrameDecoder::Next() {
   if (broken_) {
@@ -40,11 +44,13 @@ Result<std::optional<ByteView>> FrameDecoder::Next() {
   const std::byte* header = buffer_.data() + begin_;
   const std::uint32_t magic = LoadLe32(header);
   const std::size_t payload_bytes = LoadLe32(header + 4);
-  if (magic != kFrameMagic) {
+  if (magic != magic_) {
     broken_ = true;
     return Error(Errc::kCorruption,
                  "no frame at byte " + std::to_string(consumed_bytes_) +
-                     " of the stream: the magic is " + ToHex({header, 4}) + ", not \"HFC1\"");
+                     " of the stream: the magic is " + ToHex({header, 4}) + ", not \"" +
+                     std::string(AsText(ByteView(reinterpret_cast<const std::byte*>(&magic_), 4))) +
+                     "\"");
   }
   if (payload_bytes > max_payload_bytes_) {
     broken_ = true;

@@ -1,6 +1,7 @@
-// The frames in which messages travel over a stream socket (docs/format/client_protocol.md).
+// The frames in which messages travel over a stream socket (docs/format/client_protocol.md,
+// docs/format/peer-protocol.md).
 //
-//   u32 LE magic "HFC1" | u32 LE payload length, at most 64 MiB | payload
+//   u32 LE magic ("HFC1": clients, "HFP1": peers) | u32 LE payload length, at most 64 MiB | payload
 //
 // The other side is not trusted: it may send anything, in pieces of any size, and stop anywhere.
 // What it announces costs nothing; memory grows only with the bytes that really arrived.
@@ -22,14 +23,17 @@
 
 namespace holdfast::transport {
 
-inline constexpr std::uint32_t kFrameMagic = 0x31434648;  // "HFC1", first byte first
+inline constexpr std::uint32_t kFrameMagic = 0x31434648;      // "HFC1", first byte first
+inline constexpr std::uint32_t kPeerFrameMagic = 0x31504648;  // "HFP1"
 inline constexpr std::size_t kFrameHeaderBytes = 8;
 // A registration of 300,000 tensors, or the digests of a 16 TiB image, fit.
 inline constexpr std::size_t kMaxFramePayloadBytes = 64 * kMiB;
 
 // Writes the header of a frame of "payload_bytes" to "out", which has kFrameHeaderBytes of room.
 // kInvalidArgument above kMaxFramePayloadBytes: the message must be made smaller.
-[[nodiscard]] Status EncodeFrameHeader(std::size_t payload_bytes, void* out);
+[[nodiscard]] Status EncodeFrameHeader(std::size_t payload_bytes,
+                                       void* out,
+                                       std::uint32_t magic = kFrameMagic);
 
 // Cuts a stream into payloads.
 //
@@ -40,8 +44,12 @@ inline constexpr std::size_t kMaxFramePayloadBytes = 64 * kMiB;
 //   }
 class FrameDecoder {
  public:
-  // Tests pass a smaller limit; nothing passes a larger one.
-  explicit FrameDecoder(std::size_t max_payload_bytes = kMaxFramePayloadBytes);
+  // Nothing passes a larger limit; tests, and peers that have not said hello yet, a smaller one.
+  explicit FrameDecoder(std::size_t max_payload_bytes = kMaxFramePayloadBytes,
+                        std::uint32_t magic = kFrameMagic);
+
+  // For the frames that Next() has not looked at yet.
+  void SetMaxPayload(std::size_t max_payload_bytes);
 
   // The payload of the next whole frame (possibly empty); nothing when more bytes are needed.  The
   // view lives until the next call of any function that is not const.
@@ -71,7 +79,8 @@ class FrameDecoder {
   [[nodiscard]] std::size_t CapacityBytes() const { return buffer_.capacity(); }
 
  private:
-  const std::size_t max_payload_bytes_;
+  std::size_t max_payload_bytes_;
+  const std::uint32_t magic_;
   bool broken_ = false;  // sticky: the stream lost its frames
   std::vector<std::byte> buffer_;
   std::size_t begin_ = 0;  // first byte not yet handed out

@@ -1,8 +1,6 @@
 // Messages of the client protocol to frames and back.
 //
-// One place decides what a payload may be, for the daemon, the client and the fuzzer alike.  A
-// payload of 64 MiB can hold 32 million empty messages, each some hundred bytes once parsed; so
-// the number of parts is counted on the wire before Protobuf builds a single one.
+// One place decides what a payload may be, for the daemon, the client and the fuzzer alike.
 //
 // Threads:   any thread; pure functions.
 // Errors:    kCorruption for a payload that is no such message; kInvalidArgument for a message that

@@ -1,0 +1,367 @@
+#include "daemon/peer_messages.h"
+
+#include <utility>
+
+namespace holdfast::daemon {
+namespace {
+
+Error Invalid(const std::string& what) {
+  return Error(Errc::kInvalidArgument, "a peer's message: " + what);
+}
+
+// --- to messages ---
+
+void Fill(const MessageStamp& stamp, proto::PeerStamp* out) {
+  out->set_epoch_number(stamp.epoch.number);
+  out->set_epoch_token(stamp.epoch.token);
+  out->set_boot(stamp.boot);
+  out->set_sequence(stamp.sequence);
+}
+
+void Fill(const SnapshotKey& key, proto::PeerSnapshotKey* out) {
+  out->set_incarnation(key.incarnation);
+  out->set_step(key.step);
+}
+
+void Fill(const Source& source, proto::PeerSource* out) {
+  out->set_kind(source.kind == Source::Kind::kArena ? proto::PeerSource::ARENA
+                                                    : proto::PeerSource::TIER);
+  out->set_root(source.root);
+}
+
+void Fill(Rank rank, const RankReport& report, proto::RankState* out) {
+  out->set_rank(rank);
+  out->set_last_begun(report.last_begun);
+  out->set_connected(report.connected);
+  out->set_asked(report.asked);
+  out->set_asked_after(report.asked_after);
+  out->set_has_named_step(report.wish.named_step.has_value());
+  out->set_named_step(report.wish.named_step.value_or(0));
+  out->set_include_discarded(report.wish.include_discarded);
+  out->set_prepared(report.prepared);
+  out->set_loaded(report.loaded);
+  out->set_overwritten(report.overwritten);
+  out->set_drains(report.drains);
+}
+
+void Fill(const RestoreFailure& failure, proto::FailedSource* out) {
+  out->set_attempt(failure.attempt);
+  out->set_rank(failure.rank);
+  Fill(failure.id, out->mutable_id());
+  Fill(failure.source, out->mutable_source());
+  out->set_source_is_bad(failure.source_is_bad);
+  out->set_fatal(failure.fatal);
+  out->set_reason(failure.reason);
+}
+
+proto::ShardState::State ToProto(ShardEntry::State state) {
+  switch (state) {
+    case ShardEntry::State::kFilling:
+      return proto::ShardState::FILLING;
+    case ShardEntry::State::kSealed:
+      return proto::ShardState::SEALED;
+    case ShardEntry::State::kPoisoned:
+      break;
+  }
+  return proto::ShardState::POISONED;
+}
+
+proto::PeerCommand::Phase ToProto(Phase phase) {
+  switch (phase) {
+    case Phase::kCollect:
+      return proto::PeerCommand::COLLECT;
+    case Phase::kPrepare:
+      return proto::PeerCommand::PREPARE;
+    case Phase::kGo:
+      return proto::PeerCommand::GO;
+    case Phase::kRun:
+      return proto::PeerCommand::RUN;
+    case Phase::kError:
+      break;
+  }
+  return proto::PeerCommand::ERROR;
+}
+
+// --- from messages ---
+
+Result<MessageStamp> StampOf(const proto::PeerStamp& stamp) {
+  if (stamp.epoch_number() == 0) {
+    return Invalid("no epoch");
+  }
+  MessageStamp out;
+  out.epoch.number = stamp.epoch_number();
+  out.epoch.token = stamp.epoch_token();
+  out.boot = stamp.boot();
+  out.sequence = stamp.sequence();
+  return out;
+}
+
+Result<SnapshotKey> KeyOf(const proto::PeerSnapshotKey& key) {
+  if (key.incarnation() == 0 || key.step() < 0) {
+    return Invalid("incarnation " + std::to_string(key.incarnation()) + ", step " +
+                   std::to_string(key.step()) + " is no snapshot");
+  }
+  return SnapshotKey{key.incarnation(), key.step()};
+}
+
+Result<Source> SourceOf(const proto::PeerSource& source) {
+  Source out;
+  if (source.kind() == proto::PeerSource::TIER && !source.root().empty()) {
+    out.kind = Source::Kind::kTier;
+    out.root = source.root();
+    return out;
+  }
+  if (source.kind() == proto::PeerSource::ARENA && source.root().empty()) {
+    return out;
+  }
+  return Invalid("a source that is none");
+}
+
+Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
+  ShardEntry out;
+  HF_TRY(out.id, KeyOf(shard.id()));
+  out.rank = shard.rank();
+  switch (shard.state()) {
+    case proto::ShardState::FILLING:
+      out.state = ShardEntry::State::kFilling;
+      return out;
+    case proto::ShardState::SEALED:
+      out.state = ShardEntry::State::kSealed;
+      return out;
+    case proto::ShardState::POISONED:
+      out.state = ShardEntry::State::kPoisoned;
+      return out;
+    default:
+      return Invalid("a shard's state " + std::to_string(shard.state()));
+  }
+}
+
+Result<Phase> PhaseOf(proto::PeerCommand::Phase phase) {
+  switch (phase) {
+    case proto::PeerCommand::COLLECT:
+      return Phase::kCollect;
+    case proto::PeerCommand::PREPARE:
+      return Phase::kPrepare;
+    case proto::PeerCommand::GO:
+      return Phase::kGo;
+    case proto::PeerCommand::RUN:
+      return Phase::kRun;
+    case proto::PeerCommand::ERROR:
+      return Phase::kError;
+    default:
+      return Invalid("a phase " + std::to_string(phase));
+  }
+}
+
+Result<RankReport> RankOf(const proto::RankState& rank) {
+  if (rank.last_begun() < kNoStep) {
+    return Invalid("a rank that began step " + std::to_string(rank.last_begun()));
+  }
+  RankReport out;
+  out.last_begun = rank.last_begun();
+  out.connected = rank.connected();
+  out.asked = rank.asked();
+  out.asked_after = rank.asked_after();
+  if (rank.has_named_step()) {
+    out.wish.named_step = rank.named_step();
+  }
+  out.wish.include_discarded = rank.include_discarded();
+  out.prepared = rank.prepared();
+  out.loaded = rank.loaded();
+  out.overwritten = rank.overwritten();
+  out.drains = rank.drains();
+  return out;
+}
+
+Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
+  RestoreFailure out;
+  out.attempt = failure.attempt();
+  out.rank = failure.rank();
+  // A failure that no source caused names no snapshot: its key is what the sender had.
+  out.id = SnapshotKey{failure.id().incarnation(), failure.id().step()};
+  HF_TRY(out.source, SourceOf(failure.source()));
+  out.source_is_bad = failure.source_is_bad();
+  out.fatal = failure.fatal();
+  out.reason = failure.reason();
+  return out;
+}
+
+Result<std::set<SnapshotKey>> KeysOf(
+    const google::protobuf::RepeatedPtrField<proto::PeerSnapshotKey>& keys) {
+  std::set<SnapshotKey> out;
+  for (const auto& key : keys) {
+    HF_TRY(const SnapshotKey id, KeyOf(key));
+    out.insert(id);
+  }
+  return out;
+}
+
+Status ReadLists(const proto::PeerCommand& message, Command* out) {
+  for (const auto& source : message.sources()) {
+    HF_TRY(Source from, SourceOf(source.source()));
+    if (!out->sources.emplace(source.rank(), std::move(from)).second) {
+      return Invalid("two sources of rank " + std::to_string(source.rank()));
+    }
+  }
+  for (const auto& abandoned : message.abandoned()) {
+    HF_TRY(const SnapshotKey id, KeyOf(abandoned.id()));
+    out->abandoned[id] = abandoned.reason();
+  }
+  HF_TRY(out->complete, KeysOf(message.complete()));
+  HF_TRY(out->discarded, KeysOf(message.discarded()));
+  for (const auto& order : message.flush()) {
+    HF_TRY(const SnapshotKey id, KeyOf(order.id()));
+    out->flush.push_back(FlushTarget{order.root(), id, order.must_finish()});
+  }
+  for (const auto& published : message.durable()) {
+    HF_TRY(const SnapshotKey id, KeyOf(published.id()));
+    out->durable.emplace(published.root(), id);
+  }
+  return Ok();
+}
+
+}  // namespace
+
+proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, const Report& report) {
+  proto::ReportRequest request;
+  request.set_job_uid(job);
+  request.set_job_name(job_name);
+  proto::PeerReport* out = request.mutable_report();
+  Fill(report.stamp, out->mutable_stamp());
+  out->set_node_uuid(report.node_uuid);
+  out->set_answers_attempt(report.answers_attempt);
+  for (const auto& [rank, state] : report.ranks) {
+    Fill(rank, state, out->add_ranks());
+  }
+  for (const ShardEntry& shard : report.shards) {
+    proto::ShardState* entry = out->add_shards();
+    Fill(shard.id, entry->mutable_id());
+    entry->set_rank(shard.rank);
+    entry->set_state(ToProto(shard.state));
+  }
+  for (const SnapshotKey& key : report.known_complete) {
+    Fill(key, out->add_known_complete());
+  }
+  for (const RestoreFailure& failure : report.failures) {
+    Fill(failure, out->add_failures());
+  }
+  for (const auto& [root, ids] : report.flushed) {
+    for (const auto& [id, ranks] : ids) {
+      proto::FlushedFiles* files = out->add_flushed();
+      files->set_root(root);
+      Fill(id, files->mutable_id());
+      files->mutable_ranks()->Assign(ranks.begin(), ranks.end());
+    }
+  }
+  for (const auto& [which, reason] : report.missed_reasons) {
+    proto::MissedStep* missed = out->add_missed();
+    missed->set_step(which.first);
+    missed->set_rank(which.second);
+    missed->set_reason(reason);
+  }
+  return request;
+}
+
+proto::CommandRequest ToProto(const JobUid& job,
+                              const std::string& job_name,
+                              const Command& command) {
+  proto::CommandRequest request;
+  request.set_job_uid(job);
+  request.set_job_name(job_name);
+  proto::PeerCommand* out = request.mutable_command();
+  Fill(command.stamp, out->mutable_stamp());
+  out->set_phase(ToProto(command.phase));
+  out->set_attempt(command.attempt);
+  out->set_decided(command.decided);
+  if (command.choice.has_value()) {
+    Fill(*command.choice, out->mutable_choice());
+  }
+  for (const auto& [rank, source] : command.sources) {
+    proto::RankSource* entry = out->add_sources();
+    entry->set_rank(rank);
+    Fill(source, entry->mutable_source());
+  }
+  out->mutable_passed_over()->Assign(command.passed_over.begin(), command.passed_over.end());
+  out->set_has_error(command.error.has_value());
+  out->set_error(command.error.value_or(""));
+  out->set_error_code(static_cast<std::uint32_t>(command.error_code));
+  for (const auto& [id, reason] : command.abandoned) {
+    proto::AbandonedId* entry = out->add_abandoned();
+    Fill(id, entry->mutable_id());
+    entry->set_reason(reason);
+  }
+  for (const SnapshotKey& key : command.complete) {
+    Fill(key, out->add_complete());
+  }
+  for (const SnapshotKey& key : command.discarded) {
+    Fill(key, out->add_discarded());
+  }
+  for (const FlushTarget& target : command.flush) {
+    proto::FlushOrder* order = out->add_flush();
+    order->set_root(target.root);
+    Fill(target.id, order->mutable_id());
+    order->set_must_finish(target.must_finish);
+  }
+  for (const auto& [root, id] : command.durable) {
+    proto::PublishedId* published = out->add_durable();
+    published->set_root(root);
+    Fill(id, published->mutable_id());
+  }
+  return request;
+}
+
+Result<Report> FromProto(const proto::PeerReport& message) {
+  Report report;
+  HF_TRY(report.stamp, StampOf(message.stamp()));
+  report.node_uuid = message.node_uuid();
+  report.answers_attempt = message.answers_attempt();
+  for (const auto& rank : message.ranks()) {
+    HF_TRY(const RankReport state, RankOf(rank));
+    if (!report.ranks.emplace(rank.rank(), state).second) {
+      return Invalid("rank " + std::to_string(rank.rank()) + " twice");
+    }
+  }
+  for (const auto& shard : message.shards()) {
+    HF_TRY(const ShardEntry entry, ShardOf(shard));
+    report.shards.push_back(entry);
+  }
+  HF_TRY(report.known_complete, KeysOf(message.known_complete()));
+  for (const auto& failure : message.failures()) {
+    HF_TRY(RestoreFailure read, FailureOf(failure));
+    report.failures.push_back(std::move(read));
+  }
+  for (const auto& files : message.flushed()) {
+    HF_TRY(const SnapshotKey id, KeyOf(files.id()));
+    report.flushed[files.root()][id].insert(files.ranks().begin(), files.ranks().end());
+  }
+  for (const auto& missed : message.missed()) {
+    report.missed_reasons[{missed.step(), missed.rank()}] = missed.reason();
+  }
+  return report;
+}
+
+Result<Command> FromProto(const proto::PeerCommand& message) {
+  Command command;
+  HF_TRY(command.stamp, StampOf(message.stamp()));
+  HF_TRY(command.phase, PhaseOf(message.phase()));
+  if (message.attempt() == 0) {
+    return Invalid("no attempt");
+  }
+  command.attempt = message.attempt();
+  command.decided = message.decided();
+  if (message.has_choice()) {
+    HF_TRY(command.choice, KeyOf(message.choice()));
+  }
+  command.passed_over.assign(message.passed_over().begin(), message.passed_over().end());
+  if (message.has_error()) {
+    command.error = message.error();
+  }
+  const std::uint32_t code = message.error_code();
+  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
+                     code <= static_cast<std::uint32_t>(Errc::kInternal);
+  command.error_code = known ? static_cast<Errc>(code) : Errc::kInternal;
+  HF_TRYV(ReadLists(message, &command));
+  return command;
+}
+
+}  // namespace holdfast::daemon
