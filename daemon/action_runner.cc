@@ -311,7 +311,7 @@ ActionRunner::Task ActionRunner::DoFlush(FlushShard action, CancelFlag cancel) {
 void ActionRunner::Do(PublishManifest action) {
   const PublishManifest copy = action;
   if (!tasks_.Spawn(DoPublish(std::move(action)))) {
-    (*core_)->OnPublished(copy.job_uid, copy.root, copy.id, Refused());
+    (*core_)->OnPublished(copy.job_uid, copy.root, copy.id, copy.epoch, Refused());
   }
 }
 
@@ -320,7 +320,7 @@ ActionRunner::Task ActionRunner::DoPublish(PublishManifest action) {
   if (!status.has_value()) {
     LogWarning("publish.failed", status.error().ToString());
   }
-  (*core_)->OnPublished(action.job_uid, action.root, action.id, status);
+  (*core_)->OnPublished(action.job_uid, action.root, action.id, action.epoch, status);
 }
 
 void ActionRunner::Do(DeleteDurable action) {
@@ -332,7 +332,8 @@ void ActionRunner::Do(DeleteDurable action) {
 
 ActionRunner::Task ActionRunner::DoDelete(DeleteDurable action) {
   const Status status = co_await Delete(context_, action);
-  if (!status.has_value()) {
+  // What was given up before its first file is not there.
+  if (!status.has_value() && status.error().code != Errc::kNotFound) {
     LogWarning("delete.failed", status.error().ToString());
   }
   (*core_)->OnDurableDeleted(action.job_uid, action.root, action.id, status);

@@ -36,7 +36,11 @@ class Coordinator {
   void OnTierListed(const std::string& root,
                     std::uint32_t attempt,
                     Result<std::vector<TierSnapshot>> listed);
-  void OnPublished(const std::string& root, const SnapshotKey& id, const Status& status);
+  // "asker": of the coordinator that asked, which may be one of an older incarnation.
+  void OnPublished(const std::string& root,
+                   const SnapshotKey& id,
+                   const Epoch& asker,
+                   const Status& status);
   void OnDurableDeleted(const std::string& root, const SnapshotKey& id, const Status& status);
   void OnTick();
 
@@ -128,11 +132,11 @@ class Coordinator {
 
   struct Publishing {
     bool under_way = false;
-    MonotonicTime not_before;
-    std::chrono::milliseconds backoff{0};
+    Retry retry;
   };
 
   std::map<std::pair<std::string, SnapshotKey>, Publishing> publishing_;
+  bool drains_ = false;  // some rank waits for its newest snapshot
   std::set<std::pair<std::string, SnapshotKey>> deleting_;
   std::map<std::string, std::string> tier_errors_;
   bool stopped_ = false;  // a tier knows a higher incarnation: publish and delete nothing any more

@@ -38,6 +38,12 @@ void Coordinator::ScheduleFlushes() {
       drains = drains || state.drains;
     }
   }
+  if (drains && !drains_) {
+    for (auto& [key, publishing] : publishing_) {
+      publishing.retry.not_before = context_->now;  // the user waits: no backoff is waited for
+    }
+  }
+  drains_ = drains;
   const auto newest = NewestCompleteHere();
   for (FlushScheduler& scheduler : schedulers_) {
     const auto target = scheduler.target();
@@ -101,7 +107,7 @@ void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
     return;
   }
   Publishing& publishing = publishing_[{root, id}];
-  if (publishing.under_way || context_->now < publishing.not_before) {
+  if (publishing.under_way || context_->now < publishing.retry.not_before) {
     return;
   }
   publishing.under_way = true;
@@ -118,11 +124,10 @@ void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
 
 void Coordinator::OnPublished(const std::string& root,
                               const SnapshotKey& id,
+                              const Epoch& asker,
                               const Status& status) {
-  const bool asked = publishing_.contains({root, id});
-  if (!asked && !status.has_value()) {
-    return;  // asked by the coordinator of an older incarnation, which it fenced: not about this
-             // one
+  if (asker != epoch_ && !status.has_value()) {
+    return;  // the coordinator of an older incarnation was fenced: not about this one
   }
   if (!status.has_value()) {
     Publishing& publishing = publishing_[{root, id}];
@@ -136,10 +141,7 @@ void Coordinator::OnPublished(const std::string& root,
     }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
     stopped_ = stopped_ || status.error().code == Errc::kFenced;
-    publishing.backoff = std::clamp(publishing.backoff * 2,
-                                    context_->options.flush_retry_min,
-                                    context_->options.flush_retry_max);
-    publishing.not_before = context_->now + publishing.backoff;
+    publishing.retry.Failed(context_->now, context_->options);
     return;
   }
   publishing_.erase({root, id});

@@ -4,6 +4,8 @@
 // Ownership: owned by NodeState; parts keep a reference for their life.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -26,6 +28,20 @@ inline std::string Shortened(std::string text) {
   }
   return text;
 }
+
+// When what failed may be tried again.
+struct Retry {
+  MonotonicTime not_before;
+  std::chrono::milliseconds backoff{0};
+
+  // Failures that come together, of several ranks, are one.
+  void Failed(MonotonicTime now, const CoreOptions& options) {
+    if (now >= not_before) {
+      backoff = std::clamp(backoff * 2, options.flush_retry_min, options.flush_retry_max);
+      not_before = now + backoff;
+    }
+  }
+};
 
 struct CoreContext {
   CoreOptions options;

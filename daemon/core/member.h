@@ -313,12 +313,12 @@ class Member {
     std::vector<SlotRef> pinned;
     bool must_finish = false;
     bool cancelled = false;
-    MonotonicTime not_before;
-    std::chrono::milliseconds backoff{0};
+    Retry retry;
   };
 
   using FlushKey = std::tuple<std::string, SnapshotKey, Rank>;
   std::map<FlushKey, Flush> flushes_;
+  std::map<std::string, Retry> root_retries_;  // of tiers whose last flush failed
   std::map<std::string, std::string> tier_errors_;
   std::set<std::string> missing_roots_;  // of tiers whose last flush did not find its folder
   std::map<std::string, std::uint64_t> flushed_bytes_;

@@ -68,13 +68,17 @@ void Member::StartFlushes() {
 }
 
 void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard) {
-  bool recorded = job_->durables[target.root].contains(target.id);
-  const auto& done = job_->Durable(target.root, target.id)->flushed_ranks();
+  const proto::DurableRecord* record = job_->FindDurable(target.root, target.id);
+  bool recorded = record != nullptr;
   Flush& flush = flushes_[{target.root, target.id, rank}];
   flush.must_finish = target.must_finish;
   Slot* slot = context_->slots.Find(shard.slot);
-  const bool flushed = std::find(done.begin(), done.end(), rank) != done.end();
-  if (flush.under_way || flushed || slot == nullptr || context_->now < flush.not_before) {
+  const bool flushed =
+      recorded && std::count(record->flushed_ranks().begin(), record->flushed_ranks().end(), rank);
+  const auto retry = root_retries_.find(target.root);
+  const bool waits = context_->now < flush.retry.not_before ||
+                     (retry != root_retries_.end() && context_->now < retry->second.not_before);
+  if (flush.under_way || flushed || slot == nullptr || waits) {
     return;
   }
   FlushShard action;
@@ -97,6 +101,7 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
   // Before the first file: what a crash leaves behind is then found, and finished or removed; and
   // the folder that another snapshot's manifest is about to name stays.
   if (!recorded) {
+    job_->Durable(target.root, target.id);
     job_->SaveDurable(context_, target.root, target.id);
   }
   flush.pinned = {shard.slot};
@@ -155,6 +160,7 @@ void Member::OnFlushed(const std::string& root,
     job_->SaveDurable(context_, root, id);
     tier_errors_.erase(root);
     missing_roots_.erase(root);
+    root_retries_.erase(root);
     if (const Shard* shard = job_->FindShard(id, rank);
         shard != nullptr && shard->sidecar.images_size() > 0) {
       flushed_bytes_[root] += shard->sidecar.images(0).length_bytes();
@@ -171,6 +177,10 @@ void Member::OnFlushed(const std::string& root,
   }
   if (error.code != Errc::kCancelled) {
     tier_errors_[root] = error.message;
+    if (error.code != Errc::kCorruption) {
+      // For whatever is due there next: a tier that is away must not be tried at every step.
+      root_retries_[root].Failed(context_->now, context_->options);
+    }
     // What a tier says of a root, or of its job's folder, that is not there.
     if (error.sys_errno == ENOENT) {
       missing_roots_.insert(root);
@@ -178,9 +188,7 @@ void Member::OnFlushed(const std::string& root,
       missing_roots_.erase(root);
     }
   }
-  flush.backoff = std::clamp(
-      flush.backoff * 2, context_->options.flush_retry_min, context_->options.flush_retry_max);
-  flush.not_before = context_->now + flush.backoff;
+  flush.retry.Failed(context_->now, context_->options);
 }
 
 void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body) {
@@ -191,7 +199,10 @@ void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& bo
   state.drain = RankSession::Drain{request, context_->now, context_->now + timeout};
   // A drain does not wait for the end of a backoff: the user waits for it.
   for (auto& [key, flush] : flushes_) {
-    flush.not_before = context_->now;
+    flush.retry.not_before = context_->now;
+  }
+  for (auto& [root, retry] : root_retries_) {
+    retry.not_before = context_->now;
   }
 }
 

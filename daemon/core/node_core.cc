@@ -130,10 +130,11 @@ void NodeCore::OnFlushed(const JobUid& job,
 void NodeCore::OnPublished(const JobUid& job,
                            const std::string& root,
                            SnapshotKey id,
+                           const Epoch& asker,
                            const Status& status) {
   JobUnit* unit = state_->FindByUid(job);
   if (unit != nullptr && unit->coordinator != nullptr) {
-    unit->coordinator->OnPublished(root, id, status);
+    unit->coordinator->OnPublished(root, id, asker, status);
     state_->Exchange(unit);
   }
 }

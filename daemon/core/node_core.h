@@ -151,6 +151,7 @@ class NodeCore {
   void OnPublished(const JobUid& job,
                    const std::string& root,
                    SnapshotKey id,
+                   const Epoch& asker,
                    const Status& status);
   void OnDurableDeleted(const JobUid& job,
                         const std::string& root,

@@ -360,7 +360,7 @@ void PowerCutDaemon::Do(const PublishManifest& action) {
     }
     const Status done = tier_.PublishManifest(manifest, action.epoch.number);
     EXPECT_TRUE(done.has_value() || disks_->off()) << done.error().ToString();
-    core_->OnPublished(action.job_uid, kRoot, action.id, done);
+    core_->OnPublished(action.job_uid, kRoot, action.id, action.epoch, done);
   });
 }
 

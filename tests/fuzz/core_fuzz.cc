@@ -263,8 +263,9 @@ class World {
   }
 
   void Do(const PublishManifest& action) {
-    answers_.emplace_back(
-        [this, action] { core_->OnPublished(action.job_uid, action.root, action.id, Ok()); });
+    answers_.emplace_back([this, action] {
+      core_->OnPublished(action.job_uid, action.root, action.id, action.epoch, Ok());
+    });
   }
 
   void Do(const DeleteDurable& action) {

@@ -240,7 +240,7 @@ void CoreHarness::Start(const PublishManifest& action) {
     if (!done.has_value() && done.error().code == Errc::kInternal) {
       Violation(done.error().message);
     }
-    core_->OnPublished(action.job_uid, action.root, action.id, done);
+    core_->OnPublished(action.job_uid, action.root, action.id, action.epoch, done);
   });
 }
 

@@ -25,6 +25,7 @@ constexpr const char* kStories[] = {
     "a_node_scoped_tier_gives_no_margin",
     "abandoned_slot_waits_for_its_copies",
     "abandoned_while_the_daemon_digests",
+    "absent_tier_is_tried_less_and_less",
     "all_complete_snapshots_are_bad",
     "attempt_numbers_survive_the_coordinator",
     "bad_chunk_in_memory_is_read_from_the_tier",
