@@ -66,9 +66,10 @@ def chunk_of(run: int) -> int:
 
 
 def test_a_step_that_falls_between_any_two_chunks_is_caught_every_time(
-    node: Node, tmp_path: pathlib.Path
+    node: Node, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also one that comes before the last chunk only, when all else is copied."""
+    """Also one that comes before the last chunk only, when all else is copied; and close() says that
+    what it waited for is not the last one."""
     training = Large()
     with make(training, auto_fence=False) as checkpointer:
         checkpointer.restore()
@@ -82,6 +83,7 @@ def test_a_step_that_falls_between_any_two_chunks_is_caught_every_time(
             checkpointer.fence()
             assert checkpointer.stats.torn == run
         assert checkpointer.stats.sealed == 0
+    assert f"step {RUNS} was begun and given up" in caplog.text
 
 
 def test_an_optimizer_that_races_with_the_copy_never_seals_a_mixture(

@@ -347,7 +347,8 @@ class Checkpointer:
 
     def drain(self, timeout: float = 600.0) -> Drained:
         """Waits until the newest snapshot is durable in every persistent folder of the job
-        (complete, where it has none).  On a terminal, rank 0 shows how far that is."""
+        (complete, where it has none).  Raises UnavailableError where it is not; warns where a
+        newer one was begun and given up.  On a terminal, rank 0 shows how far that is."""
         self.fence()
         client = self._connected()
         if not (self._restored or self._registration.admitted):
@@ -358,6 +359,12 @@ class Checkpointer:
             drained = client.drain(timeout)
         if drained.step >= 0 and not drained.durable and self._tiers:
             raise UnavailableError(f"step {drained.step} is not durable: {drained.reason}")
+        begun = client.stats().last_begun_step
+        if begun >= 0 and (self.incarnation.number, begun) > (drained.incarnation, drained.step):
+            _log.warning(
+                "step %d was begun and given up, see ckpt.stats: the newest snapshot that is %s is "
+                "step %d", begun, "durable" if self._tiers else "complete", drained.step,
+            )  # fmt: skip
         return drained
 
     def finish(self) -> int:
