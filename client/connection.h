@@ -84,6 +84,8 @@ class Connection {
     std::function<void(Result<Reply>)> on_reply;
     // Passed after each sending; nullptr: none.
     const char* failpoint_after_sent = nullptr;
+    // Not sent sooner; requests that are due go before it.
+    MonotonicTime not_before{};
   };
 
   // Requests that wait for an answer; far above what one session can have under way.
@@ -133,6 +135,8 @@ class Connection {
   Status SendWaiting(transport::UnixSocket* socket);
   Status SendOne(transport::UnixSocket* socket, std::uint64_t id, proto::ClientMessage message);
   Status WaitForNews(const transport::UnixSocket& socket);
+  // Until a request that was put off is due; at most "longest".
+  std::chrono::milliseconds UntilDue(std::chrono::milliseconds longest);
   Status ReceiveAll(transport::UnixSocket* socket);
   Status Dispatch(Reply reply);
   Status Heartbeat(transport::UnixSocket* socket);

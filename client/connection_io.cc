@@ -102,9 +102,10 @@ Status Connection::SendWaiting(transport::UnixSocket* socket) {
     std::uint64_t id = 0;
     std::shared_ptr<Pending> next;
     {
+      const MonotonicTime now = SystemClock().Now();
       MutexLock lock(mutex_);
       for (const auto& [ticket, pending] : pending_) {
-        if (!pending->sent) {
+        if (!pending->sent && pending->request.not_before <= now) {
           id = ticket;
           next = pending;
           pending->sent = true;
@@ -137,12 +138,26 @@ Status Connection::SendWaiting(transport::UnixSocket* socket) {
   }
 }
 
+milliseconds Connection::UntilDue(milliseconds longest) {
+  const MonotonicTime now = SystemClock().Now();
+  milliseconds left = longest;
+  MutexLock lock(mutex_);
+  for (const auto& [ticket, pending] : pending_) {
+    if (!pending->sent && pending->request.not_before > now) {
+      left = std::min(left, std::chrono::ceil<milliseconds>(pending->request.not_before - now));
+    }
+  }
+  return left;
+}
+
 Status Connection::WaitForNews(const transport::UnixSocket& socket) {
   std::array<pollfd, 2> entries = {pollfd{socket.NativeHandle(), POLLIN, 0},
                                    pollfd{wake_.Get(), POLLIN, 0}};
   // Wakes for the heartbeat too.
-  const auto wait = std::clamp<std::int64_t>(options_.ping_after.count() / 2, 1, 1'000);
-  if (::poll(entries.data(), entries.size(), static_cast<int>(wait)) < 0 && errno != EINTR) {
+  const milliseconds wait =
+      UntilDue(std::clamp(options_.ping_after / 2, milliseconds(1), milliseconds(1'000)));
+  if (::poll(entries.data(), entries.size(), static_cast<int>(wait.count())) < 0 &&
+      errno != EINTR) {
     return ErrnoError(errno, "poll of the daemon's socket");
   }
   std::uint64_t count = 0;

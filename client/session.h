@@ -16,7 +16,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -186,6 +185,18 @@ class Session final : private ConnectionHandler {
         false;               // guarded by mutex_: what was granted is not what its tensors hold
     bool accounted = false;  // guarded by mutex_: its outcome is in statistics and ledger
     bool seal_sent = false;  // guarded by mutex_: at least once, on whatever connection
+    // All guarded by mutex_.  The daemon took nothing of its begin: it comes again.
+    bool begin_refused = false;
+    bool begin_failed = false;   // and does not come again: the daemon has its slot granted, or not
+    bool end_told = false;       // torn or copies done
+    bool end_sent = false;       // on whatever connection
+    int refusals = 0;            // of any of its requests
+    MonotonicTime not_before{};  // its next request waits that long
+  };
+
+  struct MissedStep {
+    std::int64_t step = 0;
+    std::string reason;
   };
 
   // The slot of the static image, from its grant until it is revoked or another layout comes.
@@ -250,17 +261,24 @@ class Session final : private ConnectionHandler {
   Result<std::shared_ptr<Shot>> TakeSlot(const SnapshotInput& input, std::string* why_not);
   void Skip(std::int64_t step, const std::string& reason);
   std::string WhyNoSlot() HF_REQUIRES(mutex_);
-  void TellMissed(std::int64_t step, const std::string& reason);
   void TellBegin(const std::shared_ptr<Shot>& shot);
   void Account(const std::shared_ptr<Shot>& shot) HF_REQUIRES(mutex_);
   void OnCopyDone(const std::shared_ptr<Shot>& shot);
   void TellSeal(const std::shared_ptr<Shot>& shot);
+  void OnBeginAnswered(const std::shared_ptr<Shot>& shot, const Result<Reply>& reply);
+  void OnSealAnswered(const std::shared_ptr<Shot>& shot, const Result<Reply>& reply);
+  void GiveUp(std::int64_t step, std::string reason);
+
+  // session_tell.cc
+  void TellMissed(std::int64_t step, const std::string& reason);
+  void SubmitMissed(const MissedStep& missed);
+  void OnMissedAnswered();
   void TellTorn(const std::shared_ptr<Shot>& shot);
   void TellCopiesDone(const std::shared_ptr<Shot>& shot);
-  void OnSealAnswered(const Shot& shot, const Result<Reply>& reply);
+  void TellEnd(const std::shared_ptr<Shot>& shot, const proto::ClientMessage& message);
   void LendSlot(const Shot& shot);
-  void GiveUp(std::int64_t step, std::string reason);
   void Submit(const std::shared_ptr<Shot>& shot, Connection::Request request);
+  bool Refused(Shot* shot, const Result<Reply>& reply);
 
   const SessionOptions options_;
   ForkGuard guard_;
@@ -299,7 +317,9 @@ class Session final : private ConnectionHandler {
   std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;        // begun or missed
   std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);      // until the fence
   std::optional<FenceResult> untold_ HF_GUARDED_BY(mutex_);  // a bad end behind its fence
-  std::deque<std::uint64_t> missed_ HF_GUARDED_BY(mutex_);   // tickets, bounded
+  // One report of a missed step at a time waits for its answer; the newest one after it.
+  bool missed_told_ HF_GUARDED_BY(mutex_) = false;
+  std::optional<MissedStep> missed_next_ HF_GUARDED_BY(mutex_);
 };
 
 }  // namespace holdfast::client

@@ -7,9 +7,6 @@
 namespace holdfast::client {
 namespace {
 
-// Only the newest ones matter: a later step that was begun or missed tells of all before it.
-constexpr std::size_t kMissedUnanswered = 8;
-
 // The client was closed or fenced: whoever waits learns that, not the fate of one snapshot.
 bool SaysNothing(const Error& error) {
   return error.code == Errc::kCancelled || error.code == Errc::kFenced;
@@ -254,20 +251,38 @@ void Session::TellBegin(const std::shared_ptr<Shot>& shot) {
   Connection::Request request;
   request.make = [this, shot]() -> std::optional<proto::ClientMessage> {
     MutexLock lock(mutex_);
-    if (shot->seal_sent) {
-      return std::nullopt;  // the connection that took the seal took the begin before it
+    // The connection that took the seal took the begin before it, unless it refused the begin; and
+    // of a refused one the daemon needs to hear no more when its copy is given up.
+    if (shot->begin_refused ? shot->end_told : shot->seal_sent) {
+      return std::nullopt;
     }
     proto::ClientMessage message;
     message.mutable_begin()->set_step(shot->job->step);
     Name(shot->slot, message.mutable_begin());
     return message;
   };
-  request.on_reply = [this, shot](const Result<Reply>& reply) {
-    if (reply.has_error() && !SaysNothing(reply.error())) {
-      GiveUp(shot->job->step, reply.error().message);
-    }
-  };
+  request.on_reply = [this, shot](const Result<Reply>& reply) { OnBeginAnswered(shot, reply); };
   Submit(shot, std::move(request));
+}
+
+void Session::OnBeginAnswered(const std::shared_ptr<Shot>& shot, const Result<Reply>& reply) {
+  if (Refused(shot.get(), reply)) {
+    {
+      MutexLock lock(mutex_);
+      shot->begin_refused = true;
+    }
+    TellBegin(shot);
+    return;
+  }
+  const bool failed = reply.has_error() && !SaysNothing(reply.error());
+  {
+    MutexLock lock(mutex_);
+    shot->begin_refused = shot->begin_refused && reply.has_error() && !failed;
+    shot->begin_failed = failed;
+  }
+  if (failed) {
+    GiveUp(shot->job->step, reply.error().message);
+  }
 }
 
 void Session::TellSeal(const std::shared_ptr<Shot>& shot) {
@@ -287,113 +302,50 @@ void Session::TellSeal(const std::shared_ptr<Shot>& shot) {
     shot->seal_sent = true;
     return message;
   };
-  request.on_reply = [this, shot](const Result<Reply>& reply) { OnSealAnswered(*shot, reply); };
+  request.on_reply = [this, shot](const Result<Reply>& reply) { OnSealAnswered(shot, reply); };
   request.failpoint_after_sent = "client.after_seal_sent";
   Submit(shot, std::move(request));
 }
 
-void Session::OnSealAnswered(const Shot& shot, const Result<Reply>& reply) {
+void Session::OnSealAnswered(const std::shared_ptr<Shot>& shot, const Result<Reply>& reply) {
   if (reply.has_error() && SaysNothing(reply.error())) {
     return;  // the daemon may have sealed it or not
   }
-  LendSlot(shot);
+  bool again = Refused(shot.get(), reply);
+  bool unbegun = false;
+  {
+    MutexLock lock(mutex_);
+    // It came before the begin that is to be repeated.
+    again = again || (reply.has_error() && shot->begin_refused);
+    unbegun = reply.has_error() && shot->begin_failed;
+  }
+  if (again) {
+    TellSeal(shot);
+    return;
+  }
   if (reply.has_error()) {
-    GiveUp(shot.job->step, reply.error().message);
+    GiveUp(shot->job->step, reply.error().message);
+  }
+  if (unbegun) {
+    TellCopiesDone(shot);  // the daemon may have the slot granted still
+    return;
+  }
+  LendSlot(*shot);
+  if (reply.has_error()) {
     return;
   }
   MutexLock lock(mutex_);
-  OnFrozenSealed(shot);
-  ledger_.Set(shot.job->step, StepState::kSealed);
+  OnFrozenSealed(*shot);
+  ledger_.Set(shot->job->step, StepState::kSealed);
   ++stats_.sealed;
-  stats_.last_sealed_step = std::max(stats_.last_sealed_step, shot.job->step);
+  stats_.last_sealed_step = std::max(stats_.last_sealed_step, shot->job->step);
   changed_.NotifyAll();
-}
-
-void Session::TellTorn(const std::shared_ptr<Shot>& shot) {
-  {
-    MutexLock lock(mutex_);
-    slots_.MarkDraining(shot->slot, shot->job->step);
-  }
-  Connection::Request request;
-  request.make = [shot]() -> std::optional<proto::ClientMessage> {
-    proto::ClientMessage message;
-    auto* torn = message.mutable_torn();
-    torn->set_step(shot->job->step);
-    Name(shot->slot, torn);
-    torn->set_reason(shot->job->outcome.reason);
-    // The engine reports the end of a job only when nothing of it can land any more.
-    torn->set_copies_done(true);
-    return message;
-  };
-  request.on_reply = [this, shot](const Result<Reply>&) { LendSlot(*shot); };
-  Submit(shot, std::move(request));
-}
-
-void Session::TellCopiesDone(const std::shared_ptr<Shot>& shot) {
-  {
-    MutexLock lock(mutex_);
-    slots_.MarkDraining(shot->slot, shot->job->step);
-  }
-  Connection::Request request;
-  request.make = [shot]() -> std::optional<proto::ClientMessage> {
-    proto::ClientMessage message;
-    Name(shot->slot, message.mutable_copies_done());
-    return message;
-  };
-  request.on_reply = [this, shot](const Result<Reply>&) { LendSlot(*shot); };
-  Submit(shot, std::move(request));
-}
-
-void Session::TellMissed(std::int64_t step, const std::string& reason) {
-  Connection::Request request;
-  request.make = [step, reason]() -> std::optional<proto::ClientMessage> {
-    proto::ClientMessage message;
-    message.mutable_missed()->set_step(step);
-    message.mutable_missed()->set_reason(reason);
-    return message;
-  };
-  request.on_reply = [](const Result<Reply>&) {};
-  const auto ticket = connection_.Submit(std::move(request));
-  if (ticket.has_error()) {
-    return;  // the resume's last_begun_step tells it as well
-  }
-  std::uint64_t oldest = 0;
-  {
-    MutexLock lock(mutex_);
-    missed_.push_back(ticket.value());
-    if (missed_.size() > kMissedUnanswered) {
-      oldest = missed_.front();
-      missed_.pop_front();
-    }
-  }
-  if (oldest != 0) {
-    connection_.Cancel(oldest);
-  }
-}
-
-void Session::LendSlot(const Shot& shot) {
-  std::shared_ptr<SlotMapping> mapping;
-  {
-    MutexLock lock(mutex_);
-    mapping = slots_.MarkLent(shot.slot, shot.job->step);
-  }
-  if (mapping != nullptr) {
-    // Where the kernel refuses, the digests still tell of a stray write (I2).
-    [[maybe_unused]] const Status protected_now = mapping->SetWritable(false);
-  }
 }
 
 void Session::GiveUp(std::int64_t step, std::string reason) {
   MutexLock lock(mutex_);
   ledger_.Set(step, StepState::kGivenUp, std::move(reason));
   changed_.NotifyAll();
-}
-
-void Session::Submit(const std::shared_ptr<Shot>& shot, Connection::Request request) {
-  const auto ticket = connection_.Submit(std::move(request));
-  if (ticket.has_error() && !SaysNothing(ticket.error())) {
-    GiveUp(shot->job->step, ticket.error().message);
-  }
 }
 
 }  // namespace holdfast::client

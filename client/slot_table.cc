@@ -97,6 +97,12 @@ void SlotTable::MarkDraining(SlotRef ref, std::int64_t step) {
   }
 }
 
+bool SlotTable::IsDraining(SlotRef ref, std::int64_t step) const {
+  const auto found = entries_.find(ref);
+  return found != entries_.end() && found->second.use == SlotUse::kDraining &&
+         found->second.step == step;
+}
+
 std::shared_ptr<SlotMapping> SlotTable::MarkLent(SlotRef ref, std::int64_t step) {
   const auto found = entries_.find(ref);
   const bool mine =

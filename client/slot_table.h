@@ -75,6 +75,9 @@ class SlotTable {
   // The snapshot in the slot is given up; its copies may still land.
   void MarkDraining(SlotRef ref, std::int64_t step);
 
+  // Whether the slot is still the one that MarkDraining named.
+  [[nodiscard]] bool IsDraining(SlotRef ref, std::int64_t step) const;
+
   // The daemon has the slot that "step" filled.  The mapping to be made read-only; nullptr where
   // the slot is not that step's any more (dropped, or even granted anew, since).
   [[nodiscard]] std::shared_ptr<SlotMapping> MarkLent(SlotRef ref, std::int64_t step);

@@ -145,7 +145,11 @@ void Session::Send(Outgoing outgoing) {
   if (ended_) {
     return;
   }
-  if (outgoing.message.request_id() != 0 && waiting_requests_ > 0) {
+  const RequestId answered = outgoing.message.request_id();
+  const auto of_slot = slot_requests_.find(answered);
+  if (answered != 0 && of_slot != slot_requests_.end()) {
+    slot_requests_.erase(of_slot);
+  } else if (answered != 0 && waiting_requests_ > 0) {
     --waiting_requests_;
   }
   const ByteCount cost = CostOf(outgoing);
@@ -156,6 +160,12 @@ void Session::Send(Outgoing outgoing) {
   queued_bytes_ += cost;
   queue_.push_back(std::move(outgoing));
   queued_.Notify();
+}
+
+bool Session::CountWithSlots(RequestId request) {
+  --waiting_requests_;
+  slot_requests_.insert(request);
+  return slot_requests_.size() <= kMaxSlotRequests;
 }
 
 void Session::SendError(RequestId request, const Error& error) {

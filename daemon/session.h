@@ -17,6 +17,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include <boost/asio/awaitable.hpp>
@@ -34,6 +35,9 @@
 namespace holdfast::daemon {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
+
+// Begin, seal and their like of one session, without an answer: as many as a client ever has.
+inline constexpr std::size_t kMaxSlotRequests = 256;
 
 struct SessionLimits {
   std::chrono::milliseconds hello_timeout{10'000};
@@ -101,6 +105,10 @@ class Session : public std::enable_shared_from_this<Session> {
   // The size of the request that is being checked before the core hears of it; 0: none is.
   void SetCheckedBytes(ByteCount bytes) { checked_bytes_ = bytes; }
 
+  // The request just received is one that the slots of a rank bound, not those that are counted
+  // below.  False above kMaxSlotRequests without an answer: no client of ours has that many.
+  [[nodiscard]] bool CountWithSlots(RequestId request);
+
   // Requests that were received and have no answer yet.
   [[nodiscard]] std::size_t waiting_requests() const { return waiting_requests_; }
 
@@ -119,7 +127,8 @@ class Session : public std::enable_shared_from_this<Session> {
   ByteCount queued_bytes_ = 0;
   ByteCount checked_bytes_ = 0;
   std::size_t waiting_requests_ = 0;
-  bool closing_ = false;  // after the queue
+  std::multiset<RequestId> slot_requests_;  // without an answer
+  bool closing_ = false;                    // after the queue
   bool ended_ = false;
   AsyncEvent queued_;
 };

@@ -174,7 +174,12 @@ asio::awaitable<void> SessionServer::Handle(std::shared_ptr<Session> session,
   if (AnswerHere(*session, message)) {
     co_return;
   }
-  if (const Status room = CheckWaiting(*session); !room.has_value()) {
+  if (IsBoundBySlots(*session, message)) {
+    if (!session->CountWithSlots(message.request_id())) {
+      session->Abort("it sends snapshots without waiting for any answer");
+      co_return;
+    }
+  } else if (const Status room = CheckWaiting(*session); !room.has_value()) {
     session->SendError(message.request_id(), room.error());
     co_return;
   }
@@ -268,6 +273,16 @@ void SessionServer::Close(SessionId session) {
   if (found != sessions_.end()) {
     found->second->CloseAfterQueue();
   }
+}
+
+// A refusal of these would leave daemon and client of different minds about a slot (L).  Before its
+// registration is answered a session has no slots, so that connecting anew does not help a flood.
+bool SessionServer::IsBoundBySlots(const Session& session,
+                                   const proto::ClientMessage& message) const {
+  const bool of_a_slot = message.has_begin() || message.has_seal() || message.has_torn() ||
+                         message.has_copies_done() || message.has_missed() ||
+                         message.has_refuse_static();
+  return of_a_slot && tokens_.contains(session.id());
 }
 
 Status SessionServer::CheckWaiting(const Session& session) const {

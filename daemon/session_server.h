@@ -96,6 +96,9 @@ class SessionServer {
   [[nodiscard]] boost::asio::awaitable<void> Serve(std::shared_ptr<Session> session);
   [[nodiscard]] boost::asio::awaitable<void> Handle(std::shared_ptr<Session> session,
                                                     proto::ClientMessage message);
+  // Whether it counts with the slots of its rank, and is never refused.
+  [[nodiscard]] bool IsBoundBySlots(const Session& session,
+                                    const proto::ClientMessage& message) const;
   // I9: what waits for the catalog, or for a slow tier, is bounded whatever clients ask.
   [[nodiscard]] Status CheckWaiting(const Session& session) const;
   // Cuts off the session with the largest request while those of all are too large.

@@ -259,6 +259,7 @@ class Member {
                              const Slot& slot,
                              const proto::SealRequest& seal,
                              const std::vector<std::uint32_t>& digests) const;
+  void TearUnbegun(RankSession* state, Rank rank, Slot* slot, const proto::TornRequest& body);
   void RefuseSeal(Rank rank,
                   RequestId request,
                   Slot* slot,

@@ -27,6 +27,11 @@ std::uint64_t StateBytes(const proto::SealRequest& seal) {
   return bytes;
 }
 
+bool IsGrantedTo(const RankSession& state, const Slot* slot) {
+  return slot != nullptr && slot->session_token == state.token &&
+         slot->phase == SlotPhase::kGranted;
+}
+
 proto::ServerMessage SealedMessage() {
   proto::ServerMessage message;
   message.mutable_seal();
@@ -102,17 +107,36 @@ void Member::OnTorn(Rank rank, RequestId request, const proto::TornRequest& body
   if (current) {
     Miss(&state, rank, body.step(), body.reason());
     GiveUp(slot, body.copies_done());
+  } else if (IsGrantedTo(state, slot) && (body.copies_done() || body.step() > state.last_begun)) {
+    TearUnbegun(&state, rank, slot, body);
   }
   proto::ServerMessage message;
   message.mutable_torn();
   ReplyTo(state, request, std::move(message));
 }
 
+// The begin was refused or lost, the client copied all the same: without this the slot would stay
+// granted to a client that does not know of it (L).
+void Member::TearUnbegun(RankSession* state,
+                         Rank rank,
+                         Slot* slot,
+                         const proto::TornRequest& body) {
+  context_->slots.Apply(slot, SlotEvent::kBegin, context_->batch());
+  slot->step = body.step();
+  if (body.step() > state->last_begun) {
+    state->last_begun = body.step();
+    Miss(state, rank, body.step(), body.reason());
+  }
+  GiveUp(slot, body.copies_done());
+}
+
 void Member::OnCopiesDone(Rank rank, RequestId request, const proto::CopiesDoneRequest& body) {
   RankSession& state = ranks_.at(rank);
   Slot* slot = OwnSlot(rank, body.slot(), body.generation());
-  if (slot != nullptr && slot->session_token == state.token &&
-      slot->phase == SlotPhase::kDraining) {
+  if (IsGrantedTo(state, slot)) {
+    context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());  // as TearUnbegun
+  } else if (slot != nullptr && slot->session_token == state.token &&
+             slot->phase == SlotPhase::kDraining) {
     GiveUp(slot, /*copies_done=*/true);
   }
   proto::ServerMessage message;

@@ -3,16 +3,19 @@
 
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "layout/image.h"
 #include "tests/daemon/daemon_process.h"
 #include "tests/daemon/raw_client.h"
+#include "tests/daemon/raw_trainer.h"
 
 namespace holdfast {
 namespace {
@@ -183,6 +186,63 @@ TEST_F(WaitingRequestTest, ARequestOfAnIncarnationThatEndsIsAnswered) {
   Open(&client);
   EXPECT_EQ(ErrorsAmongEvents(client),
             std::vector<std::uint32_t>({static_cast<std::uint32_t>(Errc::kFenced)}));
+}
+
+// L: a refusal would leave the two of different minds about the slot.
+class SlotRequestTest : public WaitingRequestTest {
+ protected:
+  void SetUp() override {
+    std::ofstream(Gate()) << "open";
+    StartDaemon("catalog.apply.before=wait:" + Gate());
+    client_ = std::make_unique<RawClient>(daemon_.socket());
+    client_->Hello();
+    grant_ = tests::JoinAndAwaitGrant(client_.get(), "job", 1'000);
+    ASSERT_EQ(::unlink(Gate().c_str()), 0);
+    // Its record waits, and every later answer behind it.
+    ASSERT_TRUE(client_->Send(tests::BeginOf(grant_, 1)));
+    ASSERT_TRUE(client_->Send(tests::SealOf(grant_, 1)));
+  }
+
+  void TearDown() override {
+    std::ofstream(Gate()) << "open";
+    WaitingRequestTest::TearDown();
+  }
+
+  [[nodiscard]] std::string Gate() const { return daemon_.folder() + "/gate"; }
+
+  static proto::ClientMessage MissedOf(std::int64_t step) {
+    proto::ClientMessage missed;
+    missed.mutable_missed()->set_step(step);
+    return missed;
+  }
+
+  std::unique_ptr<RawClient> client_;
+  proto::GrantEvent grant_;
+};
+
+TEST_F(SlotRequestTest, AreNotRefusedWhileOthersAre) {
+  // Fewer than what waits of all sessions may be.
+  for (int i = 0; i < 5 * kLimit; ++i) {
+    ASSERT_TRUE(client_->Send(MissedOf(2 + i)));
+  }
+  for (int i = 0; i < kLimit; ++i) {
+    ASSERT_TRUE(client_->Send(ListRequest()));
+  }
+  EXPECT_TRUE(IsRefusal(client_->Call(ListRequest()), "clients.max_requests"));
+  EXPECT_TRUE(ErrorsAmongEvents(*client_).empty());
+  std::ofstream(Gate()) << "open";
+  EXPECT_TRUE(client_->Call(tests::BeginOf(tests::AwaitGrant(client_.get()), 100)).has_begin());
+  EXPECT_TRUE(ErrorsAmongEvents(*client_).empty());
+}
+
+// I9
+TEST_F(SlotRequestTest, AFloodOfThemIsCutOff) {
+  bool cut = false;
+  for (int i = 0; i < 1'000'000 && !cut; ++i) {
+    cut = !client_->Send(tests::BeginOf(grant_, i));
+  }
+  EXPECT_TRUE(cut);
+  EXPECT_NE(daemon_.Log().find("without waiting for any answer"), std::string::npos);
 }
 
 }  // namespace

@@ -84,6 +84,18 @@ void TestTrainer::Train(std::int64_t step) {
   Fill(&moments_, step, 0.5F);
 }
 
+bool TestTrainer::Begin(std::int64_t step) {
+  hf_begin begin{};
+  if (!Ok(client_.Snapshot(
+          step, {weights_.data(), moments_.data(), base_.data()}, {}, {}, &begin))) {
+    return false;
+  }
+  if (begin.started == 0) {
+    error_ = begin.reason;
+  }
+  return begin.started != 0;
+}
+
 bool TestTrainer::SnapshotAndWait(std::int64_t step, std::uint32_t timeout_ms) {
   Train(step);
   // Without a slot the step is skipped, which the caller sees.

@@ -25,6 +25,9 @@ class TestTrainer {
   // Fills the tensors with what belongs to "step".
   void Train(std::int64_t step);
 
+  // Begins a snapshot of the tensors as they are: true if it was, false if it is skipped.
+  bool Begin(std::int64_t step);
+
   // Snapshot, fence, wait: true if it is sealed.
   bool SnapshotAndWait(std::int64_t step, std::uint32_t timeout_ms = 20'000);
 

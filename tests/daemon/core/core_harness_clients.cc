@@ -101,7 +101,7 @@ void CoreHarness::SendTo(FakeClient* client,
                          proto::ClientMessage message,
                          SlotRef slot,
                          bool names_slots) {
-  if (!up() || client->session == 0) {
+  if (!up() || client->session == 0 || std::exchange(client->next_is_refused, false)) {
     return;
   }
   message.set_request_id(client->next_request++);

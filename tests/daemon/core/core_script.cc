@@ -283,6 +283,8 @@ bool CoreScript::RunRank(const Command& command) {
        }},
       {"lose_registration", [&](const std::string& name) { harness_->LoseRegistration(name); }},
       {"other_token", [&](const std::string& name) { harness_->Client(name).other_token = true; }},
+      {"refuse_next",
+       [&](const std::string& name) { harness_->Client(name).next_is_refused = true; }},
       {"resume", [&](const std::string& name) { harness_->Resume(name); }},
       {"register",
        [&](const std::string& name) {

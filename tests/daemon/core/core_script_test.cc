@@ -75,6 +75,7 @@ constexpr const char* kStories[] = {
     "rank_that_never_asks_is_named",
     "ranks_that_train_without_restore_end_the_wait",
     "refusal_ends_the_restore_for_all",
+    "refused_begin_does_not_keep_its_slot",
     "registration_that_does_not_fit_is_refused",
     "remains_of_a_lost_incarnation_are_freed",
     "restart_under_a_tight_budget",

@@ -30,7 +30,8 @@ struct FakeClient {
   std::uint64_t token = 0;
   Epoch epoch;
   bool registered = false;
-  bool other_token = false;  // of a launcher that took the same number elsewhere
+  bool other_token = false;      // of a launcher that took the same number elsewhere
+  bool next_is_refused = false;  // its next request does not reach the core
   std::string layout = "a";
   std::uint64_t image_bytes = kMiB;
   std::string base = "base";       // what its frozen tensors hold
