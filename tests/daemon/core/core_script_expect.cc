@@ -81,7 +81,11 @@ bool CoreScript::ExpectSnapshot(const Command& command) {
                  (shard.poisoned() ? " (poisoned)" : "");
       }
     }
-    Want(command, RestOf(command, 2), found.empty() ? "by nobody" : found);
+    std::string wanted;
+    for (std::size_t i = 2; i < command.words.size(); ++i) {
+      wanted += (i == 2 ? "" : " ") + command.words[i];
+    }
+    Want(command, wanted, found.empty() ? "by nobody" : found);
   } else if (what == "damaged") {
     bool is = false;
     for (const proto::DurableRecord& durable : harness_->Records().durables) {
