@@ -38,7 +38,7 @@ Result<std::unique_ptr<CopyOrigin>> OpenOrigin(const Context& context,
 // Only what every rank can be had of is copied.
 Status CheckWhole(const proto::SnapshotInfo& snapshot, const std::string& place, bool memory) {
   const std::string name = snapshot.job_name() + " " + IdText(snapshot.id());
-  const bool good = memory ? snapshot.state() == kStateComplete || snapshot.state() == kStateSealed
+  const bool good = memory ? IsComplete(snapshot) || snapshot.state() == kStateSealed
                            : snapshot.state() == kStateDurable;
   if (!good) {
     return Error(snapshot.state() == kStateDamaged ? Errc::kCorruption : Errc::kNotFound,

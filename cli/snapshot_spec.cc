@@ -45,8 +45,7 @@ Error Absent(const std::string& job,
 
 // What "newest" may choose.
 bool Restorable(const proto::SnapshotInfo& snapshot) {
-  return !snapshot.discarded() &&
-         (snapshot.state() == kStateComplete || snapshot.state() == kStateDurable);
+  return !snapshot.discarded() && IsComplete(snapshot);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include <string_view>
 
+#include "proto/client.pb.h"
+
 namespace holdfast::cli {
 
 inline constexpr std::string_view kStateFilling = "filling";
@@ -15,11 +17,15 @@ inline constexpr std::string_view kStatePoisoned = "poisoned";  // of a shard: d
 // Of a shard that a dead daemon left: its slot file is not there any more, or too short.
 inline constexpr std::string_view kStateLost = "lost";
 
-// Of a snapshot in a folder: its manifest is there.
+// Of a snapshot: its manifest is on a persistent root.  What is durable is complete.
 inline constexpr std::string_view kStateDurable = "durable";
 // Its manifest is not there: a flush under way, or one that never ended.  No restore chooses it.
 inline constexpr std::string_view kStateUnfinished = "unfinished";
 // Its manifest is there but cannot be believed.
 inline constexpr std::string_view kStateDamaged = "damaged";
+
+[[nodiscard]] inline bool IsComplete(const proto::SnapshotInfo& snapshot) {
+  return snapshot.state() == kStateComplete || snapshot.state() == kStateDurable;
+}
 
 }  // namespace holdfast::cli

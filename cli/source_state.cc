@@ -92,6 +92,9 @@ void StateSource::AddDurables(std::map<std::string, proto::SnapshotInfo>* snapsh
       *snapshot.mutable_id() = durable.id();
       snapshot.set_state(std::string(kStateComplete));
     }
+    if (!durable.bad()) {
+      snapshot.set_state(std::string(kStateDurable));
+    }
     *(durable.bad() ? snapshot.add_damaged_on() : snapshot.add_durable_on()) = durable.root();
   }
 }

@@ -61,8 +61,7 @@ void StateSource::FillJob(const proto::JobRecord& record,
     if (snapshot.id().job_uid() != record.job_uid()) {
       continue;
     }
-    if (snapshot.state() == kStateComplete && !snapshot.discarded() &&
-        !job->has_newest_complete()) {
+    if (IsComplete(snapshot) && !snapshot.discarded() && !job->has_newest_complete()) {
       *job->mutable_newest_complete() = snapshot.id();
     }
     for (proto::TierStatus& tier : *job->mutable_tiers()) {

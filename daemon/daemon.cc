@@ -115,7 +115,7 @@ Daemon::Parts::Task Daemon::Parts::CleanTier(std::shared_ptr<Tier> tier,
   }
   auto call = [job_name, ids](TierFiles& files) { return files.tier.CleanUp(job_name, ids); };
   const auto limit = 4 * config_.tier_timeout;
-  const auto report = co_await tier->Call("clean up", limit, std::move(call));
+  const auto report = co_await tier->Call("clean up", limit, std::move(call), TierWork::kChange);
   if (!report.has_value()) {
     LogInfo("tier.not_cleaned", report.error().ToString());
     co_return;

@@ -63,14 +63,14 @@ bool Tier::Hangs() const {
          pool_.pending() >= pool_.size();
 }
 
-void Tier::NoteSuccess() {
-  if (sickness_.has_value()) {
+void Tier::NoteSuccess(TierWork work) {
+  if (sickness_.has_value() && work >= sick_work_) {
     LogInfo("tier.healed", root_ + " works again");
     sickness_.reset();
   }
 }
 
-void Tier::NoteError(std::string_view what, const Error& error) {
+void Tier::NoteError(std::string_view what, const Error& error, TierWork work) {
   if (error.code == Errc::kTimeout) {
     ++counters_.timeouts;
   }
@@ -82,6 +82,7 @@ void Tier::NoteError(std::string_view what, const Error& error) {
                root_ + ": " + std::string(what) +
                    " failed; snapshots stay in memory meanwhile: " + error.ToString());
   }
+  sick_work_ = sickness_.has_value() ? std::max(sick_work_, work) : work;
   sickness_ = error;
 }
 
@@ -107,7 +108,7 @@ ByteCount Tier::BytesWritten(const std::string& prefix) const {
 }
 
 void Tier::NoteStuck(std::string_view what) {
-  NoteError(what, Error(Errc::kTimeout, "the file system does not answer"));
+  NoteError(what, Error(Errc::kTimeout, "the file system does not answer"), TierWork::kFlush);
 }
 
 bool Tier::HoldsKey(const std::string& prefix) const {

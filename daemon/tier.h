@@ -8,9 +8,9 @@
 // Threads:   the io thread only; the calls run on the root's own pool.
 // Ownership: owns pool and files.  Functions that were abandoned keep the files alive.
 // Errors:    kTimeout, kUnavailable (hangs), else what the call returned.  Errors that tell of a
-// sick
-//            file system make the tier unhealthy (logged once, a metric, a warning in the status);
-//            the first call that succeeds makes it healthy again.
+//            sick file system make the tier unhealthy (logged once, a metric, a warning in the
+//            status); the first success of a call that asks as much of it makes it healthy again
+//            (TierWork).
 // Lifecycle: made by TierSet; destroyed when no call is pending, or left to the end of the process.
 #pragma once
 
@@ -50,6 +50,14 @@ struct TierFiles {
   const std::unique_ptr<storage_tiers::FileSystem> fs;
   storage_tiers::PersistentTier tier;
   storage_tiers::BandwidthBudget budget;
+};
+
+// How much a call asks of the file system: a full or read-only one still lists and reads, and may
+// still make a folder.  A failure is outweighed only by a success of as much or more.
+enum class TierWork {
+  kLook,    // reads and lists
+  kChange,  // small files, folders, deletions
+  kFlush,   // images, sidecars, manifests
 };
 
 struct TierOptions {
@@ -113,7 +121,10 @@ class Tier {
   // Runs call(TierFiles&) -> Result<T> on the root's threads.  "call" owns what it touches.
   template <class Function>
   [[nodiscard]] boost::asio::awaitable<std::invoke_result_t<Function, TierFiles&>> Call(
-      std::string what, std::chrono::milliseconds limit, Function call) {
+      std::string what,
+      std::chrono::milliseconds limit,
+      Function call,
+      TierWork work = TierWork::kLook) {
     using ResultType = std::invoke_result_t<Function, TierFiles&>;
     if (Hangs()) {
       co_return Error(Errc::kUnavailable,
@@ -125,9 +136,9 @@ class Tier {
     };
     ResultType result = co_await WithTimeout(limit, OffloadOrAbandon(pool_, std::move(job)));
     if (result.has_value()) {
-      NoteSuccess();
+      NoteSuccess(work);
     } else {
-      NoteError(what, result.error());
+      NoteError(what, result.error(), work);
       co_return std::move(result).error().WithContext(what + " on " + root_);
     }
     co_return result;
@@ -148,8 +159,8 @@ class Tier {
 
  private:
   [[nodiscard]] bool Hangs() const;
-  void NoteSuccess();
-  void NoteError(std::string_view what, const Error& error);
+  void NoteSuccess(TierWork work);
+  void NoteError(std::string_view what, const Error& error, TierWork work);
 
   const std::string root_;
   const TierOptions options_;
@@ -158,7 +169,8 @@ class Tier {
   std::map<std::string, std::weak_ptr<TransferKey>> keys_;
   TierCounters counters_;
   std::optional<Error> sickness_;
-  WorkerPool pool_;  // last: joined first
+  TierWork sick_work_ = TierWork::kLook;  // the most that failed since it fell sick
+  WorkerPool pool_;                       // last: joined first
 };
 
 }  // namespace holdfast::daemon

@@ -187,6 +187,11 @@ class PersistentTier {
   [[nodiscard]] Status CheckEpoch(const std::string& job, std::uint64_t epoch);
 
   [[nodiscard]] Status CreateShardFolders(const proto::Sidecar& sidecar);
+  void RemoveEmptyShardFolders(const proto::Sidecar& sidecar);
+  [[nodiscard]] Status WriteShardImages(const proto::Sidecar& sidecar,
+                                        std::span<const ShardImage> images,
+                                        const ImageIoOptions& options,
+                                        std::string* meta);
   [[nodiscard]] Status SyncShardFolders(const proto::Sidecar& sidecar);
   // The content of the sidecar file, where the shard lies there whole and its sidecar means what
   // "meta" does.  A sidecar that cannot be trusted is removed.

@@ -116,6 +116,18 @@ Status PersistentTier::CreateShardFolders(const proto::Sidecar& sidecar) {
   return subfolder == folder ? Ok() : CreateFolderIfMissing(fs_, subfolder);
 }
 
+// After a try that failed: rmdir takes only what is empty, and whoever is about to put a file there
+// makes the folders anew with its next try.  What a crash leaves is found as an unfinished
+// snapshot.
+void PersistentTier::RemoveEmptyShardFolders(const proto::Sidecar& sidecar) {
+  const std::string folder = SnapshotFolder(sidecar.job_name(), sidecar.id());
+  const std::string subfolder = ParentFolder(JoinPath(folder, RankSidecarName(sidecar)));
+  const Status inner = subfolder == folder ? Ok() : fs_.RemoveFolder(subfolder);
+  if (inner) {
+    static_cast<void>(fs_.RemoveFolder(folder));
+  }
+}
+
 // Inside out, always all: a folder that another daemon created may not have been synced by it.
 Status PersistentTier::SyncShardFolders(const proto::Sidecar& sidecar) {
   const std::string folder = SnapshotFolder(sidecar.job_name(), sidecar.id());
@@ -249,6 +261,28 @@ Result<std::vector<proto::ManifestFile>> PersistentTier::EntriesOf(const proto::
   return entries;
 }
 
+// "meta" becomes that of a sidecar that is there and good.
+Status PersistentTier::WriteShardImages(const proto::Sidecar& sidecar,
+                                        std::span<const ShardImage> images,
+                                        const ImageIoOptions& options,
+                                        std::string* meta) {
+  HF_TRYV(CreateShardFolders(sidecar));
+  HF_TRY(auto finished, FinishedBefore(sidecar, *meta));
+  if (finished) {
+    *meta = std::move(*finished);
+    return Ok();
+  }
+  HF_TRYV(RemoveStaleTemporaries(sidecar));
+  for (const ShardImage& image : images) {
+    for (const proto::ImageDigest& digest : sidecar.images()) {
+      if (digest.kind() == image.kind) {
+        HF_TRYV(WriteShardImage(sidecar, digest, image.bytes, options));
+      }
+    }
+  }
+  return Ok();
+}
+
 Result<std::vector<proto::ManifestFile>> PersistentTier::FlushShard(
     const proto::Sidecar& sidecar,
     std::span<const ShardImage> images,
@@ -262,19 +296,9 @@ Result<std::vector<proto::ManifestFile>> PersistentTier::FlushShard(
   if (published) {
     return Error(Errc::kAlreadyExists, folder + ": is published; nothing in it may change");
   }
-  HF_TRYV(CreateShardFolders(sidecar));
-  HF_TRY(auto finished, FinishedBefore(sidecar, meta));
-  if (finished) {
-    meta = std::move(*finished);
-  } else {
-    HF_TRYV(RemoveStaleTemporaries(sidecar));
-    for (const ShardImage& image : images) {
-      for (const proto::ImageDigest& digest : sidecar.images()) {
-        if (digest.kind() == image.kind) {
-          HF_TRYV(WriteShardImage(sidecar, digest, image.bytes, options));
-        }
-      }
-    }
+  if (Status written = WriteShardImages(sidecar, images, options, &meta); !written) {
+    RemoveEmptyShardFolders(sidecar);
+    return std::move(written).error();
   }
   // The image's name must be durable before a sidecar vouches for it.
   HF_TRYV(SyncShardFolders(sidecar));

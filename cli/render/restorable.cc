@@ -8,9 +8,7 @@ namespace {
 
 // Sealed by every rank is as good as complete: the next daemon decides so.
 bool MayBeChosen(const proto::SnapshotInfo& snapshot) {
-  return !snapshot.discarded() &&
-         (snapshot.state() == kStateComplete || snapshot.state() == kStateSealed ||
-          snapshot.state() == kStateDurable);
+  return !snapshot.discarded() && (IsComplete(snapshot) || snapshot.state() == kStateSealed);
 }
 
 void Consider(const proto::SnapshotInfo& snapshot, const std::string& place, Restorable* found) {

@@ -129,6 +129,18 @@ std::optional<SnapshotKey> Job::NewestComplete() const {
   return std::nullopt;
 }
 
+std::optional<SnapshotKey> Job::NewestCompleteAnywhere() const {
+  std::optional<SnapshotKey> newest = NewestComplete();
+  for (const auto& [root, ids] : durables) {
+    for (const auto& [id, durable] : ids) {
+      if (IsDurable(id, root) && !IsDiscarded(id) && (!newest.has_value() || *newest < id)) {
+        newest = id;
+      }
+    }
+  }
+  return newest;
+}
+
 const Shard* Job::FindShard(const SnapshotKey& key, Rank rank) const {
   const auto by_rank = shards.find(key);
   if (by_rank == shards.end()) {

@@ -65,6 +65,8 @@ struct Job {
   bool IsSound(const SnapshotKey& key) const;
   // Of those not discarded whose shards are still held here, and sound.
   std::optional<SnapshotKey> NewestComplete() const;
+  // Of those not discarded, held here or durable: what is durable is complete.
+  std::optional<SnapshotKey> NewestCompleteAnywhere() const;
 
   const Shard* FindShard(const SnapshotKey& key, Rank rank) const;
   Shard* FindShard(const SnapshotKey& key, Rank rank);

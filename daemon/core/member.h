@@ -162,6 +162,8 @@ class Member {
   std::string LiveTrainers(const ClientIdentity& asker, bool only_connected) const;
   // Bytes of slots of this job, quarantined ones left out.
   std::uint64_t ArenaBytes() const;
+  // What FreeAll would give back now.
+  std::uint64_t FreeableBytes() const;
   // Bytes promised to its ranks and not allocated yet.
   std::uint64_t ReservedBytes() const;
 
@@ -186,9 +188,10 @@ class Member {
   struct NodeHooks {
     // Bytes promised to ranks of other jobs and not allocated yet.
     std::function<std::uint64_t(const Member*)> reserved_by_others;
-    // Frees memory of jobs that nobody trains and that loses nothing (their newest snapshot is
-    // durable, or they are finished); true if anything was freed.
-    std::function<bool(const Member*)> reclaim_orphans;
+    // Frees so much, or nothing: memory of jobs that nobody trains and that loses nothing (their
+    // newest snapshot is durable, or they are finished), those first that were idle longest; true
+    // if anything was freed.
+    std::function<bool(const Member*, std::uint64_t)> reclaim_orphans;
   };
 
   void SetNodeHooks(NodeHooks hooks) { hooks_ = std::move(hooks); }
@@ -199,6 +202,21 @@ class Member {
                   const ClientIdentity& identity,
                   RequestId request,
                   const proto::RegisterRequest& body);
+
+  // admission (member_admission.cc)
+  struct Room {
+    std::uint64_t capacity = 0;  // of one slot
+    std::uint64_t frozen = 0;    // of the static image
+    std::uint64_t free = 0;
+    std::uint64_t promised = 0;  // of it, to other ranks
+    std::uint64_t mine = 0;      // what this rank holds
+
+    std::uint64_t available() const;
+    // So much must be freed before two slots and the static image fit.
+    std::uint64_t missing() const;
+  };
+
+  Room RoomFor(Rank rank, const RankSession& state);
   Status AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
   std::uint64_t PromisedBytes(const RankSession& state) const;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/units.h"
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
@@ -72,17 +71,6 @@ void Member::OnRegister(SessionId session,
   ReplyTo(*state, request, std::move(message));
 }
 
-Status Member::AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted) {
-  Status admitted = Admit(rank, state, wanted);
-  if (!admitted.has_value() && DropGrowth()) {
-    admitted = Admit(rank, state, wanted);
-  }
-  if (!admitted.has_value() && hooks_.reclaim_orphans && hooks_.reclaim_orphans(this)) {
-    admitted = Admit(rank, state, wanted);
-  }
-  return admitted;
-}
-
 // Two live trainers must never be the same rank: the second is told who is first.  A process that
 // knows no token is the first itself if it never heard the answer to its registration.
 bool Member::RefuseTwin(SessionId session,
@@ -102,49 +90,6 @@ bool Member::RefuseTwin(SessionId session,
                                  " is process " + std::to_string(it->second.process.pid) +
                                  " already; end that one, or start a new incarnation from rank 0"));
   return true;
-}
-
-// Two slots are the least: one keeps the last complete snapshot while the other fills; and, once,
-// one for the static image.  Only they are promised: a third that one rank may want must not refuse
-// the next rank its second.  What this rank holds already counts, also a base that is still pinned:
-// that slot comes back later.
-Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
-  const std::uint64_t capacity = CapacityOf(*state);
-  const std::uint64_t frozen = StaticCapacityOf(*state);
-  const std::uint64_t reserved = hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0;
-  std::uint64_t mine = 0;
-  std::uint64_t promised_here = 0;
-  context_->slots.ForEach([&](Slot* slot) {
-    mine += slot->job == job_->uid() && slot->rank == rank ? slot->capacity_bytes : 0;
-  });
-  for (const auto& [other, other_state] : ranks_) {
-    if (other == rank) {
-      continue;
-    }
-    promised_here += OutstandingBytes(other, other_state);
-  }
-  mine -= StuckStaticBytes(rank, *state);
-  const std::uint64_t taken = reserved + promised_here;
-  const std::uint64_t free = context_->slots.free_bytes();
-  const std::uint64_t unpromised = free > taken ? free - taken : 0;
-  const std::uint64_t available = unpromised + mine;
-  const std::uint64_t possible = available > frozen ? (available - frozen) / capacity : 0;
-  if (possible < kPromisedSlots) {
-    return Error(
-        Errc::kNoSpace,
-        "rank " + std::to_string(rank) + " of job " + job_->record.name() + " needs 2 slots of " +
-            FormatBytes(capacity) + " = " + FormatBytes(2 * capacity) +
-            (frozen == 0 ? "" : " and " + FormatBytes(frozen) + " for its frozen tensors") +
-            ", but the arena has " + FormatBytes(available) + " for it (budget " +
-            FormatBytes(context_->slots.budget_bytes()) + ", used " +
-            FormatBytes(context_->slots.used_bytes()) + ", promised to other ranks " +
-            FormatBytes(taken) + "); raise the budget, or free memory with `holdfast drop JOB`");
-  }
-  state->slots_wanted =
-      std::max(kPromisedSlots, wanted == 0 ? context_->options.default_slots : wanted);
-  state->slots_admitted =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(state->slots_wanted, possible));
-  return Ok();
 }
 
 // What the client holds stays its own.  When it resumes, a slot of its token that it does not name

@@ -137,7 +137,9 @@ JobUnit* NodeState::AddJob(proto::JobRecord record) {
   unit->member = std::make_unique<Member>(&context, &unit->job);
   Member::NodeHooks hooks;
   hooks.reserved_by_others = [this](const Member* but) { return ReservedByOthers(but); };
-  hooks.reclaim_orphans = [this](const Member* but) { return ReclaimOrphans(but); };
+  hooks.reclaim_orphans = [this](const Member* but, std::uint64_t bytes) {
+    return ReclaimOrphans(but, bytes);
+  };
   unit->member->SetNodeHooks(std::move(hooks));
   JobUnit* kept = unit.get();
   jobs[kept->job.uid()] = std::move(unit);
@@ -193,21 +195,37 @@ std::uint64_t NodeState::ReservedByOthers(const Member* but) const {
   return bytes;
 }
 
-bool NodeState::ReclaimOrphans(const Member* but) {
-  bool freed = false;
+// All or nothing: what would be refused all the same must cost no other job its memory.
+bool NodeState::ReclaimOrphans(const Member* but, std::uint64_t bytes) {
   if (!limbo_over) {
     return false;  // clients of the last daemon may be about to resume: they are not orphans
   }
+  std::vector<JobUnit*> orphans;
+  std::uint64_t freeable = 0;
   for (auto& [uid, unit] : jobs) {
-    if (unit->member.get() == but || unit->member->live() || unit->member->ArenaBytes() == 0) {
+    const std::uint64_t of_job = unit->member->FreeableBytes();
+    if (unit->member.get() == but || unit->member->live() || of_job == 0) {
       continue;
     }
     const auto newest = unit->job.NewestComplete();
     const bool loses_nothing =
         unit->job.record.finished() || !newest.has_value() || !unit->job.DurableOn(*newest).empty();
-    freed = (loses_nothing && unit->member->FreeAll() > 0) || freed;
+    if (loses_nothing) {
+      orphans.push_back(unit.get());
+      freeable += of_job;
+    }
   }
-  return freed;
+  if (freeable < bytes) {
+    return false;
+  }
+  std::stable_sort(orphans.begin(), orphans.end(), [](const JobUnit* a, const JobUnit* b) {
+    return a->job.record.last_active_unix_ms() < b->job.record.last_active_unix_ms();
+  });
+  std::uint64_t freed = 0;
+  for (auto it = orphans.begin(); it != orphans.end() && freed < bytes; ++it) {
+    freed += (*it)->member->FreeAll();
+  }
+  return freed > 0;
 }
 
 std::uint64_t NodeState::FreeJob(JobUnit* unit) {

@@ -102,7 +102,7 @@ class NodeState {
   Shard* FindShard(
       SessionId session, RequestId request, const proto::SnapshotId& id, Rank rank, JobUnit** unit);
   void Unpin(SlotRef slot);
-  bool ReclaimOrphans(const Member* but);
+  bool ReclaimOrphans(const Member* but, std::uint64_t bytes);
   std::uint64_t ReservedByOthers(const Member* but) const;
 
   struct WaitingOpen {

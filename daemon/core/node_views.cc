@@ -82,7 +82,7 @@ void FillJob(const JobUnit& unit, proto::JobStatus* out) {
   out->set_world_size(record.world_size());
   out->set_arena_bytes(unit.member->ArenaBytes());
   out->set_live(unit.member->live());
-  if (const auto newest = unit.job.NewestComplete(); newest.has_value()) {
+  if (const auto newest = unit.job.NewestCompleteAnywhere(); newest.has_value()) {
     *out->mutable_newest_complete() = unit.job.Id(*newest);
   }
   for (const auto& [rank, state] : unit.member->ranks()) {
@@ -173,7 +173,12 @@ void FillSnapshot(const Job& job,
     state = outcome->second.outcome() == proto::COMPLETE ? "complete" : "abandoned";
     out->set_reason(outcome->second.reason());
   }
-  out->set_state(out->durable_on_size() > 0 && out->shards_size() == 0 ? "complete" : state);
+  if (out->durable_on_size() > 0) {
+    state = "durable";
+  } else if (out->damaged_on_size() > 0 && out->shards_size() == 0) {
+    state = "complete";  // it was published once
+  }
+  out->set_state(state);
   const auto present = job.incarnations.find(job.record.epoch_number());
   if (present != job.incarnations.end()) {
     const proto::RestoreDecision& decision = present->second.decision();

@@ -152,7 +152,8 @@ asio::awaitable<Result<bool>> TakeNumber(Candidate* candidate,
     return std::max(highest, record.number());
   };
   const auto limit = candidate->tier->options().call_limit;
-  const auto taken = co_await candidate->tier->Call("claim an incarnation", limit, std::move(call));
+  const auto taken = co_await candidate->tier->Call(
+      "claim an incarnation", limit, std::move(call), TierWork::kChange);
   if (!taken.has_value()) {
     co_return taken.error();
   }
@@ -238,7 +239,8 @@ asio::awaitable<void> RecordDecision(PipelineContext context, WriteIncarnation a
       return files.tier.ClaimIncarnation(name, file);
     };
     const auto limit = tier.value()->options().call_limit;
-    const Status written = co_await tier.value()->Call("record a decision", limit, std::move(call));
+    const Status written =
+        co_await tier.value()->Call("record a decision", limit, std::move(call), TierWork::kChange);
     if (!written.has_value()) {
       LogWarning("incarnation.not_recorded",
                  "job " + action.job_name + ", incarnation " +

@@ -145,7 +145,8 @@ asio::awaitable<Status> RaisedForAWhile(std::shared_ptr<std::atomic<bool>> flag)
 // the mapping; the caller gets its slot back.
 asio::awaitable<Status> RunStages(std::shared_ptr<Tier> tier, std::shared_ptr<FlushJob> job) {
   auto have_job = [job](TierFiles& files) { return HaveJob(files, *job); };
-  HF_CO_TRYV(co_await tier->Call("begin a flush", tier->options().call_limit, std::move(have_job)));
+  HF_CO_TRYV(co_await tier->Call(
+      "begin a flush", tier->options().call_limit, std::move(have_job), TierWork::kChange));
   auto transfer = [tier_options = tier->options().image, job](TierFiles& files) -> Status {
     storage_tiers::ImageIoOptions options = tier_options;
     options.cancel = job->cancel.get();
@@ -159,7 +160,7 @@ asio::awaitable<Status> RunStages(std::shared_ptr<Tier> tier, std::shared_ptr<Fl
     return RunFlush(files, *job);
   };
   const auto limit = tier->TransferLimit(BytesToWrite(*job));
-  co_return co_await tier->Call("flush", limit, std::move(transfer));
+  co_return co_await tier->Call("flush", limit, std::move(transfer), TierWork::kFlush);
 }
 
 void Count(Tier& tier, const Status& status, ByteCount bytes, std::chrono::duration<double> took) {

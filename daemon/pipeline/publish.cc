@@ -89,7 +89,8 @@ asio::awaitable<Status> Publish(PipelineContext context, PublishManifest action)
   }
   const auto limit = tier->options().call_limit + kLimitForEachRank * action.world_size;
   auto call = [action](TierFiles& files) { return RunPublish(files, action); };
-  co_return co_await tier->Call("publish " + ToText(action.id), limit, std::move(call));
+  co_return co_await tier->Call(
+      "publish " + ToText(action.id), limit, std::move(call), TierWork::kFlush);
 }
 
 asio::awaitable<Status> Delete(PipelineContext context, DeleteDurable action) {
@@ -104,7 +105,8 @@ asio::awaitable<Status> Delete(PipelineContext context, DeleteDurable action) {
     const proto::SnapshotId id = ToProto(action.job_uid, action.id);
     return files.tier.Delete(action.job_name, id, action.epoch.number);
   };
-  co_return co_await tier->Call("delete " + ToText(action.id), limit, std::move(call));
+  co_return co_await tier->Call(
+      "delete " + ToText(action.id), limit, std::move(call), TierWork::kChange);
 }
 
 }  // namespace holdfast::daemon

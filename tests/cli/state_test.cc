@@ -76,6 +76,21 @@ class DeadDaemonTest : public CliTest {
     ASSERT_TRUE(applied) << applied.error().ToString();
   }
 
+  // The catalog says that its step 1200 is on "root".
+  void LeavePublished(const std::string& root) {
+    auto catalog = storage_tiers::Catalog::Open(state_ + "/catalog", {});
+    ASSERT_TRUE(catalog) << catalog.error().ToString();
+    ASSERT_TRUE(catalog.value()->StartBoot());
+    storage_tiers::CatalogBatch batch;
+    proto::DurableRecord durable;
+    *durable.mutable_id() = MakeShard(7, 1200, 0, 1).sidecar.id();
+    durable.set_root(root);
+    durable.set_published(true);
+    batch.PutDurable(durable);
+    const Status applied = catalog.value()->Apply(batch);
+    ASSERT_TRUE(applied) << applied.error().ToString();
+  }
+
   RunResult RunOffline(std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--state-dir", state_, "--arena", arena_});
     return Run(arguments);
@@ -158,6 +173,21 @@ TEST_F(DeadDaemonTest, RestoreTakesNothingBadNothingPartialNothingHeld) {
   EXPECT_EQ(bad.exit, 3) << bad.err;
   EXPECT_EQ(json::parse(Run({"ls", "--root", root, "--json"}).out)["snapshots"][0]["state"],
             "unfinished");
+}
+
+// One word for one thing: from memory as from the root.
+TEST_F(DeadDaemonTest, WhatIsPublishedIsDurableAndCountsAsComplete) {
+  LeaveBehind(std::string(16, '\x33'), 1);
+  const std::string root = MakeFolder("root");
+  LeavePublished(root);
+  const json listed = json::parse(RunOffline({"ls", "--json"}).out)["snapshots"];
+  ASSERT_THAT(listed, SizeIs(1));
+  EXPECT_EQ(listed[0]["state"], "durable");
+  EXPECT_EQ(listed[0]["durable_on"], json({root}));
+  const json status = json::parse(RunOffline({"status", "--json"}).out);
+  EXPECT_EQ(status["jobs"][0]["newest_complete"]["step"], 1200);
+  const RunResult restored = RunOffline({"restore", kTestJob, "newest", "--to-root", root});
+  EXPECT_EQ(restored.exit, 0) << restored.err;
 }
 
 TEST_F(DeadDaemonTest, StatusNamesTheRanksThatAreElsewhere) {

@@ -136,6 +136,29 @@ TEST_F(TierTest, FullReadOnlyAndAFailingFsyncAreSicknessesThatHeal) {
   }
 }
 
+// A full or read-only file system lists and makes folders: its health must not flap with each try.
+TEST_F(TierTest, AfterAFailedFlushOnlyAFlushHeals) {
+  const auto tier = tiers_.Open(MakeRoot("full"), proto::SHARED).value();
+  const auto call = [&](TierWork work, bool fails) {
+    auto function = [fails](TierFiles&) -> Status {
+      return fails ? Status(Error(Errc::kNoSpace, "no space left on device")) : Ok();
+    };
+    const Status status =
+        RunCoroutine(io_, tier->Call("work", milliseconds(500), std::move(function), work));
+    EXPECT_EQ(status.has_value(), !fails);
+    return !tier->sickness().has_value();
+  };
+  EXPECT_FALSE(call(TierWork::kFlush, true));
+  EXPECT_FALSE(call(TierWork::kLook, false));
+  EXPECT_FALSE(call(TierWork::kChange, false));
+  EXPECT_FALSE(call(TierWork::kChange, true));
+  EXPECT_FALSE(call(TierWork::kChange, false)) << "the flush is still what failed";
+  EXPECT_TRUE(call(TierWork::kFlush, false));
+  EXPECT_FALSE(call(TierWork::kChange, true));
+  EXPECT_FALSE(call(TierWork::kLook, false));
+  EXPECT_TRUE(call(TierWork::kChange, false));
+}
+
 TEST_F(TierTest, AMissingRootIsASicknessThatHealsWhenItComesBack) {
   const std::string root = MakeRoot("gone");
   const auto tier = tiers_.Open(root, proto::SHARED).value();

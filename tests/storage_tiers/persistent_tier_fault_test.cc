@@ -136,7 +136,7 @@ TEST(PersistentTierFaultTest, ADiskThatFillsUpInTheMiddleLeavesNoPartOfAnImage) 
   const auto files = world.tier.FlushShard(shard.sidecar, shard.images(), {});
 
   EXPECT_EQ(files.error().code, Errc::kNoSpace);
-  EXPECT_TRUE(world.base.List("/root/" + kJob + "/step-00000001.i0001").value().empty());
+  EXPECT_FALSE(Exists(world.base, "/root/" + kJob + "/step-00000001.i0001").value());
   EXPECT_TRUE(FlushAndPublish(world.tier, {shard}, 1));
 }
 
@@ -181,7 +181,7 @@ TEST(PersistentTierFaultTest, ACancelledFlushOfAHungFileSystemLeavesNothingBehin
   flusher.join();
 
   EXPECT_EQ(code, Errc::kCancelled);
-  EXPECT_TRUE(world.base.List("/root/" + kJob + "/step-00000001.i0001").value().empty());
+  EXPECT_FALSE(Exists(world.base, "/root/" + kJob + "/step-00000001.i0001").value());
 }
 
 TEST(PersistentTierFaultTest, LatestIsOnlyAHint) {

@@ -170,7 +170,8 @@ class Node:
 
     def newest_complete(self) -> int:
         """Step of the newest complete snapshot, -1: none."""
-        return max((s["step"] for s in self.snapshots() if s["state"] == "complete"), default=-1)
+        complete = ("complete", "durable")
+        return max((s["step"] for s in self.snapshots() if s["state"] in complete), default=-1)
 
     def durable(self) -> list[int]:
         """Steps of the durable snapshots, newest first, read from the folder itself."""

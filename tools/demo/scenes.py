@@ -70,7 +70,7 @@ def trainer_killed(scene: Scene) -> list[Row]:
     torn = [
         s["step"]
         for s in scene.node.snapshots()
-        if s["incarnation"] == 1 and s["state"] in ("complete", "sealed") and s["step"] > step
+        if s["incarnation"] == 1 and s["state"] in ("durable", "complete", "sealed") and s["step"] > step
     ]
     require(not torn, f"steps {torn} were complete and newer than {step}")
     return [

@@ -81,7 +81,11 @@ bool CoreScript::ExpectSnapshot(const Command& command) {
                  (shard.poisoned() ? " (poisoned)" : "");
       }
     }
-    Want(command, RestOf(command, 2), found.empty() ? "by nobody" : found);
+    std::string wanted;
+    for (std::size_t i = 2; i < command.words.size(); ++i) {
+      wanted += (i == 2 ? "" : " ") + command.words[i];
+    }
+    Want(command, wanted, found.empty() ? "by nobody" : found);
   } else if (what == "damaged") {
     bool is = false;
     for (const proto::DurableRecord& durable : harness_->Records().durables) {
@@ -168,7 +172,8 @@ bool CoreScript::ExpectNode(const Command& command) {
          std::to_string(harness_->core()->StatusNow().arena().used_bytes() / kMiB));
   } else if (what == "waiting") {
     Want(command, command.words.at(2), std::to_string(harness_->HeldCount(command.words.at(1))));
-  } else if (what == "phase" || what == "attempt" || what == "base" || what == "epoch") {
+  } else if (what == "phase" || what == "attempt" || what == "base" || what == "epoch" ||
+             what == "newest_complete") {
     const proto::StatusReply status = harness_->core()->StatusNow();
     for (const proto::JobStatus& job : status.jobs()) {
       if (job.name() != command.Option("job", "train")) {
@@ -176,12 +181,21 @@ bool CoreScript::ExpectNode(const Command& command) {
       }
       Want(command,
            command.words.at(1),
-           what == "phase"      ? job.phase()
-           : what == "attempt"  ? std::to_string(job.restore_attempt())
-           : what == "epoch"    ? std::to_string(job.incarnation())
+           what == "phase"     ? job.phase()
+           : what == "attempt" ? std::to_string(job.restore_attempt())
+           : what == "epoch"   ? std::to_string(job.incarnation())
+           : what == "newest_complete"
+               ? job.has_newest_complete() ? ShortText(KeyOf(job.newest_complete())) : "none"
            : job.has_restored() ? ShortText(KeyOf(job.restored()))
                                 : "none");
     }
+  } else if (what == "state") {
+    std::string found = "unknown";
+    const proto::ListReply list = harness_->core()->ListNow(command.Option("job", "train"));
+    for (const proto::SnapshotInfo& snapshot : list.snapshots()) {
+      found = KeyOf(snapshot.id()) == IdOf(command.words.at(1)) ? snapshot.state() : found;
+    }
+    Want(command, command.words.at(2), found);
   } else if (what == "fallback") {
     std::string found = "none";
     for (const proto::IncarnationRecord& incarnation : harness_->Records().incarnations) {

@@ -71,6 +71,7 @@ constexpr const char* kStories[] = {
     "old_publish_does_not_stop_the_new_incarnation",
     "orphan_is_freed_after_its_time",
     "orphan_memory_is_given_back_when_needed",
+    "orphan_memory_is_taken_only_where_it_helps",
     "rank_called_dead_comes_back_while_loading",
     "rank_that_never_asks_is_named",
     "ranks_that_train_without_restore_end_the_wait",
