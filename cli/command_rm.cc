@@ -132,8 +132,16 @@ Status RemoveFromFolder(const Context& context,
     HF_TRY(const std::uint64_t highest, tier.HighestIncarnation(options.job));
     removed = tier.Delete(options.job, snapshot.id(), highest);
   }
-  if (!removed && removed.error().code == Errc::kUnavailable && options.force) {
+  if (removed || removed.error().code != Errc::kUnavailable) {
+    return removed;
+  }
+  if (options.force) {
     return ForceRemove(context.fs, tier, options.job, snapshot.id());
+  }
+  if (!live && RefuseShared(tier, options.job, snapshot.id())) {
+    Error refused = std::move(removed).error();
+    refused.message += "; --force removes it all the same, if no node runs the job";
+    return refused;
   }
   return removed;
 }

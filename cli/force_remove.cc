@@ -6,9 +6,7 @@
 #include "storage_tiers/retention.h"
 
 namespace holdfast::cli {
-namespace {
 
-// kPermission if a manifest of another snapshot names a file in the folder.
 Status RefuseShared(storage_tiers::PersistentTier& tier,
                     const std::string& job,
                     const proto::SnapshotId& id) {
@@ -29,8 +27,6 @@ Status RefuseShared(storage_tiers::PersistentTier& tier,
   }
   return Ok();
 }
-
-}  // namespace
 
 Status ForceRemove(storage_tiers::FileSystem& fs,
                    storage_tiers::PersistentTier& tier,

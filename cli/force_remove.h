@@ -19,6 +19,11 @@
 
 namespace holdfast::cli {
 
+// kPermission if a manifest of another snapshot names a file in the folder: what --force refuses.
+[[nodiscard]] Status RefuseShared(storage_tiers::PersistentTier& tier,
+                                  const std::string& job,
+                                  const proto::SnapshotId& id);
+
 [[nodiscard]] Status ForceRemove(storage_tiers::FileSystem& fs,
                                  storage_tiers::PersistentTier& tier,
                                  const std::string& job,

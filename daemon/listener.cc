@@ -72,6 +72,13 @@ Result<OwnedFd> BindAndListen(const std::string& path, const sockaddr_un& addres
       ::bind(socket.Get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   const int number = errno;
   ::umask(old_mask);
+  if (bound != 0 && number == ENOENT) {
+    const std::string folder = path.substr(0, path.rfind('/'));
+    return Error(Errc::kNotFound,
+                 "the socket " + path + " cannot be made, since there is no folder " + folder +
+                     ": create that one, or name another socket (--socket, clients.socket)",
+                 number);
+  }
   if (bound != 0) {
     return ErrnoError(number, "listen on " + path);
   }

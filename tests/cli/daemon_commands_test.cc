@@ -19,6 +19,7 @@ namespace {
 using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 storage_tiers::Descriptor MemoryFile(const std::string& contents) {
@@ -247,6 +248,24 @@ TEST_F(DaemonCommandsTest, DropOfALiveJobIsRefusedUnlessForced) {
   const RunResult dropped = Run({"drop", kTestJob, "--force", "--json"});
   EXPECT_EQ(dropped.exit, 0);
   EXPECT_EQ(json::parse(dropped.out)["freed_bytes"], 12345);
+}
+
+TEST_F(DaemonCommandsTest, RmNamesForceWhereItWouldHelp) {
+  WriteSnapshot(root_, 7, 1200);
+  daemon_ = [this](const proto::ClientMessage& request) -> Result<AdminReply> {
+    if (request.has_remove()) {
+      return Error(Errc::kUnavailable, "(7,1200) is the newest snapshot on " + root_);
+    }
+    return Serve(request);
+  };
+  const std::vector<std::string> rm = {"rm", kTestJob, "1200", "--root", root_, "--yes"};
+  const RunResult at_rest = Run(rm);
+  EXPECT_EQ(at_rest.exit, 5);
+  EXPECT_THAT(at_rest.err, HasSubstr("--force"));
+  live_ = true;
+  const RunResult live = Run(rm);
+  EXPECT_EQ(live.exit, 5);
+  EXPECT_THAT(live.err, Not(HasSubstr("--force")));
 }
 
 TEST_F(DaemonCommandsTest, RmOfWhatTheDaemonFlushesGoesThroughTheDaemon) {

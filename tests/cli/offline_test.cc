@@ -327,7 +327,10 @@ TEST_F(OfflineTest, RmAsksAndKeepsTheLastDurableOne) {
   input_ = "yes\n";
   EXPECT_EQ(rm({"1100"}).exit, 0);
   EXPECT_FALSE(std::filesystem::exists(Snapshot("step-00001100.i0007")));
-  EXPECT_EQ(rm({"1200", "--yes"}).exit, 5);
+  const RunResult kept = rm({"1200", "--yes"});
+  EXPECT_EQ(kept.exit, 5);
+  EXPECT_THAT(kept.err, HasSubstr("newest durable snapshot"));
+  EXPECT_THAT(kept.err, HasSubstr("--force"));
   EXPECT_TRUE(std::filesystem::exists(Snapshot()));
   EXPECT_EQ(rm({"1200", "--yes", "--force"}).exit, 0);
   EXPECT_FALSE(std::filesystem::exists(Snapshot()));

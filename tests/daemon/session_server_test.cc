@@ -134,6 +134,15 @@ class SessionServerTest : public testing::Test {
                         &watch_};
 };
 
+TEST_F(SessionServerTest, AMissingFolderOfTheSocketIsNamed) {
+  const auto listener = Listener::Open(io_, folder_ + "/none/s", false);
+  ASSERT_FALSE(listener.has_value());
+  EXPECT_EQ(listener.error().code, Errc::kNotFound);
+  const std::string text = listener.error().ToString();
+  EXPECT_NE(text.find("there is no folder " + folder_ + "/none:"), std::string::npos) << text;
+  EXPECT_NE(text.find("clients.socket"), std::string::npos) << text;
+}
+
 // I9.
 TEST_F(SessionServerTest, AnAnswerMakesRoomForARequestAndAnEventDoesNot) {
   const auto client = Connect();

@@ -202,7 +202,7 @@ TEST_F(PersistentTierTest, ASourceWithAWrongDigestIsNeitherWrittenNorPublished) 
   const auto files = tier_.FlushShard(shard.sidecar, shard.images(), {});
 
   EXPECT_EQ(files.error().code, Errc::kCorruption);
-  EXPECT_TRUE(fs_.List("/root/" + kJob + "/step-00000001.i0001").value().empty());
+  EXPECT_FALSE(Exists(fs_, "/root/" + kJob + "/step-00000001.i0001").value());
 }
 
 TEST_F(PersistentTierTest, ImagesMustBeThoseOfTheSidecar) {

@@ -64,6 +64,7 @@ class CoreScript {
   bool ExpectSnapshot(const Command& command);
   bool ExpectClient(const Command& command);
   bool ExpectNode(const Command& command);
+  void ExpectState(const Command& command);
   void Want(const Command& command, const std::string& wanted, const std::string& found);
 
   // "all": every rank of the job whose process lives; else the one that is named.

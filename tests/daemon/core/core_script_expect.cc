@@ -42,6 +42,16 @@ std::string SlotStateText(proto::SlotState state) {
   }
 }
 
+std::string JobText(const std::string& what, const proto::JobStatus& job) {
+  return what == "phase"     ? job.phase()
+         : what == "attempt" ? std::to_string(job.restore_attempt())
+         : what == "epoch"   ? std::to_string(job.incarnation())
+         : what == "newest_complete"
+             ? job.has_newest_complete() ? ShortText(KeyOf(job.newest_complete())) : "none"
+         : job.has_restored() ? ShortText(KeyOf(job.restored()))
+                              : "none";
+}
+
 }  // namespace
 
 void CoreScript::Want(const Command& command, const std::string& wanted, const std::string& found) {
@@ -154,6 +164,15 @@ bool CoreScript::ExpectClient(const Command& command) {
   return true;
 }
 
+void CoreScript::ExpectState(const Command& command) {
+  std::string found = "unknown";
+  const proto::ListReply list = harness_->core()->ListNow(command.Option("job", "train"));
+  for (const proto::SnapshotInfo& snapshot : list.snapshots()) {
+    found = KeyOf(snapshot.id()) == IdOf(command.words.at(1)) ? snapshot.state() : found;
+  }
+  Want(command, command.words.at(2), found);
+}
+
 bool CoreScript::ExpectNode(const Command& command) {
   const std::string& what = command.words[0];
   if (what == "slot") {
@@ -179,23 +198,10 @@ bool CoreScript::ExpectNode(const Command& command) {
       if (job.name() != command.Option("job", "train")) {
         continue;
       }
-      Want(command,
-           command.words.at(1),
-           what == "phase"     ? job.phase()
-           : what == "attempt" ? std::to_string(job.restore_attempt())
-           : what == "epoch"   ? std::to_string(job.incarnation())
-           : what == "newest_complete"
-               ? job.has_newest_complete() ? ShortText(KeyOf(job.newest_complete())) : "none"
-           : job.has_restored() ? ShortText(KeyOf(job.restored()))
-                                : "none");
+      Want(command, command.words.at(1), JobText(what, job));
     }
   } else if (what == "state") {
-    std::string found = "unknown";
-    const proto::ListReply list = harness_->core()->ListNow(command.Option("job", "train"));
-    for (const proto::SnapshotInfo& snapshot : list.snapshots()) {
-      found = KeyOf(snapshot.id()) == IdOf(command.words.at(1)) ? snapshot.state() : found;
-    }
-    Want(command, command.words.at(2), found);
+    ExpectState(command);
   } else if (what == "fallback") {
     std::string found = "none";
     for (const proto::IncarnationRecord& incarnation : harness_->Records().incarnations) {
