@@ -271,6 +271,16 @@ bool CoreScript::RunDaemon(const Command& command) {
   return true;
 }
 
+void CoreScript::RegisterRank(const std::string& name, const Command& command) {
+  FakeClient& client = harness_->Client(name);
+  client.layout = command.Option("layout", client.layout);
+  client.image_bytes = command.Number("image", client.image_bytes / kMiB) * kMiB;
+  client.static_bytes = command.Number("static", client.static_bytes / kMiB) * kMiB;
+  client.base = command.Option("base", client.base);
+  client.slots_wanted = static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
+  harness_->Register(name, command.Option("held", "named") == "named");
+}
+
 bool CoreScript::RunRank(const Command& command) {
   const std::string& verb = command.verb;
   const bool done = !command.words.empty() && command.words.back() == "done";
@@ -286,17 +296,7 @@ bool CoreScript::RunRank(const Command& command) {
       {"refuse_next",
        [&](const std::string& name) { harness_->Client(name).next_is_refused = true; }},
       {"resume", [&](const std::string& name) { harness_->Resume(name); }},
-      {"register",
-       [&](const std::string& name) {
-         FakeClient& client = harness_->Client(name);
-         client.layout = command.Option("layout", client.layout);
-         client.image_bytes = command.Number("image", client.image_bytes / kMiB) * kMiB;
-         client.static_bytes = command.Number("static", client.static_bytes / kMiB) * kMiB;
-         client.base = command.Option("base", client.base);
-         client.slots_wanted =
-             static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
-         harness_->Register(name, command.Option("held", "named") == "named");
-       }},
+      {"register", [&](const std::string& name) { RegisterRank(name, command); }},
       {"begin",
        [&](const std::string& name) { harness_->Begin(name, std::stoll(command.words.at(1))); }},
       {"torn", [&](const std::string& name) { harness_->Torn(name, done, "torn"); }},

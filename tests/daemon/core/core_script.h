@@ -52,6 +52,7 @@ class CoreScript {
   bool RunWorld(const Command& command);
   bool RunDaemon(const Command& command);
   bool RunRank(const Command& command);
+  void RegisterRank(const std::string& name, const Command& command);
   bool RunRankRestore(const Command& command);
   bool RunAdmin(const Command& command);
   void Node(const Command& command);
