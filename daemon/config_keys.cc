@@ -69,7 +69,7 @@ std::vector<KeySpec> ClientKeys() {
       {"clients.max_requests",
        CountField{&Config::max_requests_per_session, 4, 4'096},
        "Requests of one session that may wait for their answers; the next is refused until one "
-       "has."},
+       "has. Those about slots (begin, seal and the like) do not count."},
       {"clients.queue_bytes",
        BytesField{&Config::session_queue_bytes, kMiB, kPiB, false},
        "Answers that wait for one client to read them; above it the client is cut off."},
