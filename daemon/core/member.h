@@ -233,8 +233,6 @@ class Member {
   void LoseOwner(Slot* slot);
   // static images (member_static.cc)
   std::uint64_t StaticCapacityOf(const RankSession& state) const;
-  std::vector<Slot*> StaticSlotsOf(Rank rank);
-  Slot* OwnStatic(Rank rank, std::uint32_t number, std::uint64_t generation);
   bool IsUsableStatic(const Slot& slot) const;
   bool IsInUseByRank(SlotRef slot) const;
   std::uint64_t StuckStaticBytes(Rank rank, const RankSession& state);
@@ -255,8 +253,11 @@ class Member {
   // slots
   std::uint64_t CapacityOf(const RankSession& state) const;
   std::uint64_t CapacityFor(std::uint64_t image_bytes) const;
-  std::vector<Slot*> SlotsOf(Rank rank);
-  Slot* OwnSlot(Rank rank, std::uint32_t number, std::uint64_t generation);
+  std::vector<Slot*> SlotsOf(Rank rank, proto::ImageKind kind = proto::DYNAMIC);
+  Slot* OwnSlot(Rank rank,
+                std::uint32_t number,
+                std::uint64_t generation,
+                proto::ImageKind kind = proto::DYNAMIC);
   void EnsureGrant(Rank rank);
   void EnsureDynamicGrant(Rank rank, RankSession* state);
   bool ReuseFreeSlot(Rank rank, RankSession* state);

@@ -93,7 +93,7 @@ std::uint64_t Member::FreeAll() {
 
 bool Member::OnFinished(Rank rank) {
   std::vector<Slot*> slots = SlotsOf(rank);
-  const std::vector<Slot*> statics = StaticSlotsOf(rank);
+  const std::vector<Slot*> statics = SlotsOf(rank, proto::STATIC);
   slots.insert(slots.end(), statics.begin(), statics.end());
   for (Slot* slot : slots) {
     if (SlotTable::Allows(*slot, SlotEvent::kReturned)) {

@@ -47,11 +47,11 @@ std::uint64_t Member::OutstandingBytes(Rank rank, const RankSession& state) cons
   return (promised > owned ? promised - owned : 0) + (has_static ? 0 : StaticCapacityOf(state));
 }
 
-// For dynamic images.  Quarantined slots are nobody's.
-std::vector<Slot*> Member::SlotsOf(Rank rank) {
+// Quarantined slots are nobody's.
+std::vector<Slot*> Member::SlotsOf(Rank rank, proto::ImageKind kind) {
   std::vector<Slot*> slots;
   context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->rank == rank && slot->kind == proto::DYNAMIC &&
+    if (slot->job == job_->uid() && slot->rank == rank && slot->kind == kind &&
         slot->phase != SlotPhase::kQuarantined) {
       slots.push_back(slot);
     }
@@ -59,10 +59,13 @@ std::vector<Slot*> Member::SlotsOf(Rank rank) {
   return slots;
 }
 
-Slot* Member::OwnSlot(Rank rank, std::uint32_t number, std::uint64_t generation) {
+Slot* Member::OwnSlot(Rank rank,
+                      std::uint32_t number,
+                      std::uint64_t generation,
+                      proto::ImageKind kind) {
   Slot* slot = context_->slots.Find({number, generation});
   const bool own = slot != nullptr && slot->job == job_->uid() && slot->rank == rank;
-  return own && slot->kind == proto::DYNAMIC ? slot : nullptr;
+  return own && slot->kind == kind ? slot : nullptr;
 }
 
 std::uint64_t Member::ArenaBytes() const {

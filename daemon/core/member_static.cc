@@ -18,23 +18,6 @@ std::uint64_t Member::StaticCapacityOf(const RankSession& state) const {
   return state.static_bytes == 0 ? 0 : CapacityFor(state.static_bytes);
 }
 
-std::vector<Slot*> Member::StaticSlotsOf(Rank rank) {
-  std::vector<Slot*> slots;
-  context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->rank == rank && slot->kind == proto::STATIC &&
-        slot->phase != SlotPhase::kQuarantined) {
-      slots.push_back(slot);
-    }
-  });
-  return slots;
-}
-
-Slot* Member::OwnStatic(Rank rank, std::uint32_t number, std::uint64_t generation) {
-  Slot* slot = context_->slots.Find({number, generation});
-  const bool own = slot != nullptr && slot->job == job_->uid() && slot->rank == rank;
-  return own && slot->kind == proto::STATIC ? slot : nullptr;
-}
-
 // A poisoned shard may owe it to this image: then it is not believed either.
 bool Member::IsUsableStatic(const Slot& slot) const {
   return slot.kind == proto::STATIC && slot.phase == SlotPhase::kSealed && !slot.spoilt &&
@@ -52,7 +35,7 @@ bool Member::IsInUseByRank(SlotRef slot) const {
 // free: what they take is not there for it.
 std::uint64_t Member::StuckStaticBytes(Rank rank, const RankSession& state) {
   std::uint64_t stuck = 0;
-  for (const Slot* slot : StaticSlotsOf(rank)) {
+  for (const Slot* slot : SlotsOf(rank, proto::STATIC)) {
     const bool usable = slot->static_hash == state.static_hash && IsUsableStatic(*slot);
     const bool sealed = slot->phase == SlotPhase::kSealed;
     stuck += sealed && !usable && job_->SharesStatic(slot->ref) ? slot->capacity_bytes : 0;
@@ -66,13 +49,14 @@ void Member::TakeBackStatic(Rank rank,
                             const proto::RegisterRequest& body,
                             proto::RegisterReply* reply) {
   state->static_slot.reset();
-  Slot* named = OwnStatic(rank, body.static_slot().slot(), body.static_slot().generation());
+  Slot* named =
+      OwnSlot(rank, body.static_slot().slot(), body.static_slot().generation(), proto::STATIC);
   if (named != nullptr && KeepStatic(named, *state)) {
     state->static_slot = named->ref;
     state->has_fd.insert(named->ref);
     *reply->mutable_static_slot() = body.static_slot();
   }
-  for (Slot* slot : StaticSlotsOf(rank)) {
+  for (Slot* slot : SlotsOf(rank, proto::STATIC)) {
     if (state->static_slot == slot->ref) {
       continue;
     }
@@ -115,7 +99,7 @@ void Member::EnsureStatic(Rank rank, RankSession* state) {
 // newest first.
 bool Member::ReuseStatic(Rank rank, RankSession* state) {
   Slot* best = nullptr;
-  for (Slot* slot : StaticSlotsOf(rank)) {
+  for (Slot* slot : SlotsOf(rank, proto::STATIC)) {
     // One that a start found free may have died before its header was written: layout_hash says so.
     if (slot->phase == SlotPhase::kFree && !slot->spoilt && !slot->layout_hash.empty() &&
         slot->static_hash == state->static_hash) {
@@ -145,13 +129,13 @@ bool Member::ReuseStatic(Rank rank, RankSession* state) {
 Status Member::CreateStatic(Rank rank, RankSession* state) {
   const std::uint64_t capacity = StaticCapacityOf(*state);
   const auto idle = [](const Slot* slot) { return slot->phase == SlotPhase::kFree; };
-  std::vector<Slot*> others = StaticSlotsOf(rank);
+  std::vector<Slot*> others = SlotsOf(rank, proto::STATIC);
   for (const Slot* slot : others) {
     if (idle(slot)) {
       DropFile(slot->ref);
     }
   }
-  others = StaticSlotsOf(rank);
+  others = SlotsOf(rank, proto::STATIC);
   if (context_->slots.free_bytes() < capacity) {
     DropFreeSlotsOfAbsentRanks();
   }
@@ -216,7 +200,7 @@ Result<Slot*> Member::StaticOfSeal(Rank rank, const Slot& slot, const proto::Sea
   const proto::StaticSeal& named = seal.static_image();
   const Error refusal(Errc::kInvalidArgument,
                       "it does not name the static image of its layout, or one that is not sealed");
-  Slot* found = OwnStatic(rank, named.slot(), named.generation());
+  Slot* found = OwnSlot(rank, named.slot(), named.generation(), proto::STATIC);
   if (found == nullptr || found->static_hash != slot.static_hash) {
     return refusal;
   }
@@ -261,7 +245,7 @@ void Member::OnRefuseStatic(Rank rank, RequestId request, const proto::RefuseSta
   RankSession& state = ranks_.at(rank);
   const SlotRef ref{body.slot(), body.generation()};
   Status made = Ok();
-  const Slot* slot = OwnStatic(rank, ref.slot, ref.generation);
+  const Slot* slot = OwnSlot(rank, ref.slot, ref.generation, proto::STATIC);
   if (state.static_slot == ref && slot != nullptr && slot->phase == SlotPhase::kSealed) {
     state.refused_statics.insert(ref);
     LetGoOfStatic(ref);
