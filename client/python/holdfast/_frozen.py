@@ -48,7 +48,7 @@ class FrozenTensors:
             if trained:
                 raise StateError(f'frozen: an optimizer trains "{name}"')
             return CONSTANT
-        if trained or tensor.requires_grad or not isinstance(tensor, torch.nn.Parameter):
+        if trained or not isinstance(tensor, torch.nn.Parameter) or tensor.requires_grad:
             return otherwise
         self._free.append(tensor)
         return CONSTANT
