@@ -23,8 +23,8 @@ constexpr std::uint32_t kMaxThreads = 256;
 // Reads of a file that are under way at a time: what a disk or a parallel file system needs to give
 // all it has (the flush keeps as many).
 constexpr std::uint32_t kFileReaders = 8;
-// Chunks that a thread takes at a time.
-constexpr std::size_t kChunksPerTurn = 4;
+// Chunks that a thread takes at a time: what it has for devices fits into one room.
+constexpr std::size_t kChunksPerTurn = LoadSink::kRoomChunks;
 
 // A chunk's room in "room" that starts where O_DIRECT can read to; empty where room is.
 MutableByteView AlignedScratch(std::vector<std::byte>& room) {
@@ -104,34 +104,57 @@ class Load {
       if (first >= end) {
         break;
       }
+      Waiting waiting;
       for (std::size_t i = first; i < end; ++i) {
-        LoadOne(chunks_[i], scratch);
+        waiting.chunk_at = (i - first) * kChunkBytes;
+        LoadOne(chunks_[i], scratch, &waiting);
       }
+      Send(&waiting);
     }
     EndStreaming();
   }
 
-  // What a chunk has for devices: it waits in a room of the sink until its digest is known.
+  // What a turn has for devices: it waits in a room of the sink until its digests are known.
   struct Waiting {
     MutableByteView room;
+    std::size_t chunk_at = 0;  // in the room, of the chunk at hand
     std::vector<LoadSink::Part> parts;
   };
 
-  void LoadOne(std::uint64_t chunk, MutableByteView scratch) {
-    Waiting waiting;
-    const auto crc = LoadChunk(chunk, scratch, &waiting);
-    const bool good = Settle(chunk, crc);
-    if (waiting.room.empty()) {
+  void LoadOne(std::uint64_t chunk, MutableByteView scratch, Waiting* waiting) {
+    const std::size_t before = waiting->parts.size();
+    const auto crc = LoadChunk(chunk, scratch, waiting);
+    if (!Settle(chunk, crc)) {
+      waiting->parts.resize(before);
+    }
+  }
+
+  void Send(Waiting* waiting) {
+    if (waiting->room.empty()) {
       return;
     }
     EndStreaming();  // a device reads the room next
-    if (!good) {
-      waiting.parts.clear();
-    }
-    const Status sent = sink_->Send(waiting.room, waiting.parts);
+    JoinNeighbours(&waiting->parts);
+    const Status sent = sink_->Send(waiting->room, waiting->parts);
     if (sent.has_error()) {
       Stop(sent.error());
     }
+  }
+
+  // A tensor's parts of several chunks become one copy.
+  static void JoinNeighbours(std::vector<LoadSink::Part>* parts) {
+    std::vector<LoadSink::Part> joined;
+    for (const LoadSink::Part& part : *parts) {
+      LoadSink::Part* const last = joined.empty() ? nullptr : &joined.back();
+      if (last != nullptr && last->device == part.device &&
+          last->room_offset + last->bytes == part.room_offset &&
+          last->destination + last->bytes == part.destination) {
+        last->bytes += part.bytes;
+      } else {
+        joined.push_back(part);
+      }
+    }
+    *parts = std::move(joined);
   }
 
   // Where a piece's bytes [at, at + size) are copied to.
@@ -146,7 +169,7 @@ class Load {
     if (waiting->room.empty()) {
       HF_TRY(waiting->room, sink_->Borrow());
     }
-    const auto room_offset = static_cast<std::size_t>(at % kChunkBytes);
+    const std::size_t room_offset = waiting->chunk_at + static_cast<std::size_t>(at % kChunkBytes);
     waiting->parts.push_back(LoadSink::Part{room_offset, size, piece.device, destination});
     return waiting->room.data() + room_offset;
   }

@@ -8,15 +8,17 @@
 namespace holdfast::client {
 namespace {
 
-// One is filled, one is on its way, one waits for its turn.
-constexpr std::uint32_t kRoomsPerThread = 3;
+constexpr std::size_t kRoomBytes = LoadSink::kRoomChunks * kChunkBytes;
+// One is filled, one is on its way; of the latter at least so many, that the link is never idle.
+constexpr std::uint32_t kRoomsPerThread = 2;
+constexpr std::uint32_t kMoreRooms = 4;
 constexpr std::chrono::seconds kRecheck{1};
 
 }  // namespace
 
 Result<std::unique_ptr<LoadSink>> DeviceSink::Make(std::uint32_t threads) {
   std::unique_ptr<DeviceSink> sink(new DeviceSink());
-  HF_TRYV(sink->Allocate(kRoomsPerThread * std::clamp(threads, 1U, 64U)));
+  HF_TRYV(sink->Allocate(kRoomsPerThread * std::clamp(threads, 1U, 32U) + kMoreRooms));
   return std::unique_ptr<LoadSink>(std::move(sink));
 }
 
@@ -28,10 +30,10 @@ DeviceSink::~DeviceSink() {
 }
 
 Status DeviceSink::Allocate(std::uint32_t rooms) {
-  HF_TRY(memory_, MakePinnedMemory(rooms * kChunkBytes));
+  HF_TRY(memory_, PinnedPages::Make(rooms * kRoomBytes));
   MutexLock lock(mutex_);
   for (std::uint32_t i = 0; i < rooms; ++i) {
-    free_.emplace_back(memory_.get() + i * kChunkBytes, kChunkBytes);
+    free_.emplace_back(memory_.Data() + i * kRoomBytes, kRoomBytes);
   }
   return Ok();
 }
@@ -101,6 +103,8 @@ Status DeviceSink::SendParts(MutableByteView room, std::span<const Part> parts) 
     const bool used = std::any_of(
         parts.begin(), parts.end(), [&, d = device](const Part& part) { return part.device == d; });
     if (used && device != current) {
+      HF_TRYV(
+          CudaStatus(cudaSetDevice(device), "cudaSetDevice"));  // an event is of the current one
       HF_TRY(CudaEvent event, MakeEvent());
       HF_TRYV(CudaStatus(cudaEventRecord(event.get(), other.get()), "cudaEventRecord"));
       HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, event.get(), 0), "cudaStreamWaitEvent"));

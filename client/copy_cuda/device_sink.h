@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "client/copy_cuda/pinned_pages.h"
 #include "client/copy_cuda/runtime.h"
 #include "client/load_sink.h"
 #include "common/mutex.h"
@@ -45,7 +46,7 @@ class DeviceSink final : public LoadSink {
       HF_REQUIRES(mutex_);
   [[nodiscard]] Result<cudaStream_t> StreamFor(std::int32_t device) HF_REQUIRES(mutex_);
 
-  PinnedMemory memory_;
+  PinnedPages memory_;
   Mutex mutex_;
   CondVar changed_;
   std::vector<MutableByteView> free_ HF_GUARDED_BY(mutex_);
