@@ -120,7 +120,7 @@ class Inside:
     # ---- copies of an idle training ----
 
     def copies(self) -> None:
-        for threads in (0, 4, 12, 15):
+        for threads in (0, 12):
             made = self.open(threads, 2)
             if threads == 0:
                 self.note("pages of a slot", slot_pages())
@@ -204,7 +204,7 @@ class Inside:
         clocked.watch(_restore.Sidecar, "__init__", "Sidecar")
         clocked.watch(_registration.Registration, "register")
         clocked.watch(_attempts.Attempts, "run", "Attempts.run")
-        for threads in (0, 0, 0, 8, 12, 32):
+        for threads in (0, 0, 0, 8):
             clocked.clear()
             made = holdfast.Checkpointer(
                 "inside", model=self.training.model, optimizer=self.training.optimizer,

@@ -302,8 +302,9 @@ class Loader:
         self, decoder: Decoder, prefix: str, optimizer: torch.optim.Optimizer
     ) -> None:
         document = self._documents[prefix]
+        names = self._state.parameter_names()
         parameters = {
-            self._state.parameter_names()[id(p)]: p
+            names[id(p)]: p
             for group in optimizer.param_groups
             for p in group["params"]
         }
