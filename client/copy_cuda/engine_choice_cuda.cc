@@ -27,7 +27,7 @@ std::unique_ptr<CopyEngine> MakeCopyEngine(const EngineOptions& options) {
 }
 
 std::uint32_t DeviceLoadThreads() {
-  return std::clamp(std::thread::hardware_concurrency(), 1U, 32U);
+  return std::clamp(std::thread::hardware_concurrency() * 3 / 4, 1U, 24U);
 }
 
 Result<std::unique_ptr<LoadSink>> MakeDeviceSink(std::uint32_t threads) {
