@@ -24,6 +24,17 @@ _MAX_MS = 2**32 - 1
 _MOST_TIERS = 16
 
 
+_NUMBERS = ctypes.POINTER(ctypes.c_uint64)
+
+
+def _numbers(values: Sequence[int]) -> Any:
+    return (ctypes.c_uint64 * len(values))(*values)
+
+
+def _box(spec: TensorSpec) -> tuple[int, ...]:
+    return () if spec.whole is None else (*(spec.offset or ()), *spec.shape)
+
+
 def _streams(streams: Streams) -> Any:
     array = (_native.StreamStruct * max(1, len(streams)))()
     for i, (device, handle) in enumerate(streams):
@@ -190,17 +201,20 @@ class Client:
         """Waits "seconds" at most (else the request timeout); after DeadlineError the registration
         goes on, and the same call again joins it."""
         array = (_native.TensorStruct * max(1, len(specs)))()
-        kept = [(ctypes.c_uint64 * len(s.shape))(*s.shape) for s in specs]
+        kept = []
         for i, spec in enumerate(specs):
-            shape = ctypes.cast(kept[i], ctypes.POINTER(ctypes.c_uint64))
+            shape, whole, part = map(_numbers, (spec.shape, spec.whole or spec.shape, _box(spec)))
+            kept += [shape, whole, part]
             array[i] = _native.TensorStruct(
                 name=spec.name.encode(),
                 dtype=spec.dtype,
                 tensor_class=spec.tensor_class,
                 global_ndim=len(spec.shape),
                 local_ndim=len(spec.shape),
-                global_shape=shape,
-                local_shape=shape,
+                global_shape=ctypes.cast(whole, _NUMBERS),
+                local_shape=ctypes.cast(shape, _NUMBERS),
+                box_count=int(spec.whole is not None),
+                boxes=ctypes.cast(part, _NUMBERS),
                 replica_id=spec.replica_id,
                 alias_of=None if spec.alias_of is None else spec.alias_of.encode(),
                 on_device=int(spec.device != HOST),

@@ -26,6 +26,7 @@ from holdfast._state import (
     load_extra_state,
     load_rng_state,
 )
+from holdfast._sharded import Place, local, place_of
 from holdfast._tensors import DTYPE_NAMES, Entry, owners
 from holdfast.errors import HoldfastError, StateError, StateMismatchError
 
@@ -37,8 +38,18 @@ class SavedTensor:
     index: int  # in the sidecar's layout
     name: str
     dtype: torch.dtype
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of what the rank holds
     alias_of: str | None
+    whole: tuple[int, ...]
+    offset: tuple[int, ...] | None  # None: the rank holds all of it
+
+    def fits(self, shape: Sequence[int], place: Place | None) -> bool:
+        if self.offset is None or place is None:
+            return self.offset is None and place is None and self.shape == tuple(shape)
+        return (self.shape, self.whole, self.offset) == (tuple(shape), place.shape, place.offset)
+
+    def text(self) -> str:
+        return _place_text(self.shape, self.whole, self.offset)
 
 
 class Sidecar:
@@ -74,11 +85,28 @@ class Sidecar:
             raise StateError(f"tensor \"{raw['name']}\" has the unknown type {raw.get('dtype')}")
         shape = tuple(int(n) for n in raw.get("local_shape", ()))
         dtype = DTYPE_NAMES[raw["dtype"]]
-        return SavedTensor(index, raw["name"], dtype, shape, raw.get("alias_of") or None)
+        boxes = raw.get("part", {}).get("boxes", ())
+        return SavedTensor(
+            index,
+            raw["name"],
+            dtype,
+            shape,
+            raw.get("alias_of") or None,
+            tuple(int(n) for n in raw.get("global_shape", ())),
+            tuple(int(n) for n in boxes[0].get("offset", ())) if boxes else None,
+        )
 
     def source(self, tensor: SavedTensor) -> int:
         """Index of the tensor that has the bytes."""
         return self.tensors[tensor.alias_of].index if tensor.alias_of else tensor.index
+
+
+def _place_text(
+    shape: Sequence[int], whole: Sequence[int], offset: Sequence[int] | None
+) -> str:
+    if offset is None:
+        return str(list(shape))
+    return f"{list(shape)} from {list(offset)} of {list(whole)}"
 
 
 def _written_once(tensor: torch.Tensor) -> torch.Tensor:
@@ -213,7 +241,7 @@ class Loader:
             if found is None:
                 self._differences.append(f'"{entry.name}" is not in the snapshot')
                 continue
-            if not self._fits(found, entry.tensor):
+            if not self._fits(found, entry):
                 continue
             sources[i] = self._sidecar.source(found)
             if owner[i] == i:
@@ -224,12 +252,16 @@ class Loader:
                     "in the snapshot"
                 )
 
-    def _fits(self, saved: SavedTensor, tensor: torch.Tensor) -> bool:
-        if saved.shape == tuple(tensor.shape) and saved.dtype == tensor.dtype:
+    def _fits(self, saved: SavedTensor, entry: Entry) -> bool:
+        tensor, place = entry.tensor, entry.place
+        if saved.fits(tensor.shape, place) and saved.dtype == tensor.dtype:
             return True
+        here = str(list(tensor.shape))
+        if place is not None:
+            here = _place_text(tensor.shape, place.shape, place.offset)
         self._differences.append(
-            f'"{saved.name}" is {saved.dtype} {list(saved.shape)} in the snapshot, '
-            f"{tensor.dtype} {list(tensor.shape)} here"
+            f'"{saved.name}" is {saved.dtype} {saved.text()} in the snapshot, {tensor.dtype} '
+            f"{here} here"
         )
         return False
 
@@ -253,11 +285,15 @@ class Loader:
                 source = self._sidecar.source(tensor)
                 if source not in made:
                     owner, group = own[ids[parameter]]
+                    part = place_of(name, owner)
+                    if tensor.offset is not None and not tensor.fits(local(owner).shape, part):
+                        self._differences.append(f'"{name}" is {tensor.text()}, unlike its parameter')
+                        continue
                     made[source] = _optimizer_tensor(
                         tensor, present.get(name), owner, in_use,
                         optimizer_device(field, group, owner),
                     )
-                    self._transfer.add(source, made[source])
+                    self._transfer.add(source, local(made[source]))
                 states.setdefault(parameter, {})[field] = made[source]
 
     def _compare_documents(self) -> None:
@@ -340,11 +376,13 @@ def _optimizer_tensor(
     other state already), else memory laid out as the optimizer itself would have done."""
     if present is not None:
         tensor = present.tensor
-        fits = tuple(tensor.shape) == saved.shape and tensor.dtype == saved.dtype
+        fits = saved.fits(tensor.shape, present.place) and tensor.dtype == saved.dtype
         if fits and tensor.untyped_storage().data_ptr() not in in_use:
             in_use.add(tensor.untyped_storage().data_ptr())
-            return tensor
-    if tuple(parameter.shape) == saved.shape and device == parameter.device:
+            held: torch.Tensor = present.container[present.key]
+            return held
+    place = place_of(saved.name, parameter)
+    if saved.fits(local(parameter).shape, place) and device == parameter.device:
         return torch.empty_like(
             parameter, dtype=saved.dtype, memory_format=torch.preserve_format, requires_grad=False
         ).detach()
