@@ -12,7 +12,8 @@ import pathlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import holdfast
@@ -84,6 +85,7 @@ class Inside:
         self.bytes = self.training.bytes()
         self.steps = Steps()
         self.clocked = Clocked()
+        self.host: torch.Tensor | None = None
 
     def note(self, work: str, text: str, ours: float | None = None, unit: str = "") -> None:
         self.stage.add(Row(work, unit, ours, note=text))
@@ -177,6 +179,7 @@ class Inside:
                   f"{clocked.text()}; C++ {median(inside):.3f}")  # fmt: skip
         for wanted in (self.sizes.slow_ms, self.sizes.fast_ms):
             batch = self.training.calibrate(wanted, 14 << 30)
+            self.bare_beside(wanted)
             clocked.clear()
             ours = Timed("ours", made, self.steps)
             block = run_block(self.training, ours, 2 * self.sizes.iterations, 3)
@@ -189,6 +192,32 @@ class Inside:
                 f"{made.stats.last_copy_ns / 1e6:.0f}",
             )
         made.close(drain=False)
+
+    def bare_beside(self, wanted: float) -> None:
+        """Plain copies of one buffer while the training runs: what its kernels leave of the link."""
+        if not self.device.cuda:
+            return
+        size = 2 * GB
+        source = torch.empty(size, dtype=torch.uint8, device=self.device.torch)
+        if self.host is None:
+            self.host = self.device.host_buffer(size)
+        stream = _cuda.Stream()
+        rates = {}
+        for beside in (False, True):
+            self.device.sync()
+            marks = []
+            with _cuda.stream(stream):
+                for _ in range(11):
+                    self.host.copy_(source, non_blocking=True)
+                    marks.append(_cuda.Event(enable_timing=True))
+                    marks[-1].record()
+            for _ in range(max(1, int(500 / wanted)) if beside else 0):
+                self.training.iterate()
+            self.device.sync()
+            seconds = marks[0].elapsed_time(marks[-1]) / 1e3
+            rates[beside] = (len(marks) - 1) * size / seconds / 1e9
+        self.note(f"bare copy to the host, iterations of {wanted:.0f} ms",
+                  f"alone {rates[False]:.1f} GB/s, beside the training {rates[True]:.1f}")  # fmt: skip
 
     # ---- restore ----
 
@@ -300,7 +329,7 @@ class Pages:
         def one(start: int) -> None:
             self.libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(64 * MIB), advice)
 
-        return in_threads(threads, [lambda s=s: one(s) for s in self.pieces(address)])
+        return in_threads(threads, [partial(one, start) for start in self.pieces(address)])
 
     def pieces(self, address: int) -> Iterator[int]:
         return iter(range(address, address + self.size, 64 * MIB))
@@ -315,7 +344,7 @@ class Pages:
                 wrong.append(code)
 
         starts = range(address, address + self.size, piece)
-        took = in_threads(threads, [lambda s=s: one(s) for s in starts])
+        took = in_threads(threads, [partial(one, start) for start in starts])
         return took, len(wrong)
 
     def all(self) -> None:
@@ -342,8 +371,6 @@ class Pages:
         rates.append(f"a second mapping populated {self.rate(self.populate(fresh, POPULATE_READ, 8))}")
         took, wrong = self.register(fresh, 64 * MIB, 1, REGISTER_READ_ONLY)
         rates.append(f"registered read-only {self.rate(took)} ({wrong} refused)")
-        for threads in (8, 16):
-            self.through_rings(fresh, threads)
 
     def rate(self, seconds: float) -> str:
         return f"{self.size / seconds / 1e9:.1f}"
@@ -355,8 +382,8 @@ class Pages:
         host = inside.device.host_buffer(4 * GB)
         bare = Bare(inside.device, host)
         for threads in (4, 8, 12, 15):
-            chunks = [lambda s=s: digest(s, 4 * MIB, 0)
-                      for s in range(address, address + self.size, 4 * MIB)]  # fmt: skip
+            chunks = [partial(digest, start, 4 * MIB, 0)
+                      for start in range(address, address + self.size, 4 * MIB)]  # fmt: skip
             alone = in_threads(threads, list(chunks))
             stop = threading.Event()
             rates: list[float] = []
@@ -374,45 +401,8 @@ class Pages:
                         f"alone {self.rate(alone)}, beside copies {self.rate(beside)} (these "
                         f"{median(rates):.1f})")  # fmt: skip
 
-    def through_rings(self, address: int, threads: int) -> None:
-        """Digest, copy to a pinned room, send: by so many threads with rooms of their own."""
-        inside = self.inside
-        digest = digest_function()
-        for room in (MIB, 4 * MIB):
-            ring = inside.device.host_buffer(2 * threads * room)
-            target = torch.empty(self.size // 2, dtype=torch.uint8, device=inside.device.torch)
-            streams = [_cuda.Stream() for _ in range(threads)]
-            todo = iter(range(0, self.size // 2 // room))
-            parts: list[Callable[[], None]] = []
 
-            def work(own: int) -> None:
-                with _cuda.stream(streams[own]):
-                    events: list[Any] = [None, None]
-                    for turn, index in enumerate(todo):
-                        half = turn % 2
-                        if events[half] is not None:
-                            events[half].synchronize()
-                        at = (2 * own + half) * room
-                        there = ring.data_ptr() + at
-                        start = address + index * room
-                        for chunk in range(0, room, MIB):
-                            digest(start + chunk, MIB, 0)
-                            ctypes.memmove(there + chunk, start + chunk, MIB)
-                        target[index * room : (index + 1) * room].copy_(
-                            ring[at : at + room], non_blocking=True
-                        )
-                        events[half] = _cuda.Event()
-                        events[half].record()
-
-            parts = [lambda own=own: work(own) for own in range(threads)]
-            took = in_threads(threads, parts)
-            inside.device.sync()
-            inside.note(f"through pinned rooms of {room // MIB} MiB, {threads} threads",
-                        f"{self.size / 2 / took / 1e9:.1f} GB/s")  # fmt: skip
-            _cuda.cudart().cudaHostUnregister(ring.data_ptr())
-
-
-def in_threads(threads: int, work: list[Callable[[], Any]]) -> float:
+def in_threads(threads: int, work: Sequence[Callable[[], Any]]) -> float:
     """Seconds."""
     todo = iter(work)
 

@@ -56,7 +56,7 @@ PROGRAMS = [
             ("iteration", "flush", "fast", "copy", "trace", "restore", "verify"), 330,
             arena=53 * GB, memory=22 * GB),
     Program("peers.py", ("peers",), 170, memory=45 * GB),
-    Program("gpus.py", ("gpus",), 240, arena=95 * GB, gpus=2),
+    Program("gpus.py", ("gpus",), 240, arena=125 * GB, gpus=2),
     Program("torn.py", ("torn", "calm"), 110, arena=20 * GB),
     Program("kill.py", ("kill",), 110, arena=16 * GB),
     Program("sanitize.py", ("sanitize",), 150, arena=TINY_ARENA),

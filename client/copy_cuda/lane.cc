@@ -9,7 +9,7 @@ namespace {
 // Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
 constexpr std::size_t kWindowsAhead = 3;
 // How much faster than to the host a copy within the device is, on the fastest links.
-constexpr ByteCount kWithinIsFaster = 30;
+constexpr ByteCount kWithinIsFaster = 24;
 
 }  // namespace
 
