@@ -142,18 +142,19 @@ class Rank:
     def iterations(self) -> None:
         ours = Ours("ours", self.checkpointer, self.steps)
         means: dict[str, list[float]] = {"none": [], "ours": []}
-        lost = 0
+        skipped: list[str] = []
         for _ in range(self.sizes.side_rounds):
             for way in (Way(), ours):
                 dist.barrier()
                 block = run_block(self.training, way, self.sizes.iterations, 2)
                 means[way.name].append(max(self.together(block.mean())))
-                lost += len(block.skipped)
-        lost = int(sum(self.together(lost)))
+                skipped += block.skipped
+        lost = int(sum(self.together(len(skipped))))
+        why = f", the first because {skipped[0]}" if skipped else ""
         row = compared(
             f"iteration of {median(means['none']):.0f} ms under {self.kind}, snapshot every step", "ms",
             means["ours"], [max(each, median(self.bare_ms)) for each in means["none"]], None,
-            f"ceiling: the longer of none and both bare copies at once; {lost} skipped",
+            f"ceiling: the longer of none and both bare copies at once; {lost} skipped{why}",
         )  # fmt: skip
         self.add(row)
 
