@@ -119,6 +119,7 @@ class Load {
     MutableByteView room;
     std::size_t chunk_at = 0;  // in the room, of the chunk at hand
     std::vector<LoadSink::Part> parts;
+    std::vector<const LoadPiece*> pieces;  // that each part is of
   };
 
   void LoadOne(std::uint64_t chunk, MutableByteView scratch, Waiting* waiting) {
@@ -126,6 +127,7 @@ class Load {
     const auto crc = LoadChunk(chunk, scratch, waiting);
     if (!Settle(chunk, crc)) {
       waiting->parts.resize(before);
+      waiting->pieces.resize(before);
     }
   }
 
@@ -134,27 +136,26 @@ class Load {
       return;
     }
     EndStreaming();  // a device reads the room next
-    JoinNeighbours(&waiting->parts);
-    const Status sent = sink_->Send(waiting->room, waiting->parts);
+    const Status sent = sink_->Send(waiting->room, Joined(*waiting));
     if (sent.has_error()) {
       Stop(sent.error());
     }
   }
 
-  // A tensor's parts of several chunks become one copy.
-  static void JoinNeighbours(std::vector<LoadSink::Part>* parts) {
+  // A tensor's parts of several chunks become one copy.  Never those of two tensors: they may lie
+  // side by side in two allocations, which no copy may span.
+  static std::vector<LoadSink::Part> Joined(const Waiting& waiting) {
     std::vector<LoadSink::Part> joined;
-    for (const LoadSink::Part& part : *parts) {
-      LoadSink::Part* const last = joined.empty() ? nullptr : &joined.back();
-      if (last != nullptr && last->device == part.device &&
-          last->room_offset + last->bytes == part.room_offset &&
-          last->destination + last->bytes == part.destination) {
-        last->bytes += part.bytes;
+    for (std::size_t i = 0; i < waiting.parts.size(); ++i) {
+      const LoadSink::Part& part = waiting.parts[i];
+      const bool same = i > 0 && waiting.pieces[i] == waiting.pieces[i - 1];
+      if (same && joined.back().room_offset + joined.back().bytes == part.room_offset) {
+        joined.back().bytes += part.bytes;
       } else {
         joined.push_back(part);
       }
     }
-    *parts = std::move(joined);
+    return joined;
   }
 
   // Where a piece's bytes [at, at + size) are copied to.
@@ -171,6 +172,7 @@ class Load {
     }
     const std::size_t room_offset = waiting->chunk_at + static_cast<std::size_t>(at % kChunkBytes);
     waiting->parts.push_back(LoadSink::Part{room_offset, size, piece.device, destination});
+    waiting->pieces.push_back(&piece);
     return waiting->room.data() + room_offset;
   }
 

@@ -8,6 +8,7 @@ import mmap
 import os
 import pathlib
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ class huge_folder:
 
     def __enter__(self) -> pathlib.Path:
         self.path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20G,huge=always", "tmpfs",
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24G,huge=always", "tmpfs",
                         str(self.path)], check=True)  # fmt: skip
         return self.path
 
@@ -54,7 +55,7 @@ class Pages:
     """What it takes to make pages of a file in memory ready for a device."""
 
     def __init__(self, stage: Stage, device: Device, folder: pathlib.Path, size: int) -> None:
-        self.stage, self.device = stage, device
+        self.stage, self.device, self.folder = stage, device, folder
         self.size = size // (64 * MIB) * 64 * MIB
         self.file = open(folder / "file", "w+b")
         os.ftruncate(self.file.fileno(), self.size)
@@ -113,10 +114,39 @@ class Pages:
             rates.append(f"in pieces of 64 MiB, {threads} threads {self.rate(took)} ({wrong})")
             for start in self.pieces(address):
                 runtime.cudaHostUnregister(start)
+        self.places()
         _, fresh = self.mapped(False)
         rates.append(f"a second mapping populated {self.rate(self.populate(fresh, POPULATE_READ, 8))}")
         took, wrong = self.register(fresh, 64 * MIB, 1, REGISTER_READ_ONLY)
         rates.append(f"registered read-only {self.rate(took)} ({wrong} refused)")
+
+    def places(self) -> None:
+        """Plain copies into several files, again and again: whether the rate belongs to the memory."""
+        source = torch.empty(2 * GB // MIB * MIB, dtype=torch.uint8, device=self.device.torch)
+        files = []
+        for _ in range(6):
+            file = tempfile.TemporaryFile(dir=self.folder)
+            os.ftruncate(file.fileno(), source.numel())
+            made = torch.frombuffer(
+                mmap.mmap(file.fileno(), source.numel()), dtype=torch.uint8
+            ).fill_(1)
+            if int(_cuda.cudart().cudaHostRegister(made.data_ptr(), made.numel(), 0)):
+                raise RuntimeError("a file cannot be pinned")
+            files.append(made)
+        found: list[list[str]] = [[] for _ in files]
+        for _ in range(3):
+            for file_bytes, rates in zip(files, found):
+                self.device.sync()
+                began = time.perf_counter()
+                for _ in range(3):
+                    file_bytes.copy_(source, non_blocking=True)
+                self.device.sync()
+                seconds = time.perf_counter() - began
+                rates.append(f"{3 * source.numel() / seconds / 1e9:.1f}")
+        for file_bytes in files:
+            _cuda.cudart().cudaHostUnregister(file_bytes.data_ptr())
+        self.stage.add(Row("bare copies into each of 6 files, GB/s", "",
+                           note="; ".join(" ".join(rates) for rates in found)))  # fmt: skip
 
     def rate(self, seconds: float) -> str:
         return f"{self.size / seconds / 1e9:.1f}"

@@ -128,6 +128,15 @@ TEST_F(DeviceSinkTest, NeighbouringChunksOfATensorAreOneCopy) {
   EXPECT_EQ(cuda_sim::CallCount("cudaMemcpyAsync"), 20 / static_cast<int>(LoadSink::kRoomChunks));
 }
 
+// They may be two allocations side by side, which no copy may span.
+TEST_F(DeviceSinkTest, NeighbouringTensorsAreCopiesOfTheirOwn) {
+  for (ByteCount at = 0; at < 8 * kChunkBytes; at += kChunkBytes) {
+    pieces_.push_back(LoadPiece{at, kChunkBytes, Device(0) + at, 0});
+  }
+  ASSERT_FALSE(Load(image_, 2).has_error());
+  EXPECT_EQ(cuda_sim::CallCount("cudaMemcpyAsync"), 8);
+}
+
 TEST_F(DeviceSinkTest, AFailedCopyIsAnErrorAndLeavesNothingBehind) {
   MakePieces();
   for (const char* call : {"cudaMemcpyAsync", "cudaEventRecord", "cudaHostRegister"}) {
