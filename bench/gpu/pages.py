@@ -114,24 +114,24 @@ class Pages:
             rates.append(f"in pieces of 64 MiB, {threads} threads {self.rate(took)} ({wrong})")
             for start in self.pieces(address):
                 runtime.cudaHostUnregister(start)
-        self.places()
         _, fresh = self.mapped(False)
         rates.append(f"a second mapping populated {self.rate(self.populate(fresh, POPULATE_READ, 8))}")
+        self.places()
         took, wrong = self.register(fresh, 64 * MIB, 1, REGISTER_READ_ONLY)
         rates.append(f"registered read-only {self.rate(took)} ({wrong} refused)")
 
     def places(self) -> None:
         """Plain copies into several files, again and again: whether the rate belongs to the memory."""
-        source = torch.empty(2 * GB // MIB * MIB, dtype=torch.uint8, device=self.device.torch)
+        source = torch.empty(GB // MIB * MIB, dtype=torch.uint8, device=self.device.torch)
         files = []
         for _ in range(6):
             file = tempfile.TemporaryFile(dir=self.folder)
             os.ftruncate(file.fileno(), source.numel())
-            made = torch.frombuffer(
-                mmap.mmap(file.fileno(), source.numel()), dtype=torch.uint8
-            ).fill_(1)
-            if int(_cuda.cudart().cudaHostRegister(made.data_ptr(), made.numel(), 0)):
-                raise RuntimeError("a file cannot be pinned")
+            made = torch.frombuffer(mmap.mmap(file.fileno(), source.numel()), dtype=torch.uint8)
+            made.fill_(1)
+            code = int(_cuda.cudart().cudaHostRegister(made.data_ptr(), made.numel(), 0))
+            if code:
+                raise RuntimeError(f"a file cannot be pinned: {code}")
             files.append(made)
         found: list[list[str]] = [[] for _ in files]
         for _ in range(3):
