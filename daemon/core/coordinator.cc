@@ -101,15 +101,7 @@ void Coordinator::Decide() {
       DecideLoading();
       break;
     case Phase::kError:
-      // A user may come back with another wish: that is a new attempt.
-      for (const auto& [node, report] : reports_) {
-        for (const auto& [rank, state] : report.ranks) {
-          if (state.asked && state.asked_after >= attempt()) {
-            StartAttempt(attempt() + 1);
-            return;
-          }
-        }
-      }
+      DecideError();
       break;
     case Phase::kRun:
       break;

@@ -88,6 +88,7 @@ class Coordinator {
   bool TakeFatal();
   void GiveUpWaiting(const char* what, bool (*done)(const RankReport& rank, std::uint32_t attempt));
   void Commit();
+  void DecideError();
   void FailAttempt(const std::string& why, Errc code = Errc::kNotFound);
   void RecordDecision();
   // run
