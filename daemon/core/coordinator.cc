@@ -207,6 +207,7 @@ Command Coordinator::MakeCommand() {
   command.passed_over = plan_.passed_over;
   command.error = error_;
   command.error_code = error_code_;
+  command.superseded = superseded_;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {
       command.complete.insert(id);

@@ -99,7 +99,7 @@ void CoreHarness::CheckBase(FakeClient* client) {
 // As the library does: the first snapshot fills the image, or compares all of one that is sealed.
 // False: there is none to be shared.
 bool CoreHarness::FillStatic(FakeClient* client) {
-  if (client->static_bytes == 0) {
+  if (client->layout.static_bytes == 0) {
     return true;
   }
   if (!client->frozen.has_value()) {
@@ -194,6 +194,12 @@ std::string CoreHarness::ReceiveError(FakeClient* client,
   if (request.message.has_seal() && copy != client->copies.end()) {
     client->copies.erase(copy);  // its copies had finished before it was sent
   }
+  if (request.message.has_register_() && client->registered) {
+    client->layout = client->registered_layout;  // as the library: it goes on with what it has
+    if (std::exchange(client->resuming, false)) {
+      due_.emplace_back([this, client] { Disconnect(client->name); });  // and tries again later
+    }
+  }
   if (request.message.has_begin() && copy != client->copies.end()) {
     copy->second.given_up = true;
   }
@@ -210,6 +216,8 @@ std::string CoreHarness::ReceiveRegister(FakeClient* client,
                                          const proto::RegisterReply& reply,
                                          bool named_slots) {
   client->registered = true;
+  client->resuming = false;
+  client->registered_layout = client->layout;
   client->token = reply.session_token();
   client->slots_admitted = reply.slots_admitted();
   std::set<SlotRef> kept;
