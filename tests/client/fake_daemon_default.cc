@@ -58,6 +58,9 @@ void FakeDaemon::Default(const proto::ClientMessage& request) {
     case proto::ClientMessage::kFinish:
       answer.mutable_finish()->set_freed_bytes(42);
       break;
+    case proto::ClientMessage::kLeave:
+      answer.mutable_leave();
+      break;
     case proto::ClientMessage::kPing:
       answer.mutable_ping();
       break;

@@ -337,6 +337,18 @@ void CoreHarness::Finish(const std::string& name) {
   SendTo(&Client(name), std::move(message));
 }
 
+// Copies under way have ended before a client says so.
+void CoreHarness::Leave(const std::string& name) {
+  FakeClient& client = Client(name);
+  proto::ClientMessage message;
+  message.mutable_leave();
+  SendTo(&client, std::move(message));
+  client.alive = false;
+  left_.push_back(client.token);
+  arena_.UnmapAll(client.pid);
+  Disconnect(name);
+}
+
 void CoreHarness::Disconnect(const std::string& name) {
   FakeClient& client = Client(name);
   const SessionId session = std::exchange(client.session, 0);
@@ -380,6 +392,11 @@ void CoreHarness::AllWorkersGone() {
     }
   }
   arena_.UnmapAllBut(living);
+  for (const std::uint64_t token : std::exchange(left_, {})) {
+    if (up()) {
+      core_->OnProcessDead(token);
+    }
+  }
   Settle();
 }
 

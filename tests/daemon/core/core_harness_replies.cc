@@ -173,6 +173,8 @@ std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
       return "drained " + ShortText(KeyOf(message.drain().id())) +
              (message.drain().durable() ? ", durable" : ", not durable") +
              (message.drain().reason().empty() ? "" : ": " + message.drain().reason());
+    case proto::ServerMessage::kLeave:
+      return "has left";
     case proto::ServerMessage::kFinish:
     case proto::ServerMessage::kDrop:
       client->freed_bytes =

@@ -254,6 +254,9 @@ class RandomWalk {
       case 5:
         if (Below(4) == 0) {
           Do("disconnect " + name);
+        } else if (Below(12) == 0) {
+          Do("copies_done " + name);
+          Do("leave " + name);
         } else if (Below(4) == 0) {
           Do("drain " + name + " timeout=5");
         }

@@ -314,6 +314,7 @@ bool CoreScript::RunRank(const Command& command) {
          harness_->Drain(name, Seconds(command.Option("timeout", "60")));
        }},
       {"finish", [&](const std::string& name) { harness_->Finish(name); }},
+      {"leave", [&](const std::string& name) { harness_->Leave(name); }},
       {"disconnect", [&](const std::string& name) { harness_->Disconnect(name); }},
       {"die",
        [&](const std::string& name) {

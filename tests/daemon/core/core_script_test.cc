@@ -75,6 +75,7 @@ constexpr const char* kStories[] = {
     "orphan_memory_is_given_back_when_needed",
     "orphan_memory_is_taken_only_where_it_helps",
     "rank_called_dead_comes_back_while_loading",
+    "rank_that_left_keeps_nobody_waiting",
     "rank_that_never_asks_is_named",
     "ranks_that_train_without_restore_end_the_wait",
     "refusal_ends_the_restore_for_all",
