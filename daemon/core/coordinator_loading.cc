@@ -123,7 +123,8 @@ void Coordinator::FailAttempt(const std::string& why, Errc code) {
 }
 
 // L: a user who was told that nothing can be restored may train from the initial state.  Where some
-// rank may have loaded a part of a snapshot there is no such state, and nothing may become complete.
+// rank may have loaded a part of a snapshot there is no such state, and nothing may become
+// complete.
 void Coordinator::DecideError() {
   bool all_train = true;
   for (Rank rank = 0; rank < world_size(); ++rank) {

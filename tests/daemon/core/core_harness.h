@@ -211,6 +211,7 @@ class CoreHarness {
 
   // client side of messages (core_harness_replies.cc)
   void Receive(FakeClient* client, const Send& send);
+  std::string ReceiveSealed(FakeClient* client, const FakeClient::Waiting& request);
   std::string ReceiveReply(FakeClient* client, const Send& send);
   std::string ReceiveError(FakeClient* client, const FakeClient::Waiting& request, const Error& e);
   std::string ReceiveRestore(FakeClient* client, const Send& send);

@@ -124,6 +124,17 @@ bool CoreHarness::FillStatic(FakeClient* client) {
   return false;
 }
 
+std::string CoreHarness::ReceiveSealed(FakeClient* client, const FakeClient::Waiting& request) {
+  ++client->sealed;
+  client->copies.erase(request.slot);
+  const proto::SealRequest& seal = request.message.seal();
+  if (client->frozen.has_value()) {
+    const SlotRef named{seal.static_image().slot(), seal.static_image().generation()};
+    client->frozen->sealed = client->frozen->sealed || named == client->frozen->slot;
+  }
+  return "sealed step " + std::to_string(seal.step());
+}
+
 std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
   const proto::ServerMessage& message = send.message;
   const auto it = client->waiting.find(message.request_id());
@@ -148,14 +159,7 @@ std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
     case proto::ServerMessage::kRegister:
       return ReceiveRegister(client, message.register_(), request.names_slots);
     case proto::ServerMessage::kSeal:
-      ++client->sealed;
-      client->copies.erase(request.slot);
-      if (client->frozen.has_value()) {
-        const proto::StaticSeal& named = request.message.seal().static_image();
-        client->frozen->sealed = client->frozen->sealed ||
-                                 SlotRef{named.slot(), named.generation()} == client->frozen->slot;
-      }
-      return "sealed step " + std::to_string(request.message.seal().step());
+      return ReceiveSealed(client, request);
     case proto::ServerMessage::kRestore:
       return ReceiveRestore(client, send);
     case proto::ServerMessage::kLoaded:

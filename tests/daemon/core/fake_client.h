@@ -30,9 +30,10 @@ struct FakeClient {
   std::uint64_t token = 0;
   Epoch epoch;
   bool registered = false;
-  bool resuming = false;  // its registration repeats one that an earlier connection made
+  bool resuming = false;         // its registration repeats one that an earlier connection made
   bool other_token = false;      // of a launcher that took the same number elsewhere
   bool next_is_refused = false;  // its next request does not reach the core
+
   struct Layout {
     std::string name = "a";
     std::uint64_t image_bytes = kMiB;
@@ -40,7 +41,7 @@ struct FakeClient {
   };
 
   Layout layout;
-  Layout registered_layout;  // the last that was not refused
+  Layout registered_layout;   // the last that was not refused
   std::string base = "base";  // what its frozen tensors hold
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;

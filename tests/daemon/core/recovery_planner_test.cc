@@ -143,7 +143,8 @@ TEST(RecoveryPlannerTest, TheFallbackIsTheNewestOnASharedTierUnlessTheChoiceIs) 
   EXPECT_EQ(PlanRestore(inventory, 2, {}).fallback, (SnapshotKey{1, 1}));
 }
 
-// I3: training without a restore keeps what a user could still name, whatever no attempt would take.
+// I3: training without a restore keeps what a user could still name, whatever no attempt would
+// take.
 TEST(RecoveryPlannerTest, WhatIsKeptNeedNotBeWhatWouldBeChosen) {
   Inventory inventory;
   Give(&inventory, {1, 1}, {0, 1}, kArena);
