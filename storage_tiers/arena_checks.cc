@@ -48,8 +48,9 @@ std::optional<ByteCount> LowestLimit(const std::string& hierarchy,
                                      const std::string& file) {
   std::optional<ByteCount> lowest;
   while (true) {
+    const std::string_view group = path == "/" ? "" : path;
     std::string whole = hierarchy;
-    whole.append(path == "/" ? "" : path).append("/").append(file);
+    whole.append(group).append("/").append(file);
     if (const auto text = ReadSmallFile(whole)) {
       Lower(&lowest, LeadingNumber(*text));  // "max" is no number: no limit
     }
