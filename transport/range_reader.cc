@@ -52,9 +52,8 @@ asio::awaitable<Status> RangeReader::ReadNext(Transfer* transfer) {
       co_return std::move(paced).error().WithContext(Describe());
     }
   }
-  co_return co_await ReadBlock(transfer->offset + begin,
-                               transfer->into.subspan(begin, size),
-                               transfer->options.deadline);
+  co_return co_await ReadBlock(
+      transfer->offset + begin, transfer->into.subspan(begin, size), transfer->options.deadline);
 }
 
 asio::awaitable<void> RangeReader::ReadBlocks(Transfer* transfer) {

@@ -25,8 +25,8 @@ ByteCount RpcRangeReader::block_bytes() const {
 asio::awaitable<Status> RpcRangeReader::ReadBlock(ByteCount offset,
                                                   MutableByteView into,
                                                   Deadline deadline) {
-  const auto left = std::chrono::floor<std::chrono::milliseconds>(
-      deadline - std::chrono::steady_clock::now());
+  const auto left =
+      std::chrono::floor<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   if (left.count() <= 0) {
     co_return Error(Errc::kTimeout, Describe() + ": the deadline was over before the read began");
   }

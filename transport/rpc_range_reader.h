@@ -24,7 +24,9 @@ class RpcRangeReader final : public RangeReader {
 
   [[nodiscard]] ByteCount length() const override { return length_; }
 
-  [[nodiscard]] std::string Describe() const override { return peer_ + " over the peer connection"; }
+  [[nodiscard]] std::string Describe() const override {
+    return peer_ + " over the peer connection";
+  }
 
  protected:
   [[nodiscard]] ByteCount block_bytes() const override;
