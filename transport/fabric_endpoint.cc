@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "transport/fabric_domain.h"
 #include "transport/fabric_reader.h"
+#include "transport/fabric_signals.h"
 #include "transport/fabric_targets.h"
 #include "transport/fabric_thread.h"
 
@@ -71,6 +72,7 @@ FabricEndpoint::~FabricEndpoint() {
 Result<std::unique_ptr<FabricEndpoint>> FabricEndpoint::OpenBlocking(
     boost::asio::any_io_executor executor, FabricOptions options) {
   HF_TRYV(Check(options));
+  const KeptSignals signals;
   HF_TRY(const FabricLibrary* library, LoadFabricLibrary(options.libraries));
   HF_TRY(auto domain, FabricDomain::Open(library, options));
   std::unique_ptr<FabricEndpoint> endpoint(

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
 #include <utility>
-#include <vector>
 
 #include <boost/asio/post.hpp>
 
 #include "common/log.h"
+#include "transport/fabric_sockets.h"
 
 namespace holdfast::transport {
 
@@ -15,6 +16,8 @@ namespace {
 
 // A provider that is connecting, or whose ring is full, is asked again so soon.
 constexpr std::chrono::milliseconds kAskAgain{1};
+// For reads to fail whose connection was ended.
+constexpr std::chrono::milliseconds kEndLimit{500};
 
 Error TimedOut(const FabricRead& read) {
   std::string text = read.peer + ": no answer within the deadline";
@@ -114,8 +117,12 @@ void FabricLane::Failed(std::shared_ptr<FabricRead> read,
                         const Error& error,
                         bool transient,
                         Deadline now) {
-  broken_ = broken_ || transient;
   read->local.reset();
+  if (resetting_) {
+    waiting_.push_back(std::move(read));
+    return;
+  }
+  broken_ = broken_ || transient;
   ++read->tries;
   if (!transient || read->tries >= options_->attempts) {
     Deliver(std::move(read), error);
@@ -174,10 +181,25 @@ void FabricLane::EndLate(Deadline now) {
   }
 }
 
+// The gentle way first (fabric_sockets.h): without its connection each read fails by itself.
+void FabricLane::EndPosted() {
+  if (posted_.empty() || EndConnections(address_) == 0) {
+    return;
+  }
+  resetting_ = true;
+  const Deadline limit = std::chrono::steady_clock::now() + kEndLimit;
+  while (!posted_.empty() && std::chrono::steady_clock::now() < limit) {
+    TakeCompletions();
+    std::this_thread::yield();
+  }
+  resetting_ = false;
+}
+
 // Whatever the provider had is ours again: those that are not late are read anew.
 void FabricLane::ClosePort(Deadline now) {
+  EndPosted();
+  // What is bound to the endpoint keeps it open; without it the provider cannot write either.
   if (domain_->Wants(FI_MR_ENDPOINT)) {
-    // What is bound to the endpoint keeps it open; without it the provider cannot write either.
     for (auto& [context, read] : posted_) {
       read->local.reset();
     }
@@ -201,8 +223,9 @@ void FabricLane::ClosePort(Deadline now) {
 
 // --- what is asked for ---
 
-Status FabricLane::OpenPort() {
+Status FabricLane::OpenPort(Deadline now) {
   HF_TRY(FabricPort port, domain_->OpenPort(options_->reads_per_peer));
+  connect_by_ = now + options_->connect_limit;
   HF_TRY(peer_, domain_->Insert(port, address_));
   port_ = std::move(port);
   return Ok();
@@ -227,6 +250,11 @@ long FabricLane::PostOne(FabricRead* read) {
                  &read->context);
 }
 
+bool FabricLane::MayAskAgain(Deadline now) {
+  again_ = now + kAskAgain;
+  return !connect_by_.has_value() || now < *connect_by_;
+}
+
 void FabricLane::Post(Deadline now) {
   if (broken_ && posted_.empty()) {
     ClosePort(now);
@@ -241,31 +269,46 @@ void FabricLane::Post(Deadline now) {
     waiting_.pop_front();
     if (read->not_before > now) {
       later.push_back(std::move(read));
-      continue;
-    }
-    if (!port_.has_value()) {
-      const Status opened = OpenPort();
-      if (!opened.has_value()) {
-        const std::string peer = read->peer;
-        Deliver(std::move(read), Error(opened.error()).WithContext(peer));
-        continue;
-      }
-    }
-    const long code = PostOne(read.get());
-    if (code == -FI_EAGAIN) {
-      again_ = now + kAskAgain;
-      waiting_.push_front(std::move(read));
-    } else if (code != 0) {
-      const Error error = FabricError(domain_->library(), code, read->peer);
-      Failed(std::move(read), error, IsTransient(code), now);
     } else {
-      read->ends_by.reset();
-      void* context = &read->context;
-      posted_.emplace(context, std::move(read));
+      PostOrFail(std::move(read), now);
     }
   }
   waiting_.insert(
       waiting_.end(), std::make_move_iterator(later.begin()), std::make_move_iterator(later.end()));
+}
+
+void FabricLane::PostOrFail(std::shared_ptr<FabricRead> read, Deadline now) {
+  if (!port_.has_value()) {
+    const Status opened = OpenPort(now);
+    if (!opened.has_value()) {
+      const std::string peer = read->peer;
+      Deliver(std::move(read), Error(opened.error()).WithContext(peer));
+      return;
+    }
+  }
+  const long code = PostOne(read.get());
+  if (code == 0) {
+    connect_by_.reset();
+    read->ends_by.reset();
+    void* context = &read->context;
+    posted_.emplace(context, std::move(read));
+  } else if (code != -FI_EAGAIN) {
+    const Error error = FabricError(domain_->library(), code, read->peer);
+    Failed(std::move(read), error, IsTransient(code), now);
+  } else if (MayAskAgain(now)) {
+    waiting_.push_front(std::move(read));
+  } else {
+    // The provider does not say whether it was refused or not heard.
+    const Error error(Errc::kUnavailable,
+                      read->peer + ": no connection within " +
+                          std::to_string(options_->connect_limit.count()) + " ms");
+    waiting_.push_front(std::move(read));
+    for (std::shared_ptr<FabricRead>& each : waiting_) {
+      Deliver(std::move(each), error);
+    }
+    waiting_.clear();
+    ClosePort(now);
+  }
 }
 
 // --- time ---

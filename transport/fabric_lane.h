@@ -60,8 +60,12 @@ class FabricLane {
   void EndLate(Deadline now);
   void EndLateWaiting(Deadline now);
   void ClosePort(Deadline now);
+  void EndPosted();
   void Post(Deadline now);
-  [[nodiscard]] Status OpenPort();
+  [[nodiscard]] Status OpenPort(Deadline now);
+  // The provider takes none now.  False: it has been connecting for too long.
+  [[nodiscard]] bool MayAskAgain(Deadline now);
+  void PostOrFail(std::shared_ptr<FabricRead> read, Deadline now);
   // libfabric's code; 0: posted.
   [[nodiscard]] long PostOne(FabricRead* read);
   void Failed(std::shared_ptr<FabricRead> read, const Error& error, bool transient, Deadline now);
@@ -75,8 +79,10 @@ class FabricLane {
   const std::string address_;
   std::optional<FabricPort> port_;
   fi_addr_t peer_ = FI_ADDR_UNSPEC;
-  bool broken_ = false;            // a read failed: a new port before the next
-  std::optional<Deadline> again_;  // the provider had no room, or is connecting
+  bool broken_ = false;                 // a read failed: a new port before the next
+  bool resetting_ = false;              // reads that fail now are not to blame
+  std::optional<Deadline> connect_by_;  // none was posted on this port yet
+  std::optional<Deadline> again_;       // the provider had no room, or is connecting
   Deadline last_used_{};
   std::deque<std::shared_ptr<FabricRead>> waiting_;
   std::map<void*, std::shared_ptr<FabricRead>> posted_;  // by context

@@ -8,6 +8,7 @@
 #include <link.h>
 
 #include "common/mutex.h"
+#include "transport/fabric_signals.h"
 #include "transport/fabric_version.h"
 
 namespace holdfast::transport {
@@ -57,6 +58,7 @@ Result<FabricLibrary> Fill(void* handle) {
 }
 
 Result<FabricLibrary> Load(const std::string& name) {
+  const KeptSignals signals;
   // Local: what it brings along (verbs, psm) must not be found by anybody else.
   void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {

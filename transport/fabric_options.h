@@ -38,6 +38,8 @@ struct FabricOptions {
   std::size_t attempts = 6;
   std::chrono::milliseconds first_pause{10};
   std::chrono::milliseconds longest_pause{1'000};
+  // For a connection to a peer; its reads fail afterwards.
+  std::chrono::milliseconds connect_limit{3'000};
   // A cancelled read has so long to end by itself, before the connection to its peer is closed.
   std::chrono::milliseconds cancel_grace{50};
   // A connection that nobody uses is closed after so long.
