@@ -27,6 +27,15 @@ Error TimedOut(const FabricRead& read) {
   return {Errc::kTimeout, text};
 }
 
+// A tcp peer ends the connection where verbs would say that a key is not good: they look alike.
+Error GaveUp(const FabricRead& read, const Error& last) {
+  return {last.code,
+          last.message + " (after " + std::to_string(read.tries) +
+              " tries: the peer is gone, or lends these bytes no more)",
+          last.sys_errno,
+          last.where};
+}
+
 Error GivenUp(const FabricRead& read) {
   return {Errc::kCancelled, read.peer + ": cancelled while it was read"};
 }
@@ -125,14 +134,16 @@ void FabricLane::Failed(std::shared_ptr<FabricRead> read,
   broken_ = broken_ || transient;
   ++read->tries;
   if (!transient || read->tries >= options_->attempts) {
-    Deliver(std::move(read), error);
+    const Error last = transient ? GaveUp(*read, error) : error;
+    Deliver(std::move(read), last);
     return;
   }
   const auto pause =
       std::min(options_->longest_pause,
                options_->first_pause * (1U << std::min<std::size_t>(read->tries - 1, 16)));
   if (now + pause >= read->deadline) {
-    Deliver(std::move(read), error);
+    const Error last = GaveUp(*read, error);
+    Deliver(std::move(read), last);
     return;
   }
   counters_->retries.fetch_add(1, std::memory_order_relaxed);

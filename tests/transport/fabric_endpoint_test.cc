@@ -1,6 +1,6 @@
 // Reads of another process's memory, and everything that process may do meanwhile.
+#include <algorithm>
 #include <csignal>
-#include <cstdlib>
 #include <vector>
 
 #include "common/units.h"
@@ -141,7 +141,19 @@ TEST_P(FabricEndpointTest, ACancelledReadEndsSoonAndWritesNothingAfterwards) {
       std::all_of(into.begin(), into.end(), [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 
+TEST_P(FabricEndpointTest, APeerThatEndsInAnOrderlyWayWhileItIsReadDoesNotCrash) {
+  const auto lender = LenderAt("127.0.1.2", 256 * kMiB);
+  const auto reader = ReaderOf(lender->Lend());
+  std::vector<std::byte> into(reader->length());
+  StartAndSeeSome(reader.get(), into, milliseconds(5'000));
+  EXPECT_EQ(lender->Quit(), 0);
+  ASSERT_TRUE(RunUntil([&] { return out_.has_value(); }));
+}
+
 TEST_P(FabricEndpointTest, MemoryThatIsNoLongerLentIsAnErrorAndCanBeLentAgain) {
+  if (std::string(GetParam()) == "shm") {
+    GTEST_SKIP() << "libfabric's shm reads with process_vm_readv and asks for no key";
+  }
   const auto lender = LenderAt("127.0.1.2", 256 * kMiB);
   const auto reader = ReaderOf(lender->Lend());
   std::vector<std::byte> into(reader->length());
@@ -160,6 +172,9 @@ TEST_P(FabricEndpointTest, MemoryThatIsNoLongerLentIsAnErrorAndCanBeLentAgain) {
 }
 
 TEST_P(FabricEndpointTest, AWrongKeyOrRangeIsRefusedByThePeerWhichServesOn) {
+  if (std::string(GetParam()) == "shm") {
+    GTEST_SKIP() << "libfabric's shm reads with process_vm_readv and asks for no key";
+  }
   const auto lender = LenderAt("127.0.1.2", 8 * kMiB);
   const FabricRegion region = lender->Lend();
   FabricRegion wrong_key = region;
@@ -176,8 +191,6 @@ TEST_P(FabricEndpointTest, AWrongKeyOrRangeIsRefusedByThePeerWhichServesOn) {
     EXPECT_TRUE(done.error().code == Errc::kNotFound || done.error().code == Errc::kUnavailable ||
                 done.error().code == Errc::kTimeout)
         << done.error().ToString();
-    RecordProperty("error", done.error().ToString());
-    std::cout << done.error().ToString() << "\n";
   }
   const auto reader = ReaderOf(region);
   std::vector<std::byte> into(8 * kMiB);

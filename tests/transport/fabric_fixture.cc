@@ -52,6 +52,14 @@ void Lender::KillAndWait() {
   }
 }
 
+int Lender::Quit() {
+  Say("quit\n");
+  int status = -1;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return status;
+}
+
 void Lender::Signal(int number) const {
   HOLDFAST_CHECK(kill(pid_, number) == 0);
 }

@@ -33,6 +33,8 @@ class Lender {
   void Drop();
   void Signal(int number) const;
   void KillAndWait();
+  // Its exit status after an orderly end, as waitpid has it.
+  [[nodiscard]] int Quit();
 
   [[nodiscard]] const std::string& greeting() const { return greeting_; }
 

@@ -5,6 +5,7 @@
 //   says "ready <describe>", then for each line:
 //   lend   lends its memory (again), says the region in hexadecimal
 //   drop   ends the loan, says "ok"
+//   quit   closes the endpoint, in an orderly way, and ends
 // Byte i of the memory is PatternAt(i).  The end of its input ends it.
 #include <cstdlib>
 #include <iostream>
@@ -37,6 +38,9 @@ int Main(char** arguments) {
   std::optional<FabricMemory> lent;
   for (std::string line; std::getline(std::cin, line);) {
     lent.reset();
+    if (line == "quit") {
+      break;
+    }
     if (line == "lend") {
       auto made = endpoint.value()->LendBlocking(memory);
       if (!made.has_value()) {
