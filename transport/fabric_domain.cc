@@ -36,7 +36,29 @@ Error FabricDomain::Failed(long code, const std::string& what) const {
 
 Result<std::shared_ptr<FabricDomain>> FabricDomain::Open(const FabricLibrary* library,
                                                          const FabricOptions& options) {
-  HF_TRY(InfoPtr info, ChooseProvider(*library, options));
+  if (options.providers.empty()) {
+    return Error(Errc::kInvalidArgument, "no fabric provider was named");
+  }
+  std::string why;
+  Errc code = Errc::kUnavailable;
+  for (const std::string& provider : options.providers) {
+    auto domain = OpenOne(library, options, provider);
+    if (domain.has_value()) {
+      return domain;
+    }
+    why += (why.empty() ? "" : "; ") + provider + ": " + domain.error().message;
+    code = domain.error().code;
+  }
+  // The caller's mistake is one only where nothing else was asked for.
+  return Error(options.providers.size() == 1 ? code : Errc::kUnavailable,
+               "no fabric at " + options.bind_address +
+                   (options.device.empty() ? "" : " on " + options.device) + " (" + why + ")");
+}
+
+Result<std::shared_ptr<FabricDomain>> FabricDomain::OpenOne(const FabricLibrary* library,
+                                                            const FabricOptions& options,
+                                                            const std::string& provider) {
+  HF_TRY(InfoPtr info, AskProvider(*library, options, provider));
   std::shared_ptr<FabricDomain> domain(new FabricDomain(library, std::move(info)));
   if (options.always_register_local) {
     domain->mr_mode_ |= FI_MR_LOCAL;

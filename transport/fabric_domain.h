@@ -37,6 +37,8 @@ struct FabricPort {
 
 class FabricDomain {
  public:
+  // The first provider of the list that is there and can be bound to the address.  kUnavailable
+  // says of each why not.
   [[nodiscard]] static Result<std::shared_ptr<FabricDomain>> Open(const FabricLibrary* library,
                                                                   const FabricOptions& options);
 
@@ -85,6 +87,10 @@ class FabricDomain {
  private:
   FabricDomain(const FabricLibrary* library, InfoPtr info);
 
+  [[nodiscard]] static Result<std::shared_ptr<FabricDomain>> OpenOne(const FabricLibrary* library,
+                                                                     const FabricOptions& options,
+                                                                     const std::string& provider);
+
   [[nodiscard]] Result<FidPtr<fid_cq>> OpenQueue(std::size_t size, int* wait_fd) const;
 
   const FabricLibrary* const library_;
@@ -98,9 +104,10 @@ class FabricDomain {
   std::string serving_name_;
 };
 
-// fabric_provider.cc: the first provider of the list that is there and has the address.
-// kUnavailable says of each why not; kInvalidArgument: no list, no address.
-[[nodiscard]] Result<InfoPtr> ChooseProvider(const FabricLibrary& library,
-                                             const FabricOptions& options);
+// fabric_provider.cc: the provider's card that has the address.  kUnavailable: it has none;
+// kInvalidArgument: no address.
+[[nodiscard]] Result<InfoPtr> AskProvider(const FabricLibrary& library,
+                                          const FabricOptions& options,
+                                          const std::string& provider);
 
 }  // namespace holdfast::transport

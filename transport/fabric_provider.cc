@@ -1,4 +1,4 @@
-// Which provider and card: asked of libfabric one name at a time, in the order of the list.
+// Which card a provider has at an address.
 #include <cstring>
 #include <string>
 #include <utility>
@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "common/random.h"
 #include "transport/fabric_domain.h"
 
 namespace holdfast::transport {
@@ -95,23 +96,29 @@ InfoPtr Pick(const FabricLibrary& library, fi_info* list, const FabricOptions& o
   return {nullptr, library.freeinfo};
 }
 
-Result<InfoPtr> Ask(const FabricLibrary& library,
-                    const FabricOptions& options,
-                    const std::string& provider) {
+}  // namespace
+
+Result<InfoPtr> AskProvider(const FabricLibrary& library,
+                            const FabricOptions& options,
+                            const std::string& provider) {
   const bool ip = HasIpAddresses(provider);
   if (ip && !IsIpAddress(options.bind_address)) {
     return Error(Errc::kInvalidArgument,
                  "\"" + options.bind_address + "\" is no IP address to bind to");
   }
+  // shm names itself by process number, which two containers share as they do /dev/shm.
+  const bool named = provider == "shm";
+  const std::string node =
+      named ? "holdfast-" + std::to_string(RandomToken()) : options.bind_address;
   const InfoPtr hints = MakeHints(library, options, provider);
   if (hints == nullptr) {
     return Error(Errc::kNoSpace, "no memory for libfabric's hints");
   }
   fi_info* list = nullptr;
   const int code = library.getinfo(kInterface,
-                                   ip ? options.bind_address.c_str() : nullptr,
+                                   ip || named ? node.c_str() : nullptr,
                                    nullptr,
-                                   ip ? FI_SOURCE : 0,
+                                   ip || named ? FI_SOURCE : 0,
                                    hints.get(),
                                    &list);
   if (code == -FI_ENODATA) {
@@ -125,27 +132,6 @@ Result<InfoPtr> Ask(const FabricLibrary& library,
     return Error(Errc::kUnavailable, "no card of it has this address");
   }
   return picked;
-}
-
-}  // namespace
-
-Result<InfoPtr> ChooseProvider(const FabricLibrary& library, const FabricOptions& options) {
-  if (options.providers.empty()) {
-    return Error(Errc::kInvalidArgument, "no fabric provider was named");
-  }
-  std::string why;
-  Errc code = Errc::kUnavailable;
-  for (const std::string& provider : options.providers) {
-    auto info = Ask(library, options, provider);
-    if (info.has_value()) {
-      return info;
-    }
-    why += (why.empty() ? "" : "; ") + provider + ": " + info.error().message;
-    code = info.error().code;
-  }
-  return Error(options.providers.size() == 1 ? code : Errc::kUnavailable,
-               "no fabric at " + options.bind_address +
-                   (options.device.empty() ? "" : " on " + options.device) + " (" + why + ")");
 }
 
 }  // namespace holdfast::transport

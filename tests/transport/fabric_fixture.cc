@@ -1,6 +1,7 @@
 #include "tests/transport/fabric_fixture.h"
 
 #include <csignal>
+#include <filesystem>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -10,11 +11,29 @@
 #include "common/bytes.h"
 #include "common/check.h"
 
-extern char** environ;
+extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX has no header for it
 
 namespace holdfast::transport {
 
 namespace asio = boost::asio;
+
+namespace {
+
+// What shm leaves behind when its process is killed: 16 MiB each, by the name in the greeting.
+void RemoveShared(const std::string& greeting) {
+  const std::size_t begin = greeting.find("holdfast-");
+  const std::string name = begin == std::string::npos
+                               ? std::string()
+                               : greeting.substr(begin, greeting.find(':', begin) - begin);
+  std::error_code ignored;
+  for (const auto& file : std::filesystem::directory_iterator("/dev/shm", ignored)) {
+    if (!name.empty() && file.path().filename().string().starts_with(name + ":")) {
+      std::filesystem::remove(file.path(), ignored);
+    }
+  }
+}
+
+}  // namespace
 
 Lender::Lender(const std::string& provider, const std::string& address, ByteCount bytes) {
   int in[2];
@@ -50,6 +69,7 @@ void Lender::KillAndWait() {
     waitpid(pid_, nullptr, 0);
     pid_ = -1;
   }
+  RemoveShared(greeting_);
 }
 
 int Lender::Quit() {
