@@ -152,6 +152,8 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] transport::OwnedFd TakeStaticSource(std::uint32_t attempt);
 
   // Tells the daemon without waiting for its answer.
+  // The next start of the job need not wait for this process to end.
+  void Leave();
   void Tell(const proto::ClientMessage& message);
 
   [[nodiscard]] SessionStats Stats();
