@@ -14,7 +14,11 @@ namespace holdfast::transport {
 }
 
 inline void FillPattern(MutableByteView memory) {
-  for (std::size_t i = 0; i < memory.size(); ++i) {
+  std::size_t i = 0;
+  for (; i + 8 <= memory.size(); i += 8) {
+    StoreLe64(memory.data() + i, Mix64(i / 8));
+  }
+  for (; i < memory.size(); ++i) {
     memory[i] = PatternAt(i);
   }
 }
