@@ -17,8 +17,8 @@ namespace holdfast::transport {
 
 namespace {
 
-// Nothing is ever received, and nobody but readers connects: small rings save 30 MB a port of
-// ofi_rxm's buffers.
+// Nothing is ever received, and nobody but readers connects: small rings keep ofi_rxm's buffers
+// small.
 constexpr std::size_t kRing = 64;
 constexpr int kKeyTries = 8;
 

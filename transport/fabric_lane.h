@@ -54,6 +54,8 @@ class FabricLane {
 
   [[nodiscard]] bool busy() const { return !posted_.empty(); }
 
+  [[nodiscard]] bool empty() const { return posted_.empty() && waiting_.empty(); }
+
  private:
   void TakeCompletions();
   void TakeError();

@@ -114,12 +114,26 @@ void FabricThread::TakeSubmitted() {
     reads.swap(submitted_);
   }
   for (std::shared_ptr<FabricRead>& read : reads) {
+    if (!lanes_.contains(read->region->address)) {
+      MakeRoom();
+    }
     std::unique_ptr<FabricLane>& lane = lanes_[read->region->address];
     if (lane == nullptr) {
       lane = std::make_unique<FabricLane>(
           domain_.get(), targets_, options_, counters_, read->region->address);
     }
     lane->Add(std::move(read));
+  }
+}
+
+void FabricThread::MakeRoom() {
+  for (auto lane = lanes_.begin(); lane != lanes_.end() && lanes_.size() >= options_->max_peers;) {
+    if (lane->second->empty()) {
+      lane->second->Close(Error(Errc::kCancelled, "an idle connection has no reads"));
+      lane = lanes_.erase(lane);
+    } else {
+      ++lane;
+    }
   }
 }
 

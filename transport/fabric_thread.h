@@ -49,6 +49,8 @@ class FabricThread {
  private:
   void Run();
   void TakeSubmitted();
+  // Peers change faster than idle connections are closed: the bound holds all the same.
+  void MakeRoom();
   // Progress for the peers that read from us.
   void Serve();
   void Wait(Deadline now);
