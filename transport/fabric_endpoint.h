@@ -41,7 +41,9 @@ class FabricTargets;
 // the memory is used anew meanwhile, and memory that is unmapped only ends that connection.
 //
 // Threads:   destroyed on a worker where it is large: unpinning takes time.
-// Ownership: borrows the memory, which stays mapped until it is destroyed; pages must be there
+// Ownership: borrows the memory, which stays mapped until it is destroyed (heap memory that others
+// get
+//            at once: until the endpoint is destroyed, for the reason above); pages must be there
 //            (FI_MR_ALLOCATED), as those of slots are.
 class FabricMemory {
  public:

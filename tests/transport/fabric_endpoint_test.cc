@@ -13,9 +13,20 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
+#if __has_feature(thread_sanitizer)
+constexpr bool kThreadSanitizer = true;
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+
 class FabricEndpointTest : public FabricTest, public testing::WithParamInterface<const char*> {
  protected:
-  void SetUp() override { Open(OptionsOf(GetParam())); }
+  void SetUp() override {
+    if (kThreadSanitizer && std::string(GetParam()) == "sockets") {
+      GTEST_SKIP() << "libfabric's sockets has a thread of its own that reads what another closes";
+    }
+    Open(OptionsOf(GetParam()));
+  }
 
   [[nodiscard]] std::unique_ptr<Lender> LenderAt(const std::string& address,
                                                  ByteCount bytes = 64 * kMiB) {

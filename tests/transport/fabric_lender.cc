@@ -11,6 +11,7 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 
@@ -22,6 +23,8 @@ namespace holdfast::transport {
 namespace {
 
 int Main(char** arguments) {
+  // Outlives the endpoint: tcp goes on sending from it for a moment after a loan has ended.
+  std::vector<std::byte> memory(std::strtoull(arguments[3], nullptr, 10));
   boost::asio::io_context io{1};
   FabricOptions options;
   options.providers = {arguments[1]};
@@ -31,8 +34,6 @@ int Main(char** arguments) {
     std::cout << "error " << endpoint.error().ToString() << std::endl;
     return 1;
   }
-  const std::size_t size = std::strtoull(arguments[3], nullptr, 10);
-  std::vector<std::byte> memory(size);
   FillPattern(memory);
   std::cout << "ready " << endpoint.value()->Describe() << std::endl;
   std::optional<FabricMemory> lent;
