@@ -1,10 +1,12 @@
 // This node's place on a fabric: lends memory to peers, and reads theirs, by one-sided reads.
 //
 //   HF_TRY(auto fabric, FabricEndpoint::OpenBlocking(executor, options));
-//   HF_TRY(auto lent, fabric->LendBlocking(image));      // remote read only, for as long as "lent"
-//   is ToProto(lent.region())                               // to the peer, over the peers'
-//   connection HF_TRY(auto reader, fabric->Reader(region, "node 0123")); HF_CO_TRYV(co_await
-//   reader->Read(offset, into, options));
+//
+//   HF_TRY(auto lent, fabric->LendBlocking(image));             the holder: as long as "lent" lives
+//   ToProto(lent.region())                                      goes to peers over their connection
+//
+//   HF_TRY(auto reader, fabric->Reader(region, "node 0123"));   the reader
+//   HF_CO_TRYV(co_await reader->Read(offset, into, options));
 //
 // Threads:   the io thread, but for what is named ...Blocking: a worker, or start-up; libfabric's
 //            descriptions of cards are read, connections of the system opened, and memory pinned.
@@ -42,9 +44,8 @@ class FabricTargets;
 //
 // Threads:   destroyed on a worker where it is large: unpinning takes time.
 // Ownership: borrows the memory, which stays mapped until it is destroyed (heap memory that others
-// get
-//            at once: until the endpoint is destroyed, for the reason above); pages must be there
-//            (FI_MR_ALLOCATED), as those of slots are.
+//            get at once: until the endpoint is destroyed, for the reason above); pages must be
+//            there (FI_MR_ALLOCATED), as those of slots are.
 class FabricMemory {
  public:
   FabricMemory(FabricMemory&& other) noexcept;
