@@ -186,6 +186,20 @@ SessionStats Session::Stats() {
   return stats;
 }
 
+void Session::Leave() {
+  constexpr std::chrono::milliseconds kPatience{1'000};
+  {
+    MutexLock lock(mutex_);
+    if (!connected_ || fenced_.has_value() || registered_ == nullptr) {
+      return;
+    }
+  }
+  proto::ClientMessage message;
+  message.mutable_leave();
+  // Without an answer the daemon learns it when the process ends.
+  [[maybe_unused]] const auto reply = connection_.Call(message, SystemClock().Now() + kPatience);
+}
+
 void Session::Close() {
   {
     MutexLock lock(mutex_);
@@ -201,6 +215,7 @@ void Session::Close() {
            changed_.WaitUntil(lock, deadline)) {
     }
   }
+  Leave();
   connection_.Stop();
   SlotTable::Mappings dropped;
   MutexLock lock(mutex_);

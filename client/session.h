@@ -143,6 +143,11 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] Result<Reply> RestoreCall(const proto::ClientMessage& message,
                                           MonotonicTime deadline);
 
+  // Registered tensors, by index, that must be all zero in every snapshot of the layout in force:
+  // one that is not is torn.  Replaces the list before; SetLayout empties it.  kInvalidArgument for
+  // what has no bytes of its own in the dynamic image.
+  [[nodiscard]] Status ExpectZero(std::span<const std::uint32_t> indices);
+
   // Indices of the registered tensors, rising, that were declared CONSTANT and were found written
   // since their static image was copied: another layout is due, no snapshot is taken until one is
   // set.  Empty: none.
@@ -152,6 +157,8 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] transport::OwnedFd TakeStaticSource(std::uint32_t attempt);
 
   // Tells the daemon without waiting for its answer.
+  // The next start of the job need not wait for this process to end.
+  void Leave();
   void Tell(const proto::ClientMessage& message);
 
   [[nodiscard]] SessionStats Stats();
@@ -180,7 +187,8 @@ class Session final : private ConnectionHandler {
     SlotRef slot;
     std::shared_ptr<Registered> registered;
     std::vector<proto::StateItem> state;
-    std::optional<SlotRef> frozen_slot;  // of the static image that it shares
+    std::optional<SlotRef> frozen_slot;     // of the static image that it shares
+    std::vector<std::size_t> must_be_zero;  // planned tensors
     bool refuses_frozen =
         false;               // guarded by mutex_: what was granted is not what its tensors hold
     bool accounted = false;  // guarded by mutex_: its outcome is in statistics and ledger
@@ -262,6 +270,8 @@ class Session final : private ConnectionHandler {
   void Skip(std::int64_t step, const std::string& reason);
   std::string WhyNoSlot() HF_REQUIRES(mutex_);
   void TellBegin(const std::shared_ptr<Shot>& shot);
+  // Torn, where a tensor holds what it must not; before anybody asks for the outcome.
+  static void CheckZeros(const Shot& shot);
   void Account(const std::shared_ptr<Shot>& shot) HF_REQUIRES(mutex_);
   void OnCopyDone(const std::shared_ptr<Shot>& shot);
   void TellSeal(const std::shared_ptr<Shot>& shot);
@@ -309,6 +319,7 @@ class Session final : private ConnectionHandler {
   SlotTable slots_ HF_GUARDED_BY(mutex_);
   std::optional<Frozen> frozen_ HF_GUARDED_BY(mutex_);
   std::string frozen_trouble_ HF_GUARDED_BY(mutex_);             // why there is no slot for it
+  std::vector<std::size_t> must_be_zero_ HF_GUARDED_BY(mutex_);  // planned tensors of plan_
   std::vector<std::uint32_t> not_frozen_ HF_GUARDED_BY(mutex_);  // of the layout in force
   std::uint32_t static_attempt_ HF_GUARDED_BY(mutex_) = 0;       // of static_source_
   transport::OwnedFd static_source_ HF_GUARDED_BY(mutex_);

@@ -284,6 +284,7 @@ proto::CommandRequest ToProto(const JobUid& job,
   out->mutable_passed_over()->Assign(command.passed_over.begin(), command.passed_over.end());
   out->set_has_error(command.error.has_value());
   out->set_error(command.error.value_or(""));
+  out->set_superseded(command.superseded.value_or(""));
   out->set_error_code(static_cast<std::uint32_t>(command.error_code));
   for (const auto& [id, reason] : command.abandoned) {
     proto::AbandonedId* entry = out->add_abandoned();
@@ -355,6 +356,9 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
   command.passed_over.assign(message.passed_over().begin(), message.passed_over().end());
   if (message.has_error()) {
     command.error = message.error();
+  }
+  if (!message.superseded().empty()) {
+    command.superseded = message.superseded();
   }
   const std::uint32_t code = message.error_code();
   const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&

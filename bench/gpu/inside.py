@@ -13,7 +13,7 @@ from typing import Any
 
 import holdfast
 import torch
-from holdfast import _attempts, _client, _registration, _restore
+from holdfast import _attempts, _client, _registration, _restore, _sidecar
 from report import Row, median
 
 from blocks import Ours, Steps, run_block
@@ -223,7 +223,7 @@ class Inside:
         clocked.watch(_restore.Loader, "load", "Loader.load")
         clocked.watch(_restore.Loader, "_plan_tensors")
         clocked.watch(_restore.Loader, "_apply")
-        clocked.watch(_restore.Sidecar, "__init__", "Sidecar")
+        clocked.watch(_sidecar.Sidecar, "__init__", "Sidecar")
         clocked.watch(_registration.Registration, "register")
         clocked.watch(_attempts.Attempts, "run", "Attempts.run")
         for threads in (0, 0, 0, 8):

@@ -101,15 +101,7 @@ void Coordinator::Decide() {
       DecideLoading();
       break;
     case Phase::kError:
-      // A user may come back with another wish: that is a new attempt.
-      for (const auto& [node, report] : reports_) {
-        for (const auto& [rank, state] : report.ranks) {
-          if (state.asked && state.asked_after >= attempt()) {
-            StartAttempt(attempt() + 1);
-            return;
-          }
-        }
-      }
+      DecideError();
       break;
     case Phase::kRun:
       break;
@@ -215,6 +207,7 @@ Command Coordinator::MakeCommand() {
   command.passed_over = plan_.passed_over;
   command.error = error_;
   command.error_code = error_code_;
+  command.superseded = superseded_;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {
       command.complete.insert(id);

@@ -88,6 +88,7 @@ class Coordinator {
   bool TakeFatal();
   void GiveUpWaiting(const char* what, bool (*done)(const RankReport& rank, std::uint32_t attempt));
   void Commit();
+  void DecideError();
   void FailAttempt(const std::string& why, Errc code = Errc::kNotFound);
   void RecordDecision();
   // run
@@ -99,6 +100,7 @@ class Coordinator {
   void ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains);
   bool TargetIsLost(const std::string& root, const SnapshotKey& id) const;
   void Publish(const std::string& root, const SnapshotKey& id);
+  void TakeFence(const Error& error);
   void DropHalfFlushed(const std::string& root, const SnapshotKey& published);
   void Retain(const FlushScheduler& scheduler);
   std::optional<SnapshotKey> NewestCompleteHere() const;
@@ -139,7 +141,8 @@ class Coordinator {
   bool drains_ = false;  // some rank waits for its newest snapshot
   std::set<std::pair<std::string, SnapshotKey>> deleting_;
   std::map<std::string, std::string> tier_errors_;
-  bool stopped_ = false;  // a tier knows a higher incarnation: publish and delete nothing any more
+  // A tier knows a higher incarnation, in its words: publish and delete nothing any more.
+  std::optional<std::string> superseded_;
 };
 
 }  // namespace holdfast::daemon

@@ -22,6 +22,8 @@ void Coordinator::DecideLoading() {
   }
   if (phase_ == Phase::kPrepare && all_prepared) {
     phase_ = Phase::kGo;
+    MutableDecision()->set_overwrites(true);
+    job_->SaveIncarnation(context_, epoch_.number);
   }
   if (phase_ == Phase::kGo && all_loaded) {
     Commit();
@@ -118,6 +120,25 @@ void Coordinator::FailAttempt(const std::string& why, Errc code) {
   phase_ = Phase::kError;
   Log("attempt " + std::to_string(attempt()) + ": " + why);
   job_->SaveIncarnation(context_, epoch_.number);
+}
+
+// L: a user who was told that nothing can be restored may train from the initial state.  Where some
+// rank may have loaded a part of a snapshot there is no such state, and nothing may become
+// complete.
+void Coordinator::DecideError() {
+  bool all_train = true;
+  for (Rank rank = 0; rank < world_size(); ++rank) {
+    const RankReport* state = RankOf(rank);
+    all_train = all_train && state != nullptr && state->last_begun != kNoStep;
+    if (state != nullptr && state->asked && state->asked_after >= attempt()) {
+      StartAttempt(attempt() + 1);  // with another wish, perhaps
+      return;
+    }
+  }
+  if (all_train && !decision().overwrites()) {
+    Log("attempt " + std::to_string(attempt()) + ": every rank trains from its initial state");
+    StartWithoutRestore();
+  }
 }
 
 void Coordinator::RecordDecision() {

@@ -6,18 +6,6 @@
 #include "daemon/core/coordinator.h"
 
 namespace holdfast::daemon {
-namespace {
-
-std::optional<SnapshotKey> NewestOutOfReach(const Inventory& inventory) {
-  for (auto it = inventory.out_of_reach.rbegin(); it != inventory.out_of_reach.rend(); ++it) {
-    if (!inventory.discarded.contains(it->first)) {
-      return it->first;
-    }
-  }
-  return std::nullopt;
-}
-
-}  // namespace
 
 // The number is raised in the record before the attempt's first message, so that one number never
 // names two attempts, whatever crashes in between (I11).
@@ -143,6 +131,11 @@ void Coordinator::DecideCollect() {
   }
   if (all_asked) {
     Choose(*wish);
+  } else if (trains && !any_asked && decision().overwrites()) {
+    FailAttempt(
+        "the ranks train although a failed attempt to restore may have overwritten the initial "
+        "state of some: start the training again",
+        Errc::kCorruption);
   } else if (trains && !any_asked) {
     StartWithoutRestore();
   } else if (trains) {
@@ -321,11 +314,9 @@ void Coordinator::Choose(const RestoreWish& wish) {
 // The user trains without having asked for a restore.  What older incarnations left is kept until
 // the first snapshot of this one is complete: a forgotten call must not destroy weeks of work.
 void Coordinator::StartWithoutRestore() {
-  const Inventory inventory = TakeInventory();
-  const RestorePlan older = PlanRestore(inventory, world_size(), RestoreWish{});
+  const auto kept = PlanKept(TakeInventory());
   MutableDecision()->set_decided(true);
   MutableDecision()->set_fallback_open(false);
-  const auto kept = older.choice.has_value() ? older.choice : NewestOutOfReach(inventory);
   if (kept.has_value()) {
     *MutableDecision()->mutable_fallback() = job_->Id(*kept);
   }

@@ -29,7 +29,7 @@ std::optional<SnapshotKey> Coordinator::NewestCompleteHere() const {
 }
 
 void Coordinator::ScheduleFlushes() {
-  if (stopped_) {
+  if (superseded_.has_value()) {
     return;
   }
   bool drains = false;
@@ -122,6 +122,13 @@ void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
   context_->Do(std::move(action));
 }
 
+void Coordinator::TakeFence(const Error& error) {
+  if (error.code == Errc::kFenced && !superseded_.has_value()) {
+    superseded_ = error.message + "; start the job again to have its snapshots durable";
+    Log(*superseded_);
+  }
+}
+
 void Coordinator::OnPublished(const std::string& root,
                               const SnapshotKey& id,
                               const Epoch& asker,
@@ -140,7 +147,7 @@ void Coordinator::OnPublished(const std::string& root,
       job_->SaveDurable(context_, root, id);
     }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
-    stopped_ = stopped_ || status.error().code == Errc::kFenced;
+    TakeFence(status.error());
     publishing.retry.Failed(context_->now, context_->options);
     return;
   }
@@ -218,7 +225,7 @@ void Coordinator::OnDurableDeleted(const std::string& root,
     return;  // a user's word, or of an older incarnation
   }
   // Retention comes back after the next publish; what could not be deleted only costs space.
-  stopped_ = stopped_ || status.error().code == Errc::kFenced;
+  TakeFence(status.error());
   tier_errors_[root] = status.error().message;
 }
 

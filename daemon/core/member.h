@@ -111,6 +111,7 @@ class Member {
   void OnCopiesDone(Rank rank, RequestId request, const proto::CopiesDoneRequest& body);
   void OnSeal(Rank rank, RequestId request, const proto::SealRequest& body);
   void OnDigested(SlotRef slot, Result<std::vector<std::uint32_t>> digests);
+  void OnLeave(Rank rank, RequestId request);
   void OnRefuseStatic(Rank rank, RequestId request, const proto::RefuseStaticRequest& body);
   void OnSlotReady(SlotRef slot, const Status& status);
   // The grant of the slot was not sent: its file is not what the daemon made.

@@ -258,6 +258,10 @@ std::optional<proto::DrainReply> Member::DrainAnswer(const RankSession& state) c
       return reply;
     }
   }
+  if (command_.superseded.has_value() && job_->IsComplete(newest)) {
+    reply.set_reason("complete in memory; " + *command_.superseded);
+    return reply;
+  }
   // What may heal is waited for; a folder that is not there is as a rule a mistake.
   constexpr std::chrono::seconds kMissingRootWait{5};
   if (!missing_roots_.empty() && context_->now - state.drain->began >= kMissingRootWait &&

@@ -206,6 +206,30 @@ void Member::OnDisconnected(SessionId session) {
   job_->Save(context_);
 }
 
+// Every begin came before this on the same connection: what counts as granted was not touched.  A
+// slot that is still being filled here is treated as its dead owner's, whatever the client thinks.
+void Member::OnLeave(Rank rank, RequestId request) {
+  RankSession& state = ranks_.at(rank);
+  const SessionId session = state.session;
+  AnswerWaiting(&state, Error(Errc::kCancelled, "this rank has left"));
+  state.dead = true;
+  OnDisconnected(session);
+  ReleaseRestore(&state);
+  context_->slots.ForEach([&](Slot* slot) {
+    if (slot->job != job_->uid() || slot->session_token != state.token) {
+      return;
+    }
+    if (slot->phase == SlotPhase::kGranted) {
+      context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
+    } else if (slot->phase != SlotPhase::kSealing) {
+      LoseOwner(slot);
+    }
+  });
+  proto::ServerMessage message;
+  message.mutable_leave();
+  context_->Reply(session, request, std::move(message));
+}
+
 bool Member::OnProcessDead(std::uint64_t token) {
   bool ours = false;
   for (auto& [rank, state] : ranks_) {

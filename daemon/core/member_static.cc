@@ -77,6 +77,9 @@ bool Member::KeepStatic(Slot* slot, const RankSession& state) {
     context_->slots.Apply(slot, SlotEvent::kVouchedIdle, context_->batch());
   }
   const bool granted = slot->phase == SlotPhase::kGranted && slot->session_token == state.token;
+  if (granted) {
+    slot->image_bytes = state.static_bytes;  // a restart knows it of layouts still in force only
+  }
   return granted || IsUsableStatic(*slot);
 }
 

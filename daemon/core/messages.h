@@ -118,6 +118,8 @@ struct Command {
   std::set<SnapshotKey> discarded;
   std::vector<FlushTarget> flush;
   std::set<std::pair<std::string, SnapshotKey>> durable;  // published
+  // Why nothing of this incarnation can become durable any more: a tier knows a newer one.
+  std::optional<std::string> superseded;
 };
 
 }  // namespace holdfast::daemon

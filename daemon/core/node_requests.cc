@@ -88,6 +88,10 @@ void NodeState::DispatchRank(SessionId session, const Message& message, const Cl
     case Message::kRefuseStatic:
       member->OnRefuseStatic(client.rank, request, message.refuse_static());
       break;
+    case Message::kLeave:
+      member->OnLeave(client.rank, request);
+      TryOpens();
+      break;
     case Message::kRestore:
       member->OnRestore(client.rank, request, message.restore());
       break;

@@ -153,6 +153,20 @@ class Planner {
   RestorePlan plan_;
 };
 
+bool HasEveryShard(const Inventory& inventory, const SnapshotKey& id) {
+  const auto& by_rank = inventory.sources.at(id);
+  const auto world = inventory.world_sizes.find(id);
+  if (world == inventory.world_sizes.end() || by_rank.size() < world->second) {
+    return false;
+  }
+  return std::all_of(by_rank.begin(), by_rank.end(), [&](const auto& entry) {
+    const auto bad = inventory.bad.find({id, entry.first});
+    return std::any_of(entry.second.begin(), entry.second.end(), [&](const Source& source) {
+      return bad == inventory.bad.end() || !bad->second.contains(source);
+    });
+  });
+}
+
 }  // namespace
 
 // Without peers only a shared tier gives margin; an id there is kept until the choice is as safe.
@@ -164,6 +178,23 @@ std::optional<SnapshotKey> PlanFallback(const Inventory& inventory, const Snapsh
                                  inventory.safe.rend(),
                                  [&](const auto& id) { return !inventory.discarded.contains(id); });
   return best != inventory.safe.rend() ? *best : *inventory.safe.rbegin();
+}
+
+std::optional<SnapshotKey> PlanKept(const Inventory& inventory) {
+  std::optional<SnapshotKey> out_of_reach;
+  std::optional<SnapshotKey> discarded;
+  for (auto it = inventory.sources.rbegin(); it != inventory.sources.rend(); ++it) {
+    const SnapshotKey& id = it->first;
+    const bool whole = HasEveryShard(inventory, id);
+    if (inventory.discarded.contains(id)) {
+      discarded = whole && !discarded.has_value() ? id : discarded;
+    } else if (whole) {
+      return id;
+    } else if (!out_of_reach.has_value() && inventory.out_of_reach.contains(id)) {
+      out_of_reach = id;
+    }
+  }
+  return out_of_reach.has_value() ? out_of_reach : discarded;
 }
 
 RestorePlan PlanRestore(const Inventory& inventory,

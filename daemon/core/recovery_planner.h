@@ -57,4 +57,8 @@ RestorePlan PlanRestore(const Inventory& inventory,
 // The fallback beside a choice that was made before.
 std::optional<SnapshotKey> PlanFallback(const Inventory& inventory, const SnapshotKey& choice);
 
+// What is kept beside a training that loads nothing: the newest id that somebody could still name,
+// also one that no attempt would choose by itself (another world size, tried too often, discarded).
+std::optional<SnapshotKey> PlanKept(const Inventory& inventory);
+
 }  // namespace holdfast::daemon

@@ -9,6 +9,35 @@
 #include "tests/client/fake_daemon.h"
 
 namespace holdfast::client {
+namespace {
+
+// Of requests that change nothing here; false: it is another.
+bool AnswerPlain(const proto::ClientMessage& request, proto::ServerMessage* answer) {
+  switch (request.body_case()) {
+    case proto::ClientMessage::kMissed:
+      answer->mutable_missed();
+      return true;
+    case proto::ClientMessage::kLoaded:
+      answer->mutable_loaded()->set_committed(request.loaded().ok());
+      return true;
+    case proto::ClientMessage::kDrain:
+      answer->mutable_drain()->set_durable(true);
+      return true;
+    case proto::ClientMessage::kFinish:
+      answer->mutable_finish()->set_freed_bytes(42);
+      return true;
+    case proto::ClientMessage::kLeave:
+      answer->mutable_leave();
+      return true;
+    case proto::ClientMessage::kPing:
+      answer->mutable_ping();
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 void FakeDaemon::Default(const proto::ClientMessage& request) {
   proto::ServerMessage answer;
@@ -46,22 +75,10 @@ void FakeDaemon::Default(const proto::ClientMessage& request) {
       slots_[request.copies_done().slot()].state = "free";
       break;
     }
-    case proto::ClientMessage::kMissed:
-      answer.mutable_missed();
-      break;
-    case proto::ClientMessage::kLoaded:
-      answer.mutable_loaded()->set_committed(request.loaded().ok());
-      break;
-    case proto::ClientMessage::kDrain:
-      answer.mutable_drain()->set_durable(true);
-      break;
-    case proto::ClientMessage::kFinish:
-      answer.mutable_finish()->set_freed_bytes(42);
-      break;
-    case proto::ClientMessage::kPing:
-      answer.mutable_ping();
-      break;
     default:
+      if (AnswerPlain(request, &answer)) {
+        break;
+      }
       return AnswerError(request, Errc::kInternal, "the fake daemon does not do that");
   }
   Answer(request, answer);

@@ -44,6 +44,17 @@ TEST_F(SessionTest, SealFollowsItsBeginAndCarriesTheState) {
   EXPECT_EQ(seal.layout_generation(), 1U);
 }
 
+// L: the next start of the job waits for nobody who has said so.
+TEST_F(SessionTest, CloseLeavesAfterTheLastSealAndOnlyOnce) {
+  Begin();
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(7));
+  session_->Close();
+  session_->Close();
+  const auto received = daemon_.Received();
+  EXPECT_EQ(received.back().body_case(), Body::kLeave);
+  EXPECT_EQ(daemon_.Received(Body::kLeave).size(), 1U);
+}
+
 TEST_F(SessionTest, NoGrantAtHandIsSkippedAtOnceAndReported) {
   daemon_.SetSlots(1);
   daemon_.SetHook([&](const proto::ClientMessage& message) {

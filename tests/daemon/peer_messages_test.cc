@@ -57,6 +57,7 @@ Command FullCommand() {
   command.passed_over = {"step 9: gone"};
   command.error = "";
   command.error_code = Errc::kUnavailable;
+  command.superseded = "a newer start";
   command.abandoned[kOne] = "torn";
   command.complete = {kOne};
   command.discarded = {kTwo};
@@ -99,6 +100,7 @@ TEST(PeerMessagesTest, CommandComesBackWhole) {
   EXPECT_EQ(got.sources, command.sources);
   EXPECT_EQ(got.error, command.error);
   EXPECT_EQ(got.error_code, command.error_code);
+  EXPECT_EQ(got.superseded, command.superseded);
   EXPECT_EQ(got.abandoned, command.abandoned);
   EXPECT_EQ(got.discarded, command.discarded);
   EXPECT_EQ(got.flush, command.flush);

@@ -29,14 +29,16 @@ constexpr std::uint64_t kElements = 1'000;
 // A trainer in a process of its own, which ends when it is killed.
 class OtherTrainer {
  public:
-  // The child opens the job, says so, and sends its registration; "waits": also for the answer.
-  void Start(const std::string& socket, bool waits) {
+  enum class Until { kAsks, kRegistered, kLeft };
+
+  // The child opens the job, says so, sends its registration, and goes on until there.
+  void Start(const std::string& socket, Until until) {
     int ends[2];
     ASSERT_EQ(::pipe(ends), 0);
     pid_ = ::fork();
     if (pid_ == 0) {
       ::close(ends[0]);
-      Train(socket, waits, ends[1]);
+      Train(socket, until, ends[1]);
     }
     ::close(ends[1]);
     std::string text;
@@ -64,12 +66,17 @@ class OtherTrainer {
   [[nodiscard]] const proto::OpenIncarnationReply& opened() const { return opened_; }
 
  private:
-  [[noreturn]] static void Train(const std::string& socket, bool waits, int told) {
+  [[noreturn]] static void Train(const std::string& socket, Until until, int told) {
     RawClient client(socket);
     client.Hello();
     const proto::OpenIncarnationReply opened = tests::OpenJob(&client);
     const proto::ClientMessage request = tests::RegisterOf(opened, tests::LayoutOf(kElements));
-    waits ? (void)client.Call(request) : (void)client.Send(request);
+    until == Until::kAsks ? (void)client.Send(request) : (void)client.Call(request);
+    if (until == Until::kLeft) {
+      proto::ClientMessage leave;
+      leave.mutable_leave();
+      client.Call(leave);
+    }
     const std::string text = opened.SerializeAsString();
     (void)!::write(told, text.data(), text.size());
     ::close(told);
@@ -123,7 +130,7 @@ TEST_F(SessionTwinTest, AProcessThatNeverHeardItsAnswerIsNoTwinOfItself) {
 TEST_F(SessionTwinTest, AnotherProcessIsATwinAndIsTold) {
   StartDaemon("1s");
   OtherTrainer first;
-  first.Start(daemon_.socket(), true);
+  first.Start(daemon_.socket(), OtherTrainer::Until::kRegistered);
   RawClient second(daemon_.socket());
   second.Hello();
   const proto::ServerMessage answer =
@@ -134,7 +141,7 @@ TEST_F(SessionTwinTest, AnotherProcessIsATwinAndIsTold) {
 TEST_F(SessionTwinTest, ASecondStartIsRefusedWithTheProcessOfTheFirst) {
   StartDaemon("1s");
   OtherTrainer first;
-  first.Start(daemon_.socket(), true);
+  first.Start(daemon_.socket(), OtherTrainer::Until::kRegistered);
   RawClient second(daemon_.socket());
   second.Hello();
   const proto::ServerMessage refused = second.Call(Open());
@@ -146,10 +153,19 @@ TEST_F(SessionTwinTest, ASecondStartIsRefusedWithTheProcessOfTheFirst) {
   EXPECT_TRUE(second.Call(take_over).has_open_incarnation());
 }
 
+TEST_F(SessionTwinTest, ATrainerThatLeftIsNotWaitedForThoughItsProcessLives) {
+  StartDaemon("60s");  // longer than a test may take
+  OtherTrainer first;
+  first.Start(daemon_.socket(), OtherTrainer::Until::kLeft);
+  RawClient second(daemon_.socket());
+  second.Hello();
+  EXPECT_TRUE(second.Call(Open()).has_open_incarnation());
+}
+
 TEST_F(SessionTwinTest, AStartWaitsForATrainerThatIsDying) {
   StartDaemon("15s");
   OtherTrainer first;
-  first.Start(daemon_.socket(), true);
+  first.Start(daemon_.socket(), OtherTrainer::Until::kRegistered);
   std::thread death([&] {
     std::this_thread::sleep_for(milliseconds(300));
     first.Kill();
@@ -167,7 +183,7 @@ TEST_F(SessionTwinTest, ATrainerThatDiesWhileItsRegistrationIsSyncedIsDead) {
   const std::string go = daemon_.folder() + "/go";
   StartDaemon("1s", "catalog.before_apply=wait:" + go + "@2");
   OtherTrainer first;
-  first.Start(daemon_.socket(), false);
+  first.Start(daemon_.socket(), OtherTrainer::Until::kAsks);
   const auto deadline = steady_clock::now() + seconds(20);
   while (daemon_.Log().find("register 3") == std::string::npos && steady_clock::now() < deadline) {
     std::this_thread::sleep_for(milliseconds(10));

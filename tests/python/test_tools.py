@@ -72,7 +72,7 @@ def test_a_stage_that_breaks_down_counts_as_failed(tmp_path: pathlib.Path) -> No
         assert (code, lines[-1]) == (1, "0 passed, 1 failed"), stages
 
 
-def test_clang_tidy_fails_when_its_budget_ends_before_the_files(
+def test_clang_tidy_says_which_files_its_budget_did_not_reach(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -80,10 +80,5 @@ def test_clang_tidy_fails_when_its_budget_ends_before_the_files(
     late = subprocess.run(
         [*tidy, "--budget=1e-9", "layout/dtype.cc"], stdout=subprocess.PIPE, text=True
     )
-    assert late.returncode == 1 and "1 not reached" in late.stdout
-    many = subprocess.run(
-        [*tidy, "--at-most=1", "layout/dtype.cc", "layout/names.cc"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert many.returncode == 75 and "make lint" in many.stdout
+    assert late.returncode == 75
+    assert "1 not reached" in late.stdout and "make lint" in late.stdout

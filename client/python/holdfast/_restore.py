@@ -7,8 +7,6 @@ object is told; objects are told before the ranks agree; random numbers come las
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,96 +15,21 @@ import torch
 
 from holdfast._client import Restore
 from holdfast._devices import device_of, optimizer_device
+from holdfast._derived import FLAG
 from holdfast._encoding import Decoder, tensor_names
+from holdfast._extra import load_extra_state
 from holdfast._state import (
-    FORMAT,
     TrainingState,
     dotted,
     group_digests,
-    load_extra_state,
     load_rng_state,
 )
 from holdfast._sharded import Place, local, place_of
-from holdfast._tensors import DTYPE_NAMES, Entry, owners
+from holdfast._sidecar import SavedTensor, Sidecar, place_text
+from holdfast._tensors import Entry, owners
 from holdfast.errors import HoldfastError, StateError, StateMismatchError
 
 _LISTED = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedTensor:
-    index: int  # in the sidecar's layout
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]  # of what the rank holds
-    alias_of: str | None
-    whole: tuple[int, ...]
-    offset: tuple[int, ...] | None  # None: the rank holds all of it
-
-    def fits(self, shape: Sequence[int], place: Place | None) -> bool:
-        if self.offset is None or place is None:
-            return self.offset is None and place is None and self.shape == tuple(shape)
-        return (self.shape, self.whole, self.offset) == (tuple(shape), place.shape, place.offset)
-
-    def text(self) -> str:
-        return _place_text(self.shape, self.whole, self.offset)
-
-
-class Sidecar:
-    """What a snapshot of this rank holds, from protobuf's JSON mapping (where defaults are left
-    out and 64-bit numbers are strings)."""
-
-    def __init__(self, text: str) -> None:
-        try:
-            document = json.loads(text)
-            self.tensors = {
-                t["name"]: self._tensor(i, t)
-                for i, t in enumerate(document.get("layout", {}).get("tensors", ()))
-            }
-            self.documents: dict[str, Any] = {}
-            self.pickles: dict[str, bytes] = {}
-            for item in document.get("state", ()):
-                if "json" in item:
-                    self.documents[item["name"]] = json.loads(item["json"])
-                else:
-                    self.pickles[item["name"]] = base64.b64decode(item.get("pickle", ""))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StateError(f"the snapshot's sidecar cannot be read: {error!r}") from error
-        written = self.documents.get("holdfast", {}).get("format", FORMAT)
-        if written > FORMAT:
-            raise StateError(
-                f"the snapshot's state has format {written}, this package knows {FORMAT}: use a "
-                "newer holdfast"
-            )
-
-    @staticmethod
-    def _tensor(index: int, raw: Mapping[str, Any]) -> SavedTensor:
-        if raw.get("dtype") not in DTYPE_NAMES:
-            raise StateError(f"tensor \"{raw['name']}\" has the unknown type {raw.get('dtype')}")
-        shape = tuple(int(n) for n in raw.get("local_shape", ()))
-        dtype = DTYPE_NAMES[raw["dtype"]]
-        boxes = raw.get("part", {}).get("boxes", ())
-        return SavedTensor(
-            index,
-            raw["name"],
-            dtype,
-            shape,
-            raw.get("alias_of") or None,
-            tuple(int(n) for n in raw.get("global_shape", ())),
-            tuple(int(n) for n in boxes[0].get("offset", ())) if boxes else None,
-        )
-
-    def source(self, tensor: SavedTensor) -> int:
-        """Index of the tensor that has the bytes."""
-        return self.tensors[tensor.alias_of].index if tensor.alias_of else tensor.index
-
-
-def _place_text(
-    shape: Sequence[int], whole: Sequence[int], offset: Sequence[int] | None
-) -> str:
-    if offset is None:
-        return str(list(shape))
-    return f"{list(shape)} from {list(offset)} of {list(whole)}"
 
 
 def _written_once(tensor: torch.Tensor) -> torch.Tensor:
@@ -136,6 +59,14 @@ class Transfer:
             plain = torch.empty(tuple(target.shape), dtype=target.dtype)
             self._wanted[index] = plain
             self._through.append((target, plain))
+
+    def add_cast(self, index: int, saved: SavedTensor, target: torch.Tensor) -> None:
+        """The target gets the saved tensor in its own type."""
+        if target.numel() == 0:
+            return
+        if index not in self._wanted:
+            self._wanted[index] = torch.empty(saved.shape, dtype=saved.dtype)
+        self._through.append((target.detach(), self._wanted[index]))
 
     def run(self, restore: Restore, threads: int) -> None:
         if self._wanted:
@@ -217,7 +148,7 @@ class Loader:
         return self._sidecar.tensors[name]
 
     def _plan_tensors(self) -> None:
-        saved = dict(self._sidecar.tensors)
+        saved = {n: t for n, t in self._sidecar.tensors.items() if not n.startswith(FLAG)}
         for name in self._values:
             saved.pop(name, None)
         for name in [n for d in self._documents.values() for n in tensor_names(d)]:
@@ -229,6 +160,8 @@ class Loader:
         entries = self._state.entries()
         model = [e for e in entries if e.parameter is None]
         self._plan_model(model, owners(model), saved)
+        for cast in self._state.derived.casts:
+            self._plan_cast(cast.name, cast.tensor, saved.pop(cast.name, None))
         self._plan_optimizers(entries, saved)
         self._differences += [f'"{n}" is in the snapshot but not in the model' for n in saved]
 
@@ -239,9 +172,9 @@ class Loader:
         for i, entry in enumerate(entries):
             found = saved.pop(entry.name, None)
             if found is None:
-                self._differences.append(f'"{entry.name}" is not in the snapshot')
+                self._plan_cast(entry.name, entry.tensor, None)
                 continue
-            if not self._fits(found, entry):
+            if not self._fits(found, entry.tensor, entry.place):
                 continue
             sources[i] = self._sidecar.source(found)
             if owner[i] == i:
@@ -252,13 +185,29 @@ class Loader:
                     "in the snapshot"
                 )
 
-    def _fits(self, saved: SavedTensor, entry: Entry) -> bool:
-        tensor, place = entry.tensor, entry.place
+    def _plan_cast(self, name: str, tensor: torch.Tensor, found: SavedTensor | None) -> None:
+        """A tensor that is derived here, in the snapshot, or in both."""
+        if found is not None:
+            if self._fits(found, tensor, None):
+                self._transfer.add(self._sidecar.source(found), tensor)
+            return
+        source = self._sidecar.tensors.get(self._documents.get("derived", {}).get(name, ""))
+        if source is None:
+            self._differences.append(f'"{name}" is not in the snapshot')
+        elif source.shape != tuple(tensor.shape):
+            self._differences.append(
+                f'"{name}" is made from "{source.name}" of {list(source.shape)} in the snapshot, '
+                f"and is {list(tensor.shape)} here"
+            )
+        else:
+            self._transfer.add_cast(self._sidecar.source(source), source, tensor)
+
+    def _fits(self, saved: SavedTensor, tensor: torch.Tensor, place: Place | None) -> bool:
         if saved.fits(tensor.shape, place) and saved.dtype == tensor.dtype:
             return True
         here = str(list(tensor.shape))
         if place is not None:
-            here = _place_text(tensor.shape, place.shape, place.offset)
+            here = place_text(tensor.shape, place.shape, place.offset)
         self._differences.append(
             f'"{saved.name}" is {saved.dtype} {saved.text()} in the snapshot, {tensor.dtype} '
             f"{here} here"
@@ -308,7 +257,7 @@ class Loader:
                 self._differences.append(
                     f'the parameter groups of "{prefix}" hold other parameters or another order'
                 )
-        held = {n for n in self._documents if n not in ("holdfast", "rng", "module_extra_state")}
+        held = {n for n in self._documents if n not in ("holdfast", "rng", "module_extra_state", "derived")}
         self._differences += [f'"{n}" is not in the snapshot' for n in sorted(wanted - held)]
         self._differences += [
             f'"{n}" is in the snapshot but was not given to Checkpointer'

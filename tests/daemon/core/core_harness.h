@@ -77,6 +77,7 @@ class CoreHarness {
   void Drain(const std::string& name, std::chrono::milliseconds timeout);
   void Finish(const std::string& name);
   void Request(const std::string& name, proto::ClientMessage message);
+  void Leave(const std::string& name);
   void Disconnect(const std::string& name);
   // The process is dead; a forked worker may keep its mappings (and so its queued copies alive).
   void Die(const std::string& name, bool worker_lives);
@@ -210,6 +211,7 @@ class CoreHarness {
 
   // client side of messages (core_harness_replies.cc)
   void Receive(FakeClient* client, const Send& send);
+  std::string ReceiveSealed(FakeClient* client, const FakeClient::Waiting& request);
   std::string ReceiveReply(FakeClient* client, const Send& send);
   std::string ReceiveError(FakeClient* client, const FakeClient::Waiting& request, const Error& e);
   std::string ReceiveRestore(FakeClient* client, const Send& send);
@@ -234,6 +236,7 @@ class CoreHarness {
   std::map<std::string, FakeTier> tiers_;
   std::map<std::string, FakeJob> jobs_;
   std::map<std::string, FakeClient> clients_;
+  std::vector<std::uint64_t> left_;  // sessions of processes that live on without a rank
   // Contents by ticket: of the dynamic image, of the static one.
   std::map<std::uint64_t, std::pair<std::string, std::string>> opened_files_;
   std::set<SlotRef> quarantined_;

@@ -70,9 +70,7 @@ void CoreHarness::Spawn(const std::string& name) {
   fresh.rank = client.rank;
   fresh.uid = client.uid;
   fresh.layout = client.layout;
-  fresh.image_bytes = client.image_bytes;
   fresh.base = client.base;
-  fresh.static_bytes = client.static_bytes;
   fresh.slots_wanted = client.slots_wanted;
   fresh.alive = true;
   fresh.pid = next_pid_++;
@@ -179,7 +177,7 @@ void CoreHarness::Begin(const std::string& name, Step step) {
   const SlotRef ref = *client.granted;
   client.granted.reset();
   client.copies[ref].step = step;
-  if (client.static_bytes != 0) {
+  if (client.layout.static_bytes != 0) {
     client.copies[ref].frozen = client.frozen->slot;
   }
   arena_.Write(ref, "part of the " + Final(client, step));
@@ -255,7 +253,7 @@ void CoreHarness::SendSeal(FakeClient* client, SlotRef ref) {
   seal->set_generation(ref.generation);
   if (!copy.daemon_digests) {
     for (const std::uint32_t crc :
-         FakeArena::Digests(Final(*client, copy.step), client->image_bytes)) {
+         FakeArena::Digests(Final(*client, copy.step), client->layout.image_bytes)) {
       seal->add_chunk_crc32c(crc);
     }
   }
@@ -265,7 +263,7 @@ void CoreHarness::SendSeal(FakeClient* client, SlotRef ref) {
     named->set_generation(copy.frozen->generation);
     const bool still = client->frozen.has_value() && client->frozen->slot == *copy.frozen;
     if (still && !client->frozen->sealed) {
-      const auto digests = FakeArena::Digests(client->base, client->static_bytes);
+      const auto digests = FakeArena::Digests(client->base, client->layout.static_bytes);
       named->mutable_chunk_crc32c()->Add(digests.begin(), digests.end());
     }
     const SnapshotKey id{client->epoch.number, copy.step};
@@ -337,52 +335,6 @@ void CoreHarness::Finish(const std::string& name) {
   message.mutable_finish();
   history_.given_up.insert(JobOf(name).uid);
   SendTo(&Client(name), std::move(message));
-}
-
-void CoreHarness::Disconnect(const std::string& name) {
-  FakeClient& client = Client(name);
-  const SessionId session = std::exchange(client.session, 0);
-  client.waiting.clear();
-  if (up() && session != 0) {
-    core_->OnDisconnected(session);
-  }
-  Settle();
-}
-
-void CoreHarness::Die(const std::string& name, bool worker_lives) {
-  FakeClient& client = Client(name);
-  client.alive = false;
-  if (!worker_lives) {
-    arena_.UnmapAll(client.pid);
-  }
-  Disconnect(name);
-  if (up() && client.token != 0) {
-    core_->OnProcessDead(client.token);
-  }
-  Settle();
-}
-
-void CoreHarness::CalledDead(const std::string& name) {
-  if (up()) {
-    core_->OnProcessDead(Client(name).token);
-  }
-  Disconnect(name);
-}
-
-void CoreHarness::WorkerGone(const std::string& name) {
-  arena_.UnmapAll(Client(name).pid);
-  Settle();
-}
-
-void CoreHarness::AllWorkersGone() {
-  std::set<std::int32_t> living;
-  for (const auto& [name, client] : clients_) {
-    if (client.alive) {
-      living.insert(client.pid);
-    }
-  }
-  arena_.UnmapAllBut(living);
-  Settle();
 }
 
 void CoreHarness::Land(const std::string& name, SlotRef ref) {

@@ -99,7 +99,7 @@ void CoreHarness::CheckBase(FakeClient* client) {
 // As the library does: the first snapshot fills the image, or compares all of one that is sealed.
 // False: there is none to be shared.
 bool CoreHarness::FillStatic(FakeClient* client) {
-  if (client->static_bytes == 0) {
+  if (client->layout.static_bytes == 0) {
     return true;
   }
   if (!client->frozen.has_value()) {
@@ -122,6 +122,17 @@ bool CoreHarness::FillStatic(FakeClient* client) {
   Log(client->name + ": refuses the static image");
   SendTo(client, std::move(message));
   return false;
+}
+
+std::string CoreHarness::ReceiveSealed(FakeClient* client, const FakeClient::Waiting& request) {
+  ++client->sealed;
+  client->copies.erase(request.slot);
+  const proto::SealRequest& seal = request.message.seal();
+  if (client->frozen.has_value()) {
+    const SlotRef named{seal.static_image().slot(), seal.static_image().generation()};
+    client->frozen->sealed = client->frozen->sealed || named == client->frozen->slot;
+  }
+  return "sealed step " + std::to_string(seal.step());
 }
 
 std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
@@ -148,14 +159,7 @@ std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
     case proto::ServerMessage::kRegister:
       return ReceiveRegister(client, message.register_(), request.names_slots);
     case proto::ServerMessage::kSeal:
-      ++client->sealed;
-      client->copies.erase(request.slot);
-      if (client->frozen.has_value()) {
-        const proto::StaticSeal& named = request.message.seal().static_image();
-        client->frozen->sealed = client->frozen->sealed ||
-                                 SlotRef{named.slot(), named.generation()} == client->frozen->slot;
-      }
-      return "sealed step " + std::to_string(request.message.seal().step());
+      return ReceiveSealed(client, request);
     case proto::ServerMessage::kRestore:
       return ReceiveRestore(client, send);
     case proto::ServerMessage::kLoaded:
@@ -173,6 +177,8 @@ std::string CoreHarness::ReceiveReply(FakeClient* client, const Send& send) {
       return "drained " + ShortText(KeyOf(message.drain().id())) +
              (message.drain().durable() ? ", durable" : ", not durable") +
              (message.drain().reason().empty() ? "" : ": " + message.drain().reason());
+    case proto::ServerMessage::kLeave:
+      return "has left";
     case proto::ServerMessage::kFinish:
     case proto::ServerMessage::kDrop:
       client->freed_bytes =
@@ -194,6 +200,12 @@ std::string CoreHarness::ReceiveError(FakeClient* client,
   if (request.message.has_seal() && copy != client->copies.end()) {
     client->copies.erase(copy);  // its copies had finished before it was sent
   }
+  if (request.message.has_register_() && client->registered) {
+    client->layout = client->registered_layout;  // as the library: it goes on with what it has
+    if (std::exchange(client->resuming, false)) {
+      due_.emplace_back([this, client] { Disconnect(client->name); });  // and tries again later
+    }
+  }
   if (request.message.has_begin() && copy != client->copies.end()) {
     copy->second.given_up = true;
   }
@@ -210,6 +222,8 @@ std::string CoreHarness::ReceiveRegister(FakeClient* client,
                                          const proto::RegisterReply& reply,
                                          bool named_slots) {
   client->registered = true;
+  client->resuming = false;
+  client->registered_layout = client->layout;
   client->token = reply.session_token();
   client->slots_admitted = reply.slots_admitted();
   std::set<SlotRef> kept;

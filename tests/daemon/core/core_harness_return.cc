@@ -12,10 +12,11 @@ void CoreHarness::Resume(const std::string& name) {
 }
 
 void CoreHarness::ComeBack(const std::string& name) {
-  const FakeClient& client = Client(name);
+  FakeClient& client = Client(name);
   if (!client.alive || !client.registered || !up() || client.session != 0) {
     return;  // a launcher whose open was not answered has no incarnation to come back to
   }
+  client.resuming = true;
   Register(name);
 }
 

@@ -4,6 +4,7 @@
 // checks liveness (L): training completes a newer snapshot, a drain ends, a restart gets back the
 // newest snapshot.  A failing walk prints itself as a script.
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <string>
@@ -83,7 +84,10 @@ class RandomWalk {
       }
       for (const std::string& name : Ranks()) {
         const auto& drained = Harness()->Client(name).drained;
-        EXPECT_TRUE(drained.has_value() && drained->durable()) << name << "\n" << Script();
+        ASSERT_TRUE(drained.has_value()) << name << "\n" << Script();
+        // A start that died after its claim leaves a number on the tier that fences this one (I8).
+        const bool superseded = drained->reason().find("start the job again") != std::string::npos;
+        EXPECT_TRUE(drained->durable() || superseded) << name << "\n" << Script();
       }
     }
   }
@@ -250,6 +254,9 @@ class RandomWalk {
       case 5:
         if (Below(4) == 0) {
           Do("disconnect " + name);
+        } else if (Below(12) == 0) {
+          Do("copies_done " + name);
+          Do("leave " + name);
         } else if (Below(4) == 0) {
           Do("drain " + name + " timeout=5");
         }
@@ -276,12 +283,17 @@ class RandomWalk {
       return;
     }
     const bool worker = Below(2) == 0;
+    // A seal that was sent says that the frozen tensors have landed.
+    const bool frozen_landed =
+        std::any_of(client.copies.begin(), client.copies.end(), [](const auto& entry) {
+          return entry.second.sealing && entry.second.frozen.has_value();
+        });
     for (const auto& [ref, copy] : client.copies) {
       if (worker && !copy.sealing) {
         zombies_.emplace_back(name, ref);
       }
       if (worker && copy.frozen.has_value() && client.frozen.has_value() &&
-          !client.frozen->sealed && !copy.sealing) {
+          !client.frozen->sealed && !frozen_landed) {
         zombies_.emplace_back(name, *copy.frozen);
       }
     }

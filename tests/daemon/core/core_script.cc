@@ -157,7 +157,7 @@ void CoreScript::Start(const Command& command) {
   }
   for (Rank rank = 0; rank < job.world_size; ++rank) {
     FakeClient& client = harness_->Client(prefix + "r" + std::to_string(rank));
-    client.static_bytes = command.Number("static", client.static_bytes / kMiB) * kMiB;
+    client.layout.static_bytes = command.Number("static", client.layout.static_bytes / kMiB) * kMiB;
     client.base = command.Option("base", client.base);
     harness_->Register(client.name);
   }
@@ -273,9 +273,9 @@ bool CoreScript::RunDaemon(const Command& command) {
 
 void CoreScript::RegisterRank(const std::string& name, const Command& command) {
   FakeClient& client = harness_->Client(name);
-  client.layout = command.Option("layout", client.layout);
-  client.image_bytes = command.Number("image", client.image_bytes / kMiB) * kMiB;
-  client.static_bytes = command.Number("static", client.static_bytes / kMiB) * kMiB;
+  client.layout.name = command.Option("layout", client.layout.name);
+  client.layout.image_bytes = command.Number("image", client.layout.image_bytes / kMiB) * kMiB;
+  client.layout.static_bytes = command.Number("static", client.layout.static_bytes / kMiB) * kMiB;
   client.base = command.Option("base", client.base);
   client.slots_wanted = static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
   harness_->Register(name, command.Option("held", "named") == "named");
@@ -314,6 +314,7 @@ bool CoreScript::RunRank(const Command& command) {
          harness_->Drain(name, Seconds(command.Option("timeout", "60")));
        }},
       {"finish", [&](const std::string& name) { harness_->Finish(name); }},
+      {"leave", [&](const std::string& name) { harness_->Leave(name); }},
       {"disconnect", [&](const std::string& name) { harness_->Disconnect(name); }},
       {"die",
        [&](const std::string& name) {

@@ -30,12 +30,19 @@ struct FakeClient {
   std::uint64_t token = 0;
   Epoch epoch;
   bool registered = false;
+  bool resuming = false;         // its registration repeats one that an earlier connection made
   bool other_token = false;      // of a launcher that took the same number elsewhere
   bool next_is_refused = false;  // its next request does not reach the core
-  std::string layout = "a";
-  std::uint64_t image_bytes = kMiB;
-  std::string base = "base";       // what its frozen tensors hold
-  std::uint64_t static_bytes = 0;  // of their image; 0: it has none
+
+  struct Layout {
+    std::string name = "a";
+    std::uint64_t image_bytes = kMiB;
+    std::uint64_t static_bytes = 0;  // of the image of its frozen tensors; 0: it has none
+  };
+
+  Layout layout;
+  Layout registered_layout;   // the last that was not refused
+  std::string base = "base";  // what its frozen tensors hold
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;
 
@@ -93,10 +100,10 @@ struct FakeClient {
 
   LayoutFacts Facts() const {
     const auto padded = [](std::string text) { return text + std::string(16 - text.size(), '-'); };
-    LayoutFacts facts{padded(layout), image_bytes, "", static_bytes};
-    if (static_bytes != 0) {
-      facts.static_hash = padded("s" + std::to_string(static_bytes / kMiB));
-      facts.hash = padded(layout + facts.static_hash.substr(0, 3));
+    LayoutFacts facts{padded(layout.name), layout.image_bytes, "", layout.static_bytes};
+    if (layout.static_bytes != 0) {
+      facts.static_hash = padded("s" + std::to_string(layout.static_bytes / kMiB));
+      facts.hash = padded(layout.name + facts.static_hash.substr(0, 3));
     }
     return facts;
   }

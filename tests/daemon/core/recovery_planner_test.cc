@@ -143,5 +143,25 @@ TEST(RecoveryPlannerTest, TheFallbackIsTheNewestOnASharedTierUnlessTheChoiceIs) 
   EXPECT_EQ(PlanRestore(inventory, 2, {}).fallback, (SnapshotKey{1, 1}));
 }
 
+// I3: training without a restore keeps what a user could still name, whatever no attempt would
+// take.
+TEST(RecoveryPlannerTest, WhatIsKeptNeedNotBeWhatWouldBeChosen) {
+  Inventory inventory;
+  Give(&inventory, {1, 1}, {0, 1}, kArena);
+  Give(&inventory, {1, 2}, {0, 1}, kArena);
+  Give(&inventory, {1, 3}, {0}, kArena);
+  inventory.ended_too_many_starts.insert({1, 2});
+  inventory.world_sizes[{1, 2}] = 2;
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 2}));
+  inventory.bad[{{1, 2}, 0}][kArena] = "chunk 3 does not match";
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 1}));
+  inventory.out_of_reach[{1, 2}].push_back("persistent /pfs did not answer");
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 1}));
+  inventory.discarded.insert({1, 1});
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 2}));
+  inventory.out_of_reach.clear();
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 1}));
+}
+
 }  // namespace
 }  // namespace holdfast::daemon
