@@ -4,15 +4,16 @@
 //   copy thread       issues the copies, follows what lands: lane.h
 //   worker threads    host tensors; digests behind what has landed; the torn-copy check; pinning
 //
-// A snapshot's fence opens when its copies are issued; its bytes land, and are digested, behind the
-// next iteration.  Several snapshots may be landing; one at a time waits for its fence.
+// A snapshot's fence opens when all reads of its sources are issued; its bytes land, and are
+// digested, behind the next iteration.  Several snapshots may be landing; one at a time waits for
+// its fence.
 //
 // Torn copies (I7): a block of every MiB of every tensor is read on the device when the snapshot
 // begins and again after the last copy, and both must be what landed; with "verify" the whole state
 // is digested on the device when the snapshot begins, and what landed must match.
 //
 // Threads:   see copy_engine.h; the class does its own locking.  The training thread is never made
-//            to wait for a device; at the fence it may wait until the copies are issued.
+//            to wait for a device; at the fence it may wait until the reads are issued.
 // Ownership: owns its threads, streams, events and device memory; nothing of it is in use after
 //            Stop.
 // Errors:    in the job's outcome; errors of the training itself stay where the runtime keeps them.

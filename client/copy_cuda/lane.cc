@@ -8,6 +8,8 @@ namespace {
 
 // Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
 constexpr std::size_t kWindowsAhead = 3;
+// How much faster than to the host a copy within the device is, on the fastest links.
+constexpr ByteCount kWithinIsFaster = 30;
 
 }  // namespace
 
@@ -80,12 +82,16 @@ void Lane::Tidy() {
 }
 
 Flight::Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room)
-    : lane_(lane), job_(std::move(job)), room_(room) {}
+    : lane_(lane),
+      job_(std::move(job)),
+      room_(room),
+      first_staged_(lane->plan_->Windows().size()) {}
 
 void Flight::Begin(cudaStream_t stream, bool sums) {
   auto begin = [&]() -> Status {
-    HF_TRY(begun_, MakeEvent());
+    HF_TRY(begun_, MakeEvent(cudaEventDefault));
     HF_TRY(done_, MakeEvent());
+    HF_TRY(ended_, MakeEvent(cudaEventDefault));
     HF_TRYV(room_->Begin(job_->sources, job_->step, sums, stream));
     return CudaStatus(cudaEventRecord(begun_.get(), stream), "cudaEventRecord");
   };
@@ -108,6 +114,7 @@ bool Flight::Advance(bool hurry, bool may_issue) {
   }
   const std::size_t before = next_window_;
   const bool was_started = started_;
+  const bool was_released = released_;
   // Events are made on the device that is current, and belong to it.
   Status status = CudaStatus(cudaSetDevice(lane_->device_), "cudaSetDevice");
   if (status.has_value()) {
@@ -116,7 +123,8 @@ bool Flight::Advance(bool hurry, bool may_issue) {
   if (status.has_error()) {
     Fail(status.error());
   }
-  return moved || issued_ || next_window_ != before || started_ != was_started;
+  return moved || issued_ || next_window_ != before || started_ != was_started ||
+         released_ != was_released;
 }
 
 bool Flight::PollLandings() {
@@ -134,8 +142,8 @@ bool Flight::PollLandings() {
       if (!failure_.has_value()) {
         failure_ = CudaStatus(code, "a copy to the host").error();
       }
-      issued_ = true;
-      if (uses_staging_) {
+      released_ = issued_ = true;
+      if (UsesStaging()) {
         lane_->staging_.GiveBack();
       }
       return true;
@@ -157,23 +165,24 @@ ByteCount Flight::LandedAfter(std::size_t window) const {
 }
 
 Status Flight::IssueSome(bool hurry) {
+  if (released_) {
+    return IssueStaged();
+  }
   if (!started_) {
     started_ = true;
     HF_TRYV(IssueHead());
   }
   const auto& windows = lane_->plan_->Windows();
-  std::size_t staged_windows = 0;
   if (hurry && next_window_ < windows.size()) {
-    HF_TRYV(StageRest(&staged_windows));
+    HF_TRYV(StageRest());
   }
-  const std::size_t end = windows.size() - staged_windows;
   const bool all = hurry || !lane_->staging_.Helps();
-  while (next_window_ < end && (all || in_flight_.size() < kWindowsAhead)) {
+  while (next_window_ < first_staged_ && (all || in_flight_.size() < kWindowsAhead)) {
     HF_TRYV(IssueWindow(windows[next_window_], nullptr));
     ++next_window_;
     HF_TRYV(AddLanding(LandedAfter(next_window_), false));
   }
-  return next_window_ == end ? Close(staged_windows) : Ok();
+  return next_window_ == first_staged_ ? Release() : Ok();
 }
 
 Status Flight::IssueHead() {
@@ -199,9 +208,23 @@ Status Flight::IssueWindow(const CopyWindow& window, const std::byte* staged_at)
       copies_, cudaMemcpyDeviceToHost, lane_->copies_.get(), job_->slot->Pinned());
 }
 
+// While the copies within the device run, the link need not stand idle.
+std::size_t Flight::WindowsBesideStaging(ByteCount rest) const {
+  const auto& windows = lane_->plan_->Windows();
+  std::size_t first = next_window_;
+  for (ByteCount bytes = 0; first < windows.size(); ++first) {
+    bytes += windows[first].bytes;
+    if (bytes > rest / kWithinIsFaster) {
+      break;
+    }
+  }
+  const std::size_t beside = first - next_window_;
+  return beside - std::min(beside, in_flight_.size());
+}
+
 // Puts as many of the last windows as fit into the staging memory, behind everything that the
 // trainer's stream had when the snapshot began.
-Status Flight::StageRest(std::size_t* staged_windows) {
+Status Flight::StageRest() {
   const auto& windows = lane_->plan_->Windows();
   ByteCount rest = 0;
   for (std::size_t i = next_window_; i < windows.size(); ++i) {
@@ -210,9 +233,10 @@ Status Flight::StageRest(std::size_t* staged_windows) {
   if (!lane_->staging_.Useful(rest)) {
     return Ok();
   }
+  const std::size_t first_wanted = next_window_ + WindowsBesideStaging(rest);
   std::size_t first = windows.size();
   ByteCount staged = 0;
-  while (first > next_window_ && staged + windows[first - 1].bytes <= lane_->staging_.Free()) {
+  while (first > first_wanted && staged + windows[first - 1].bytes <= lane_->staging_.Free()) {
     staged += windows[--first].bytes;
   }
   if (first == windows.size()) {
@@ -226,18 +250,16 @@ Status Flight::StageRest(std::size_t* staged_windows) {
     to += piece.bytes;
   }
   lane_->staging_.Take();
-  uses_staging_ = true;
+  first_staged_ = first;
   HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), begun_.get(), 0),
                      "cudaStreamWaitEvent"));
-  HF_TRYV(lane_->copier_.Issue(copies_, cudaMemcpyDeviceToDevice, lane_->within_.get(), true));
-  *staged_windows = windows.size() - first;
-  return Ok();
+  return lane_->copier_.Issue(copies_, cudaMemcpyDeviceToDevice, lane_->within_.get(), true);
 }
 
-// After the last read of the sources: the sample once more, then "done"; what was staged follows.
-Status Flight::Close(std::size_t staged_windows) {
+// After the last read of the sources: the sample once more, then "done".
+Status Flight::Release() {
   cudaStream_t const copies = lane_->copies_.get();
-  if (staged_windows > 0) {
+  if (UsesStaging()) {
     HF_TRY(CudaEvent staged, lane_->TakeEvent());
     HF_TRYV(CudaStatus(cudaEventRecord(staged.get(), lane_->within_.get()), "cudaEventRecord"));
     HF_TRYV(CudaStatus(cudaStreamWaitEvent(copies, staged.get(), 0), "cudaStreamWaitEvent"));
@@ -246,13 +268,23 @@ Status Flight::Close(std::size_t staged_windows) {
   HF_TRYV(room_->SampleAgain(copies));
   HF_TRYV(CudaStatus(cudaEventRecord(done_.get(), copies), "cudaEventRecord"));
   HF_TRYV(room_->ReadBackSample(copies));
+  released_ = true;
+  return UsesStaging() ? Ok() : IssueStaged();
+}
+
+// Each window can be digested as it lands.
+Status Flight::IssueStaged() {
   const auto& windows = lane_->plan_->Windows();
   const std::byte* staged_at = lane_->staging_.Memory();
   for (; next_window_ < windows.size(); ++next_window_) {
     HF_TRYV(IssueWindow(windows[next_window_], staged_at));
     staged_at += windows[next_window_].bytes;
+    if (next_window_ + 1 < windows.size()) {
+      HF_TRYV(AddLanding(LandedAfter(next_window_ + 1), false));
+    }
   }
-  HF_TRYV(AddLanding(job_->plan->ImageBytes(), staged_windows > 0));
+  HF_TRYV(CudaStatus(cudaEventRecord(ended_.get(), lane_->copies_.get()), "cudaEventRecord"));
+  HF_TRYV(AddLanding(job_->plan->ImageBytes(), UsesStaging()));
   issued_ = true;
   return Ok();
 }
@@ -267,13 +299,13 @@ Status Flight::AddLanding(ByteCount landed, bool staged) {
 // The fence opens at once; the end of what was issued is still waited for, because it lands.
 void Flight::Fail(Error error) {
   failure_ = std::move(error);
-  issued_ = true;
+  released_ = issued_ = true;
   static_cast<void>(cudaSetDevice(lane_->device_));
   for (const CudaStream* stream : {&lane_->copies_, &lane_->within_}) {
     auto event = lane_->TakeEvent();
     const bool recorded =
         event.has_value() && cudaEventRecord(event.value().get(), stream->get()) == cudaSuccess;
-    const bool staged = stream == &lane_->within_ && uses_staging_;
+    const bool staged = stream == &lane_->within_ && UsesStaging();
     if (recorded) {
       in_flight_.push_back(Landing{std::move(event).value(), 0, staged});
     } else if (staged) {
@@ -292,13 +324,33 @@ Result<HeldBack> Flight::HoldBack(cudaStream_t stream) const {
   return held;
 }
 
-std::chrono::nanoseconds HeldBack::Duration() const {
+void Flight::NoteWait(std::span<const HeldBack> waits) const {
+  std::chrono::nanoseconds longest{0};
+  for (const HeldBack& wait : waits) {
+    if (!UsesStaging()) {
+      longest = std::max(longest, wait.Duration());
+      continue;
+    }
+    const auto took = Between(begun_, ended_);
+    const auto reached = Between(begun_, wait.before);
+    if (took.has_value() && reached.has_value()) {
+      longest = std::max(longest, *took - *reached);
+    }
+  }
+  lane_->staging_.NoteWait(longest);
+}
+
+std::optional<std::chrono::nanoseconds> Between(const CudaEvent& first, const CudaEvent& second) {
   float milliseconds = 0;
-  if (cudaEventQuery(after.get()) != cudaSuccess ||
-      cudaEventElapsedTime(&milliseconds, before.get(), after.get()) != cudaSuccess) {
-    return std::chrono::nanoseconds(0);
+  if (first == nullptr || second == nullptr || cudaEventQuery(second.get()) != cudaSuccess ||
+      cudaEventElapsedTime(&milliseconds, first.get(), second.get()) != cudaSuccess) {
+    return std::nullopt;
   }
   return std::chrono::nanoseconds(static_cast<std::int64_t>(milliseconds * 1e6F));
+}
+
+std::chrono::nanoseconds HeldBack::Duration() const {
+  return Between(before, after).value_or(std::chrono::nanoseconds(0));
 }
 
 }  // namespace holdfast::client

@@ -7,7 +7,8 @@
 //   Begin        the trainer's stream: gather, sample, digests, event "begun"
 //   Advance      waits (on the device) for "begun"; issues windows; after the last one reads the
 //                sample again and records "done"
-//   hurry        a fence waits: everything left is issued at once, or staged on the device
+//   hurry        a fence waits: everything left is issued at once, or staged on the device; what
+//                was staged leaves for the host after the fence has opened
 //   HoldBack     a stream of the trainer waits (on the device) for "done"
 //
 // Where staging helps (staging.h), windows are issued a few at a time, because what is issued
@@ -95,6 +96,10 @@ struct HeldBack {
   [[nodiscard]] std::chrono::nanoseconds Duration() const;
 };
 
+// Between two events that keep the time; nullopt: one has not come, or they are of two devices.
+[[nodiscard]] std::optional<std::chrono::nanoseconds> Between(const CudaEvent& first,
+                                                              const CudaEvent& second);
+
 class Flight {
  public:
   // On the trainer's thread, with the lane's device current.  Where it fails in the middle the
@@ -107,7 +112,10 @@ class Flight {
   // anything happened.
   bool Advance(bool hurry, bool may_issue);
 
-  // All copies are issued and "done" is recorded, or it has failed: the fence need not wait.
+  // "done" is recorded, or it has failed: the fence need not wait.
+  [[nodiscard]] bool Released() const { return released_; }
+
+  // All copies are issued too.
   [[nodiscard]] bool Issued() const { return issued_; }
 
   // Nothing of it can land any more.
@@ -118,12 +126,13 @@ class Flight {
 
   [[nodiscard]] const std::optional<Error>& Failure() const { return failure_; }
 
-  // Makes "stream" wait for the last read of the sources.  Only after Issued(), while the engine
+  // Makes "stream" wait for the last read of the sources.  Only after Released(), while the engine
   // knows of no failure; its device is current.
   [[nodiscard]] Result<HeldBack> HoldBack(cudaStream_t stream) const;
 
-  // Tells the lane how long the update stood still for this one.  After Ended().
-  void NoteWait(std::chrono::nanoseconds wait) { lane_->staging_.NoteWait(wait, uses_staging_); }
+  // Tells the lane how long the update stood still for this one, or would have without staging.
+  // After Ended().
+  void NoteWait(std::span<const HeldBack> waits) const;
 
   [[nodiscard]] Lane* lane() const { return lane_; }
 
@@ -136,12 +145,16 @@ class Flight {
     bool staged = false;   // the last one that reads the staging memory
   };
 
+  [[nodiscard]] bool UsesStaging() const { return first_staged_ < lane_->plan_->Windows().size(); }
+
   bool PollLandings();
   [[nodiscard]] Status IssueSome(bool hurry);
   [[nodiscard]] Status IssueHead();
   [[nodiscard]] Status IssueWindow(const CopyWindow& window, const std::byte* staged_at);
-  [[nodiscard]] Status Close(std::size_t staged_windows);
-  [[nodiscard]] Status StageRest(std::size_t* staged_windows);
+  [[nodiscard]] Status IssueStaged();
+  [[nodiscard]] Status Release();
+  [[nodiscard]] Status StageRest();
+  [[nodiscard]] std::size_t WindowsBesideStaging(ByteCount rest) const;
   [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
   [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
   void Fail(Error error);
@@ -151,11 +164,13 @@ class Flight {
   Room* const room_;
   CudaEvent begun_;
   CudaEvent done_;
+  CudaEvent ended_;  // the last copy to the host
 
   bool started_ = false;
+  bool released_ = false;
   bool issued_ = false;
-  bool uses_staging_ = false;
   std::size_t next_window_ = 0;
+  std::size_t first_staged_;  // of the windows; their number where none is staged
   ByteCount landed_ = 0;
   std::deque<Landing> in_flight_;
   CudaCopies copies_;
