@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "client/chunk_copy.h"
+#include "client/copy_cuda/mutation.h"
 #include "client/copy_cuda/running.h"
 #include "common/check.h"
 
@@ -56,7 +57,7 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
   for (const std::int32_t device : plan->Devices()) {
     std::unique_ptr<Lane>& lane = lanes_[device];
     if (lane == nullptr) {
-      HF_TRY(lane, Lane::Make(device, options_.staging_share));
+      HF_TRY(lane, Lane::Make(device, options_.staging_share, options_.staging_worth));
     }
     HF_TRYV(lane->Adopt(plan, options_.window_bytes, options_.most_gathered, kMostUnderWay));
   }
@@ -94,6 +95,11 @@ Status CudaCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
   MutexLock lock(mutex_);
   if (stopping_) {
     return Error(Errc::kUnavailable, "the copy engine has stopped");
+  }
+  if (Mutated(Mutation::kDoneEventReused)) {
+    running->released = std::all_of(running->flights.begin(),
+                                    running->flights.end(),
+                                    [](const auto& flight) { return flight->Released(); });
   }
   current_ = running;
   running_.push_back(std::move(running));
@@ -186,7 +192,7 @@ bool CudaCopyEngine::WaitFence(std::span<const DeviceStream> streams) {
     }
     running->hurry = true;
     drive_.NotifyAll();
-    while (!running->FenceOpen()) {
+    while (!running->FenceOpen() && !Mutated(Mutation::kFenceWithoutHostWait)) {
       changed_.WaitUntil(lock, Recheck());
     }
     failed = running->failure.has_value();

@@ -20,6 +20,7 @@
 // Lifecycle: see copy_engine.h.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -42,6 +43,8 @@ struct CudaCopyOptions {
   std::uint32_t verify_every = 0;  // digest every so many snapshots on the device; 0: none
   // Of the device's free memory, for a fence that comes before the copies are done; 0: none.
   double staging_share = 0.5;
+  // A shorter wait costs the update as much as the copy within the device would.
+  std::chrono::nanoseconds staging_worth = std::chrono::milliseconds(3);
   ByteCount most_gathered = 64 * kMiB;
   ByteCount window_bytes = 64 * kMiB;
 };
