@@ -6,6 +6,7 @@
 
 #include "client/chunk_copy.h"
 #include "client/copy_cuda/mutation.h"
+#include "client/copy_cuda/numa_node.h"
 #include "client/copy_cuda/running.h"
 #include "common/check.h"
 
@@ -44,6 +45,7 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
     }
     const auto devices = plan->AllDevices();
     pin_device_ = devices.empty() ? kHostDevice : devices.front();
+    numa_node_ = kAnyNumaNode;
   }
   if (plan->AllDevices().empty()) {
     return Ok();
@@ -53,6 +55,11 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
         .WithContext("tensors on device " + std::to_string(plan->AllDevices().front()));
   }
   const TrainerThread guard;
+  const std::int32_t numa_node = NumaNodeOf(plan->AllDevices().front());
+  {
+    MutexLock lock(mutex_);
+    numa_node_ = numa_node;
+  }
   HF_TRYV(AdoptFrozen(*plan));
   for (const std::int32_t device : plan->Devices()) {
     std::unique_ptr<Lane>& lane = lanes_[device];
@@ -256,6 +263,11 @@ void CudaCopyEngine::WaitEnded(const std::shared_ptr<Running>& running) {
 EngineState CudaCopyEngine::State() const {
   MutexLock lock(mutex_);
   return state_;
+}
+
+std::int32_t CudaCopyEngine::NumaNode() const {
+  MutexLock lock(mutex_);
+  return numa_node_;
 }
 
 void CudaCopyEngine::Stop() {

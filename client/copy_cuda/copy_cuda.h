@@ -63,6 +63,7 @@ class CudaCopyEngine final : public CopyEngine {
   [[nodiscard]] std::string Busy() const override;
   bool WaitFence(std::span<const DeviceStream> streams) override;
   [[nodiscard]] EngineState State() const override;
+  [[nodiscard]] std::int32_t NumaNode() const override;
   void Stop() override;
 
  private:
@@ -118,6 +119,7 @@ class CudaCopyEngine final : public CopyEngine {
   std::shared_ptr<Running> current_ HF_GUARDED_BY(mutex_);  // until its fence
   std::deque<Preparation> preparations_ HF_GUARDED_BY(mutex_);
   std::int32_t pin_device_ HF_GUARDED_BY(mutex_) = kHostDevice;
+  std::int32_t numa_node_ HF_GUARDED_BY(mutex_) = kAnyNumaNode;  // of that device
   EngineState state_ HF_GUARDED_BY(mutex_);
   std::uint64_t begun_ HF_GUARDED_BY(mutex_) = 0;
   bool stopping_ HF_GUARDED_BY(mutex_) = false;
