@@ -22,10 +22,20 @@ CudaCopyOptions OptionsOf(std::uint64_t seed) {
   return options;
 }
 
+// Devices that hold the state; there is one more.
+int StateDevices(std::uint64_t seed) {
+  return 1 + static_cast<int>(seed % 2);
+}
+
+// The trainer's current device: any, also the one with nothing on it.
+int CurrentDevice(std::uint64_t seed) {
+  return static_cast<int>(Mix64(seed) % static_cast<std::uint64_t>(StateDevices(seed) + 1));
+}
+
 cuda_sim::Options SimOf(std::uint64_t seed) {
   cuda_sim::Options options;
   options.seed = seed;
-  options.devices = 1 + static_cast<int>(seed % 2);
+  options.devices = StateDevices(seed) + 1;
   options.max_delay = std::chrono::microseconds(Mix64(seed) % 40);
   return options;
 }
@@ -43,13 +53,35 @@ std::string Judge(SimTrainer* trainer, std::int64_t step) {
   return outcome.chunk_crc32c == ChunkDigests(AsBytes(expected)) ? "" : "digests of other bytes";
 }
 
+// Holds a current device on the trainer's thread, and sees whether a call of the engine left it.
+class DeviceWatch {
+ public:
+  DeviceWatch(int device, std::vector<std::string>* wrong) : device_(device), wrong_(wrong) {
+    static_cast<void>(cudaSetDevice(device_));
+  }
+
+  void After(const char* call) {
+    int device = -1;
+    if (cudaGetDevice(&device) != cudaSuccess || device != device_) {
+      wrong_->push_back(std::string(call) + " changed the trainer's current device");
+      static_cast<void>(cudaSetDevice(device_));
+    }
+  }
+
+ private:
+  const int device_;
+  std::vector<std::string>* const wrong_;
+};
+
 void Train(std::uint64_t seed, std::vector<std::string>* wrong) {
-  SimTrainer trainer(seed, SimOf(seed).devices, seed % 4 == 1);
+  SimTrainer trainer(seed, StateDevices(seed), seed % 4 == 1);
+  DeviceWatch watch(CurrentDevice(seed), wrong);
   CudaCopyEngine engine(OptionsOf(seed));
   if (const Status adopted = engine.Adopt(trainer.Plan()); adopted.has_error()) {
     wrong->push_back("adopt: " + adopted.error().ToString());
     return;
   }
+  watch.After("Adopt");
   if (seed % 4 != 3) {
     trainer.PinSlots(&engine, kSteps);  // without it the runtime waits in each call for its copies
   }
@@ -62,8 +94,10 @@ void Train(std::uint64_t seed, std::vector<std::string>* wrong) {
         begun.push_back(step);
       }
     }
+    watch.After("Start");
     trainer.Forward();
     engine.WaitFence({});
+    watch.After("WaitFence");
     trainer.Update();
     if (seed % 3 == 2) {
       trainer.SynchronizeAll();  // one that looks at its loss
@@ -75,6 +109,7 @@ void Train(std::uint64_t seed, std::vector<std::string>* wrong) {
     }
   }
   engine.Stop();
+  watch.After("Stop");
 }
 
 }  // namespace

@@ -83,8 +83,8 @@ class GpuTrainer {
     Outcome outcome = client_.BeginRestore(-1, 0, kTimeoutMs, &restore);
     if (outcome.ok()) {
       *step = restore.Choice().step;
-      outcome =
-          restore.Choice().has_choice != 0 ? restore.Load({0}, {weights_}, {kBytes}, 1, {0}) : Outcome{};
+      outcome = restore.Choice().has_choice != 0 ? restore.Load({0}, {weights_}, {kBytes}, 1, {0})
+                                                 : Outcome{};
     }
     if (outcome.ok()) {
       outcome = restore.Finish(nullptr, kTimeoutMs, &committed);
