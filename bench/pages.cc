@@ -36,6 +36,7 @@ Result<Pages> Pages::Private(ByteCount bytes) {
 }
 
 Result<Pages> Pages::Shared(ByteCount bytes) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
   const char* folder = std::getenv("HOLDFAST_BENCH_ARENA");
   transport::OwnedFd fd(folder == nullptr
                             ? ::memfd_create("holdfast-bench", MFD_CLOEXEC)

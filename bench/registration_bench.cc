@@ -26,7 +26,7 @@ namespace {
 
 constexpr std::uint32_t kTimeoutMs = 120'000;
 constexpr std::uint64_t kShape[] = {256};
-constexpr ByteCount kTensorBytes = 256 * 4;
+constexpr ByteCount kTensorBytes = ByteCount{256} * 4;
 
 Status FromOutcome(const Outcome& outcome) {
   if (outcome.ok()) {

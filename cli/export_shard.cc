@@ -58,7 +58,7 @@ class Temporary {
 
 // The temporary file gets its name, unless the name is taken.
 Status Name(storage_tiers::FileSystem& fs, const Temporary& temporary, const std::string& target) {
-  const Status linked = fs.Link(temporary.path(), target);
+  Status linked = fs.Link(temporary.path(), target);
   if (!linked && linked.error().code == Errc::kAlreadyExists) {
     return Exists(target);
   }

@@ -1,6 +1,7 @@
 #include "cli/progress.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "cli/text.h"
@@ -75,11 +76,9 @@ void Progress::Draw(MonotonicTime now) {
     if (total_ > done) {
       const double left = static_cast<double>(total_ - done) / rate;
       // A rate measured at the start may be absurd; nobody waits a hundred days.
-      line +=
-          left < 8.64e6
-              ? "  " + FormatDuration(std::chrono::seconds(static_cast<std::int64_t>(left + 0.5))) +
-                    " left"
-              : "";
+      line += left < 8.64e6
+                  ? "  " + FormatDuration(std::chrono::seconds(std::llround(left))) + " left"
+                  : "";
     }
   }
   const std::size_t width = DisplayWidth(line);

@@ -190,6 +190,15 @@ int hf_set_layout_within(hf_client* client,
   });
 }
 
+int hf_expect_zero(hf_client* client, const uint32_t* indices, size_t count) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    if (indices == nullptr && count != 0) {
+      return Error(Errc::kInvalidArgument, "indices is null");
+    }
+    return session.ExpectZero({indices, count});
+  });
+}
+
 int hf_wait_ready(hf_client* client, uint32_t timeout_ms) {
   return WithSession(SessionOf(client),
                      [&](Session& session) { return session.WaitReady(After(timeout_ms)); });

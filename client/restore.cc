@@ -140,7 +140,7 @@ Status Restore::LoadImage(proto::ImageKind kind,
   const std::vector<std::uint32_t> digests(digest.chunk_crc32c().begin(),
                                            digest.chunk_crc32c().end());
   LoadReport report;
-  const Status status =
+  Status status =
       LoadPieces(*sources_.at(kind), digests, std::move(pieces), threads, sink, &report);
   if (status.has_error() && status.error().code == Errc::kCorruption) {
     if (source_is_bad_ && bad_image_ != kind) {

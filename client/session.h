@@ -143,6 +143,11 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] Result<Reply> RestoreCall(const proto::ClientMessage& message,
                                           MonotonicTime deadline);
 
+  // Registered tensors, by index, that must be all zero in every snapshot of the layout in force:
+  // one that is not is torn.  Replaces the list before; SetLayout empties it.  kInvalidArgument for
+  // what has no bytes of its own in the dynamic image.
+  [[nodiscard]] Status ExpectZero(std::span<const std::uint32_t> indices);
+
   // Indices of the registered tensors, rising, that were declared CONSTANT and were found written
   // since their static image was copied: another layout is due, no snapshot is taken until one is
   // set.  Empty: none.
@@ -182,7 +187,8 @@ class Session final : private ConnectionHandler {
     SlotRef slot;
     std::shared_ptr<Registered> registered;
     std::vector<proto::StateItem> state;
-    std::optional<SlotRef> frozen_slot;  // of the static image that it shares
+    std::optional<SlotRef> frozen_slot;     // of the static image that it shares
+    std::vector<std::size_t> must_be_zero;  // planned tensors
     bool refuses_frozen =
         false;               // guarded by mutex_: what was granted is not what its tensors hold
     bool accounted = false;  // guarded by mutex_: its outcome is in statistics and ledger
@@ -265,6 +271,8 @@ class Session final : private ConnectionHandler {
   std::string WhyNoSlot() HF_REQUIRES(mutex_);
   std::string SlotFigures() HF_REQUIRES(mutex_);
   void TellBegin(const std::shared_ptr<Shot>& shot);
+  // Torn, where a tensor holds what it must not; before anybody asks for the outcome.
+  static void CheckZeros(const Shot& shot);
   void Account(const std::shared_ptr<Shot>& shot) HF_REQUIRES(mutex_);
   void OnCopyDone(const std::shared_ptr<Shot>& shot);
   void TellSeal(const std::shared_ptr<Shot>& shot);
@@ -314,6 +322,7 @@ class Session final : private ConnectionHandler {
   SlotTable slots_ HF_GUARDED_BY(mutex_);
   std::optional<Frozen> frozen_ HF_GUARDED_BY(mutex_);
   std::string frozen_trouble_ HF_GUARDED_BY(mutex_);             // why there is no slot for it
+  std::vector<std::size_t> must_be_zero_ HF_GUARDED_BY(mutex_);  // planned tensors of plan_
   std::vector<std::uint32_t> not_frozen_ HF_GUARDED_BY(mutex_);  // of the layout in force
   std::uint32_t static_attempt_ HF_GUARDED_BY(mutex_) = 0;       // of static_source_
   transport::OwnedFd static_source_ HF_GUARDED_BY(mutex_);

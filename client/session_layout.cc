@@ -54,6 +54,7 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
     }
     plan_.reset();
     not_frozen_.clear();
+    must_be_zero_.clear();
   }
   auto wanted = std::make_shared<Registered>();
   HF_TRY(wanted->layout, layout::PlanImage(specs));

@@ -1,6 +1,5 @@
 // The life of a snapshot in a Session: slot, copy, fence, seal.
-#include <iomanip>
-#include <sstream>
+#include <algorithm>
 #include <utility>
 
 #include "client/session.h"
@@ -119,6 +118,7 @@ Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& in
       auto shot = std::make_shared<Shot>();
       shot->slot = *ref;
       shot->registered = registered_;
+      shot->must_be_zero = must_be_zero_;
       shot->job = std::make_shared<CopyJob>();
       shot->job->step = input.step;
       shot->job->slot = slots_.MappingOf(*ref);
@@ -135,34 +135,6 @@ Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& in
     }
     changed_.WaitUntil(lock, deadline);
   }
-}
-
-// "3 slots of 10.0 GiB so far, for 2.1 s".
-std::string Session::SlotFigures() {
-  const std::chrono::duration<double> waited = SystemClock().Now() - slots_wait_since_;
-  std::ostringstream text;
-  text << slots_admitted_ << " slots of " << FormatBytes(plan_ == nullptr ? 0 : plan_->ImageBytes())
-       << " so far, for " << std::fixed << std::setprecision(1) << waited.count() << " s";
-  return text.str();
-}
-
-std::string Session::WhyNoSlot() {
-  if (!connected_) {
-    return "holdfastd is away";
-  }
-  if (!slot_seen_) {
-    return "holdfastd is making the slots of this layout: none of " + SlotFigures();
-  }
-  if (std::string why = WhyNoFrozen(); !why.empty()) {
-    return why;
-  }
-  if (const auto progress = slots_.Readiness(); progress.preparing > 0) {
-    const bool on_device = plan_ != nullptr && !plan_->AllDevices().empty();
-    return std::string("a new slot is being ") +
-           (on_device ? "registered with CUDA: " : "mapped: ") + std::to_string(progress.ready) +
-           " of " + SlotFigures();
-  }
-  return "no slot is free: protecting or flushing the snapshots before lags behind";
 }
 
 void Session::Skip(std::int64_t step, const std::string& reason) {
@@ -210,11 +182,50 @@ FenceResult Session::Fence(std::span<const DeviceStream> streams) {
   return result;
 }
 
+Status Session::ExpectZero(std::span<const std::uint32_t> indices) {
+  MutexLock lock(mutex_);
+  if (plan_ == nullptr) {
+    return Error(Errc::kInvalidArgument, "hf_set_layout comes before hf_expect_zero");
+  }
+  std::vector<std::size_t> found;
+  for (const std::uint32_t index : indices) {
+    const auto tensors = plan_->Tensors();
+    const auto it = std::find_if(tensors.begin(), tensors.end(), [&](const PlannedTensor& tensor) {
+      return tensor.spec == index;
+    });
+    if (it == tensors.end()) {
+      return Error(Errc::kInvalidArgument,
+                   "tensor " + std::to_string(index) +
+                       " has no bytes of its own in a snapshot: it cannot be expected to be zero");
+    }
+    found.push_back(static_cast<std::size_t>(it - tensors.begin()));
+  }
+  must_be_zero_ = std::move(found);
+  return Ok();
+}
+
+void Session::CheckZeros(const Shot& shot) {
+  CopyOutcome& outcome = shot.job->outcome;
+  if (outcome.kind != CopyOutcome::Kind::kCopied) {
+    return;
+  }
+  for (const std::size_t index : shot.must_be_zero) {
+    const PlannedTensor& tensor = shot.job->plan->Tensors()[index];
+    const std::byte* bytes = shot.job->slot->Data() + tensor.offset;
+    if (std::any_of(bytes, bytes + tensor.length, [](std::byte b) { return b != std::byte{0}; })) {
+      outcome.kind = CopyOutcome::Kind::kTorn;
+      outcome.reason = "tensor \"" + tensor.name + "\" must be zero and is not";
+      return;
+    }
+  }
+}
+
 // By whichever is first, the fence or the engine's callback: after the fence the numbers are right.
 void Session::Account(const std::shared_ptr<Shot>& shot) {
   if (std::exchange(shot->accounted, true)) {
     return;
   }
+  CheckZeros(*shot);
   const CopyOutcome& outcome = shot->job->outcome;
   AccountFrozen(shot.get());
   stats_.copy += outcome.duration;

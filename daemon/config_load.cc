@@ -140,6 +140,7 @@ ByteCount HeldByArena(const std::string& arena_dir) {
   const std::string slots = arena_dir + "/slots";
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(slots.c_str()), ::closedir);
   ByteCount held = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
   while (const dirent* entry = folder == nullptr ? nullptr : ::readdir(folder.get())) {
     struct stat info {};
 
@@ -194,6 +195,7 @@ Result<std::string> HomeFolder() {
 }  // namespace
 
 std::string EnvironmentVariable(const char* name) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
   const char* value = std::getenv(name);
   return value == nullptr ? std::string() : std::string(value);
 }

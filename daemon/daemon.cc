@@ -110,6 +110,7 @@ Daemon::Parts::Task Daemon::Parts::CleanTier(std::shared_ptr<Tier> tier,
                                              std::string root) {
   const std::vector<SnapshotKey> given_up = GivenUpFlushes(state_.recovered, job_uid, root);
   std::vector<proto::SnapshotId> ids;
+  ids.reserve(given_up.size());
   for (const SnapshotKey& id : given_up) {
     ids.push_back(ToProto(job_uid, id));
   }

@@ -40,6 +40,7 @@ Result<std::vector<std::string>> ListFolder(int folder_fd, const std::string& pa
   (void)listed.Release();  // closedir closes it
   std::vector<std::string> names;
   errno = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
   while (const dirent* entry = ::readdir(folder.get())) {
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") {

@@ -39,6 +39,9 @@ FLAGS = [
     "-DSPDLOG_FMT_EXTERNAL",
     "-DTOML_HEADER_ONLY=1",
     "-DTOML_EXCEPTIONS=0",
+    # client/BUILD.bazel says them of the build at hand.
+    '-DHOLDFAST_CUDA_VERSION="12.0"',
+    "-DHOLDFAST_DEVICE_CODE=1",
 ]
 
 # The folders that tools/lint_rules.py lets include CUDA.

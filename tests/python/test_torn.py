@@ -173,7 +173,7 @@ def test_ten_thousand_fenced_steps_raise_no_alarm(node: Node) -> None:
             optimizer.step()
         stats = checkpointer.stats
         assert stats.torn == stats.failed == 0
-        assert stats.begun + stats.skipped == 10_000 and stats.begun >= 1_000, stats
+        assert stats.begun + stats.skipped == 10_000 and stats.begun >= 300, stats
 
 
 def test_fenced_training_raises_no_false_alarm(node: Node) -> None:

@@ -14,8 +14,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/bandwidth_budget.h"
 #include "common/crc32c.h"
-#include "storage_tiers/bandwidth_budget.h"
 #include "storage_tiers/file_system_verify.h"
 #include "storage_tiers/posix_file_system.h"
 #include "storage_tiers/uring_queue.h"

@@ -156,6 +156,10 @@ class Client {
     return Outcome::Of(hf_set_layout(handle_, tensors.data(), tensors.size()));
   }
 
+  Outcome ExpectZero(const std::vector<std::uint32_t>& indices) {
+    return Outcome::Of(hf_expect_zero(handle_, indices.data(), indices.size()));
+  }
+
   Outcome WaitReady(std::uint32_t timeout_ms) {
     return Outcome::Of(hf_wait_ready(handle_, timeout_ms));
   }

@@ -158,6 +158,12 @@ HF_EXPORT int hf_set_layout_within(hf_client* client,
                                    size_t count,
                                    uint32_t wait_ms);
 
+/* Tensors of the layout in force, by index, that must be all zero in every snapshot: one where they
+ * are not is torn.  For checks that a device answers later than hf_snapshot may wait.  Replaces the
+ * list before; hf_set_layout empties it.  HF_INVALID_ARGUMENT for an index without bytes of its own
+ * (an alias, an empty tensor, HF_CONSTANT). */
+HF_EXPORT int hf_expect_zero(hf_client* client, const uint32_t* indices, size_t count);
+
 /* Whether a slot is granted and ready, waiting up to "timeout_ms" for it. */
 HF_EXPORT int hf_wait_ready(hf_client* client, uint32_t timeout_ms);
 

@@ -212,6 +212,11 @@ class Client:
             wait = _milliseconds(seconds)
             self.check(self.lib.hf_set_layout_within(self._handle, array, len(specs), wait))
 
+    def expect_zero(self, indices: Sequence[int]) -> None:
+        """Tensors of the layout in force that must be zero in a snapshot; else it is torn."""
+        array = (ctypes.c_uint32 * max(1, len(indices)))(*indices)
+        self.check(self.lib.hf_expect_zero(self._handle, array, len(indices)))
+
     def wait_ready(self, timeout: float) -> None:
         self.check(self.lib.hf_wait_ready(self._handle, _milliseconds(timeout)))
 

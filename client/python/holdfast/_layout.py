@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from holdfast._derived import FLAG
 from holdfast._devices import StreamSource, TorchStreams, current_streams, device_of, devices_of
 from holdfast._state import TrainingState
 from holdfast._tensors import DTYPES, STAGED, LayoutChanged, Watch, classes, owners
@@ -76,6 +77,8 @@ class Layout:
         #: The CUDA devices that hold tensors.
         self.devices = devices_of([e.tensor for e in entries] + list(dynamic.values()))
         self.specs = specs
+        #: Indices of those that must be zero in every snapshot.
+        self.zeros = [i for i, spec in enumerate(specs) if spec.name.startswith(FLAG)]
         self._fixed = len(entries)
         self._dynamic = _signature(dynamic)
         self._strides = NativeStrides(strides)
@@ -89,7 +92,7 @@ class Layout:
 
     def capture(self) -> Capture:
         """The state as it is now."""
-        if not self._state.unchanged():
+        if not self._state.unchanged() or self._state.derived.drifted():
             raise LayoutChanged
         if self._watch.refresh():
             self._store_fixed()

@@ -184,6 +184,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     "hf_join": ([c_void_p, c_char_p, POINTER(IncarnationStruct), c_uint32, c_uint32], c_int),
     "hf_set_layout": ([c_void_p, POINTER(TensorStruct), c_size_t], c_int),
     "hf_set_layout_within": ([c_void_p, POINTER(TensorStruct), c_size_t, c_uint32], c_int),
+    "hf_expect_zero": ([c_void_p, POINTER(c_uint32), c_size_t], c_int),
     "hf_skip": ([c_void_p, c_int64, c_char_p], c_int),
     "hf_wait_ready": ([c_void_p, c_uint32], c_int),
     # "pointers" is an address here: that of an array the caller keeps between snapshots.

@@ -91,6 +91,8 @@ class Registration:
 
     def _renew(self) -> Layout:
         layout = Layout(self._state)
+        if self._state.derived.undo_differing():
+            layout = Layout(self._state)
         if self._layout is None or layout.specs != self._layout.specs:
             self._in_force = self._told = False
         self._layout = layout
@@ -111,6 +113,8 @@ class Registration:
         except HoldfastError:
             self._told = False
             raise
+        if self._layout.zeros:
+            self._client.expect_zero(self._layout.zeros)
         self._in_force = self.admitted = True
 
 

@@ -17,13 +17,14 @@ import torch
 
 from holdfast._client import Restore
 from holdfast._devices import device_of, optimizer_device
+from holdfast._derived import FLAG
 from holdfast._encoding import Decoder, tensor_names
+from holdfast._extra import load_extra_state
 from holdfast._state import (
     FORMAT,
     TrainingState,
     dotted,
     group_digests,
-    load_extra_state,
     load_rng_state,
 )
 from holdfast._tensors import DTYPE_NAMES, Entry, owners
@@ -109,6 +110,14 @@ class Transfer:
             self._wanted[index] = plain
             self._through.append((target, plain))
 
+    def add_cast(self, index: int, saved: SavedTensor, target: torch.Tensor) -> None:
+        """The target gets the saved tensor in its own type."""
+        if target.numel() == 0:
+            return
+        if index not in self._wanted:
+            self._wanted[index] = torch.empty(saved.shape, dtype=saved.dtype)
+        self._through.append((target.detach(), self._wanted[index]))
+
     def run(self, restore: Restore, threads: int) -> None:
         if self._wanted:
             restore.load(
@@ -189,7 +198,7 @@ class Loader:
         return self._sidecar.tensors[name]
 
     def _plan_tensors(self) -> None:
-        saved = dict(self._sidecar.tensors)
+        saved = {n: t for n, t in self._sidecar.tensors.items() if not n.startswith(FLAG)}
         for name in self._values:
             saved.pop(name, None)
         for name in [n for d in self._documents.values() for n in tensor_names(d)]:
@@ -201,6 +210,8 @@ class Loader:
         entries = self._state.entries()
         model = [e for e in entries if e.parameter is None]
         self._plan_model(model, owners(model), saved)
+        for cast in self._state.derived.casts:
+            self._plan_cast(cast.name, cast.tensor, saved.pop(cast.name, None))
         self._plan_optimizers(entries, saved)
         self._differences += [f'"{n}" is in the snapshot but not in the model' for n in saved]
 
@@ -211,7 +222,7 @@ class Loader:
         for i, entry in enumerate(entries):
             found = saved.pop(entry.name, None)
             if found is None:
-                self._differences.append(f'"{entry.name}" is not in the snapshot')
+                self._plan_cast(entry.name, entry.tensor, None)
                 continue
             if not self._fits(found, entry.tensor):
                 continue
@@ -223,6 +234,23 @@ class Loader:
                     f'"{entry.name}" is tied to "{entries[owner[i]].name}" in the model, but not '
                     "in the snapshot"
                 )
+
+    def _plan_cast(self, name: str, tensor: torch.Tensor, found: SavedTensor | None) -> None:
+        """A tensor that is derived here, in the snapshot, or in both."""
+        if found is not None:
+            if self._fits(found, tensor):
+                self._transfer.add(self._sidecar.source(found), tensor)
+            return
+        source = self._sidecar.tensors.get(self._documents.get("derived", {}).get(name, ""))
+        if source is None:
+            self._differences.append(f'"{name}" is not in the snapshot')
+        elif source.shape != tuple(tensor.shape):
+            self._differences.append(
+                f'"{name}" is made from "{source.name}" of {list(source.shape)} in the snapshot, '
+                f"and is {list(tensor.shape)} here"
+            )
+        else:
+            self._transfer.add_cast(self._sidecar.source(source), source, tensor)
 
     def _fits(self, saved: SavedTensor, tensor: torch.Tensor) -> bool:
         if saved.shape == tuple(tensor.shape) and saved.dtype == tensor.dtype:
@@ -272,7 +300,7 @@ class Loader:
                 self._differences.append(
                     f'the parameter groups of "{prefix}" hold other parameters or another order'
                 )
-        held = {n for n in self._documents if n not in ("holdfast", "rng", "module_extra_state")}
+        held = {n for n in self._documents if n not in ("holdfast", "rng", "module_extra_state", "derived")}
         self._differences += [f'"{n}" is not in the snapshot' for n in sorted(wanted - held)]
         self._differences += [
             f'"{n}" is in the snapshot but was not given to Checkpointer'

@@ -9,7 +9,8 @@ not count), optimizer state by the name of its parameter:
 
 Parameters and optimizer tensors are written by the optimizer's update only (STABLE); what forward
 or the user's code may write at any time is STAGED, copied inside snapshot().  What nobody writes is
-frozen (CONSTANT), copied once: parameters that need no gradient and that no optimizer has.
+frozen (CONSTANT), copied once: parameters that need no gradient and that no optimizer has.  Casts of
+other tensors that the user named as such have no entry at all (_derived.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from typing import Any
 
 import torch
 
+from holdfast._derived import Derived, DerivedTensors
 from holdfast._encoding import Encoder
+from holdfast._extra import check_extra, extra_state
 from holdfast._frozen import Frozen, FrozenTensors
 from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor
 from holdfast._values import StateItem
@@ -93,6 +96,7 @@ class TrainingState:
         allow_pickle: bool,
         rank: int,
         frozen: Frozen = "auto",
+        derived: Derived = (),
     ) -> None:
         self.modules: dict[str, torch.nn.Module] = {}
         self._replicated: dict[str, bool] = {}
@@ -109,11 +113,12 @@ class TrainingState:
         single = extra is not None and not isinstance(extra, Mapping)
         self.extra: dict[str, Any] = {"": extra} if single else dict(extra or {})
         for key, value in self.extra.items():
-            _check_extra(key, value)
+            check_extra(key, value)
         self.save_rng = save_rng
         self.allow_pickle = allow_pickle
         self._rank = rank
         self._frozen = FrozenTensors(frozen)
+        self.derived = DerivedTensors(derived)
         # What unchanged() compares; filled by entries().
         self._lengths: tuple[list[Any], list[int]] = ([], [])
         self._places: tuple[list[tuple[Any, Any]], list[Any]] = ([], [])
@@ -134,6 +139,7 @@ class TrainingState:
         self._lengths, self._places = ([], []), ([], [])
         self._groups, self._odd, self._extra_modules = [], {}, []
         self._frozen.look_anew(self.optimizers.values())
+        self.derived.look_anew()
         found: list[Entry] = []
         for key in self.modules:
             found.extend(self._module_entries(key))
@@ -150,6 +156,7 @@ class TrainingState:
             seen.add(entry.name)
             check_tensor(entry.name, entry.tensor)
         self._frozen.check_names(seen)
+        self.derived.bind(found)
         return found
 
     def parameter_names(self) -> dict[int, str]:
@@ -191,6 +198,9 @@ class TrainingState:
                     self._watch_place(module._parameters, name)
                 else:
                     full = dotted(key, path, name)
+                    self._watch_place(module._parameters, name)
+                    if self.derived.takes(full, parameter):
+                        continue
                     kind = self._frozen.class_of(full, parameter, STABLE)
                     yield Entry(full, module._parameters, name, parameter, kind, replica)
             for name, buffer in module._buffers.items():
@@ -273,6 +283,9 @@ class TrainingState:
         for key, value in self.extra.items():
             name = dotted("extra", key)
             documents[name] = encoder.encode(extra_state(value), name)
+        if self.derived.casts:
+            documents["derived"] = self.derived.document()
+            encoder.tensors.update(self.derived.flags())
         for name, tensor in encoder.tensors.items():
             check_tensor(name, tensor)
         items = _state_items(documents, encoder.tensors)
@@ -311,27 +324,6 @@ def group_digests(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) ->
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         result.append(f"{len(group['params'])}:{digest[:32]}")
     return result
-
-
-def _check_extra(key: str, value: Any) -> None:
-    if not isinstance(key, str) or "." in key:
-        raise StateError(f"extra: the name {key!r} must be a string without dots")
-    has_methods = hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
-    if not (has_methods or isinstance(value, torch.Generator)):
-        raise StateError(
-            f"extra {key!r} is a {type(value).__name__} without state_dict() and load_state_dict()"
-        )
-
-
-def extra_state(value: Any) -> Any:
-    return value.get_state() if isinstance(value, torch.Generator) else value.state_dict()
-
-
-def load_extra_state(value: Any, state: Any) -> None:
-    if isinstance(value, torch.Generator):
-        value.set_state(state)
-    else:
-        value.load_state_dict(state)
 
 
 def _state_items(

@@ -22,6 +22,7 @@ from typing import Any
 from holdfast import _daemon
 from holdfast._attempts import Attempts, Wish
 from holdfast._client import Client
+from holdfast._derived import FLAG, Derived
 from holdfast._devices import named_streams
 from holdfast._drain import DrainProgress
 from holdfast._group import Group
@@ -87,6 +88,9 @@ class Checkpointer:
     parameters that need no gradient and that no optimizer has; a list of names (of tensors, or of
     modules with all that is in them) adds to these; False: none.  A sample of them is compared at
     every snapshot: one that was written after all is saved like all others from then on.
+    derived: pairs (tensor, source) where the tensor is source.to(tensor.dtype) after each update, as
+    bf16 parameters of their fp32 masters: not saved, made again at restore, bit for bit.  A sample is
+    compared at every snapshot: a tensor that differs is saved like all others from then on.
     copy_threads: threads that copy and digest (0: one, or as many as keep up with a GPU).
     verify_every: for state on GPUs: digest it on the device at every so many snapshots, and compare
     with what arrived (0: compare a sample only, as at every snapshot).
@@ -114,6 +118,7 @@ class Checkpointer:
         save_rng: bool = True,
         allow_pickle: bool = False,
         frozen: Frozen = "auto",
+        derived: Derived = (),
         rank: int | None = None,
         world_size: int | None = None,
         take_over: bool = False,
@@ -135,7 +140,7 @@ class Checkpointer:
         self._client: Client | None = None
         self._group = Group(rank, world_size)
         self._state = TrainingState(
-            model, optimizer, extra, save_rng, allow_pickle, self._group.rank, frozen
+            model, optimizer, extra, save_rng, allow_pickle, self._group.rank, frozen, derived
         )
         self._state.entries()  # refuse what cannot be saved before anything is connected
         self._tiers = tiers_of(persist, persist_every, persist_seconds, keep_last, keep_every)
@@ -279,6 +284,8 @@ class Checkpointer:
                     TornSnapshotWarning,
                     stacklevel=2,
                 )
+            elif FLAG in str(error):
+                pass  # the next snapshot finds out which tensors, and says so
             elif not self._warned_torn:
                 self._warned_torn = True
                 warnings.warn(
