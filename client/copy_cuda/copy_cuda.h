@@ -43,8 +43,7 @@ struct CudaCopyOptions {
   std::uint32_t verify_every = 0;  // digest every so many snapshots on the device; 0: none
   // Of the device's free memory, for a fence that comes before the copies are done; 0: none.
   double staging_share = 0.5;
-  // A shorter wait costs the update as much as the copy within the device would.
-  std::chrono::nanoseconds staging_worth = std::chrono::milliseconds(3);
+  std::chrono::nanoseconds staging_worth = kWorthStaging;
   ByteCount most_gathered = 64 * kMiB;
   ByteCount window_bytes = 64 * kMiB;
 };

@@ -48,9 +48,10 @@ class Flight;
 class Lane {
  public:
   // Makes streams on "device".
-  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(std::int32_t device,
-                                                          double staging_share,
-                                                          std::chrono::nanoseconds staging_worth);
+  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(
+      std::int32_t device,
+      double staging_share,
+      std::chrono::nanoseconds staging_worth = kWorthStaging);
 
   // Makes the rooms for snapshots of this layout.
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan,

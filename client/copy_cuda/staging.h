@@ -22,6 +22,9 @@
 
 namespace holdfast::client {
 
+// A shorter wait costs the update as much as the copy within the device would.
+inline constexpr std::chrono::milliseconds kWorthStaging{3};
+
 class Staging {
  public:
   // "share" of the device's free memory may be taken; 0: never.  "worth": a shorter wait of the
