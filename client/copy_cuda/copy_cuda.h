@@ -20,6 +20,7 @@
 // Lifecycle: see copy_engine.h.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -42,6 +43,7 @@ struct CudaCopyOptions {
   std::uint32_t verify_every = 0;  // digest every so many snapshots on the device; 0: none
   // Of the device's free memory, for a fence that comes before the copies are done; 0: none.
   double staging_share = 0.5;
+  std::chrono::nanoseconds staging_worth = kWorthStaging;
   ByteCount most_gathered = 64 * kMiB;
   ByteCount window_bytes = 64 * kMiB;
 };
@@ -60,6 +62,7 @@ class CudaCopyEngine final : public CopyEngine {
   [[nodiscard]] std::string Busy() const override;
   bool WaitFence(std::span<const DeviceStream> streams) override;
   [[nodiscard]] EngineState State() const override;
+  [[nodiscard]] std::int32_t NumaNode() const override;
   void Stop() override;
 
  private:
@@ -115,6 +118,7 @@ class CudaCopyEngine final : public CopyEngine {
   std::shared_ptr<Running> current_ HF_GUARDED_BY(mutex_);  // until its fence
   std::deque<Preparation> preparations_ HF_GUARDED_BY(mutex_);
   std::int32_t pin_device_ HF_GUARDED_BY(mutex_) = kHostDevice;
+  std::int32_t numa_node_ HF_GUARDED_BY(mutex_) = kAnyNumaNode;  // of that device
   EngineState state_ HF_GUARDED_BY(mutex_);
   std::uint64_t begun_ HF_GUARDED_BY(mutex_) = 0;
   bool stopping_ HF_GUARDED_BY(mutex_) = false;

@@ -19,9 +19,11 @@ Result<bool> IsCapturing(cudaStream_t stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device, double staging_share) {
+Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device,
+                                         double staging_share,
+                                         std::chrono::nanoseconds staging_worth) {
   HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
-  std::unique_ptr<Lane> lane(new Lane(device, staging_share));
+  std::unique_ptr<Lane> lane(new Lane(device, staging_share, staging_worth));
   HF_TRY(lane->copies_, MakeStream());
   HF_TRY(lane->within_, MakeStream());
   return lane;
@@ -91,6 +93,9 @@ void Flight::Begin(cudaStream_t stream, bool sums) {
   auto begin = [&]() -> Status {
     HF_TRY(begun_, MakeEvent(cudaEventDefault));
     HF_TRY(done_, MakeEvent());
+    if (Mutated(Mutation::kDoneEventReused) && lane_->reused_done_.event == nullptr) {
+      lane_->reused_done_.event = std::move(done_);
+    }
     HF_TRY(ended_, MakeEvent(cudaEventDefault));
     HF_TRYV(room_->Begin(job_->sources, job_->step, sums, stream));
     return CudaStatus(cudaEventRecord(begun_.get(), stream), "cudaEventRecord");
@@ -131,7 +136,10 @@ bool Flight::PollLandings() {
   bool moved = false;
   while (!in_flight_.empty()) {
     Landing& oldest = in_flight_.front();
-    const cudaError_t code = cudaEventQuery(oldest.event.get());
+    cudaError_t code = cudaEventQuery(oldest.event.get());
+    if (Mutated(Mutation::kFreeBeforeLastCopy) && issued_ && in_flight_.size() == 1) {
+      code = cudaSuccess;
+    }
     if (code == cudaErrorNotReady) {
       break;
     }
@@ -186,8 +194,10 @@ Status Flight::IssueSome(bool hurry) {
 }
 
 Status Flight::IssueHead() {
-  HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->copies_.get(), begun_.get(), 0),
-                     "cudaStreamWaitEvent"));
+  if (!Mutated(Mutation::kCopiesDoNotWaitForBegin)) {
+    HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->copies_.get(), begun_.get(), 0),
+                       "cudaStreamWaitEvent"));
+  }
   HF_TRYV(room_->ReadBack(lane_->copies_.get()));
   return AddLanding(LandedAfter(0), false);
 }
@@ -265,8 +275,16 @@ Status Flight::Release() {
     HF_TRYV(CudaStatus(cudaStreamWaitEvent(copies, staged.get(), 0), "cudaStreamWaitEvent"));
     lane_->ReturnEvent(std::move(staged));  // the wait is bound to the record, not to the event
   }
-  HF_TRYV(room_->SampleAgain(copies));
-  HF_TRYV(CudaStatus(cudaEventRecord(done_.get(), copies), "cudaEventRecord"));
+  if (!Mutated(Mutation::kSampleAfterDone)) {
+    HF_TRYV(room_->SampleAgain(copies));
+  }
+  HF_TRYV(CudaStatus(cudaEventRecord(Done(), copies), "cudaEventRecord"));
+  if (Mutated(Mutation::kSampleAfterDone)) {
+    HF_TRYV(room_->SampleAgain(copies));
+  }
+  if (Mutated(Mutation::kDoneEventReused)) {
+    lane_->reused_done_.recorded = true;
+  }
   HF_TRYV(room_->ReadBackSample(copies));
   released_ = true;
   return UsesStaging() ? Ok() : IssueStaged();
@@ -286,6 +304,9 @@ Status Flight::IssueStaged() {
   HF_TRYV(CudaStatus(cudaEventRecord(ended_.get(), lane_->copies_.get()), "cudaEventRecord"));
   HF_TRYV(AddLanding(job_->plan->ImageBytes(), UsesStaging()));
   issued_ = true;
+  if (Mutated(Mutation::kStagingFreedAtOnce) && UsesStaging()) {
+    lane_->staging_.GiveBack();
+  }
   return Ok();
 }
 
@@ -319,7 +340,9 @@ Result<HeldBack> Flight::HoldBack(cudaStream_t stream) const {
   HF_TRY(held.before, MakeEvent(cudaEventDefault));
   HF_TRY(held.after, MakeEvent(cudaEventDefault));
   HF_TRYV(CudaStatus(cudaEventRecord(held.before.get(), stream), "cudaEventRecord"));
-  HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, done_.get(), 0), "cudaStreamWaitEvent"));
+  if (!Mutated(Mutation::kFenceWithoutDeviceWait)) {
+    HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, Done(), 0), "cudaStreamWaitEvent"));
+  }
   HF_TRYV(CudaStatus(cudaEventRecord(held.after.get(), stream), "cudaEventRecord"));
   return held;
 }

@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "client/copy_cuda/lane_plan.h"
+#include "client/copy_cuda/mutation.h"
 #include "client/copy_cuda/room.h"
 #include "client/copy_cuda/runtime.h"
 #include "client/copy_cuda/staging.h"
@@ -47,8 +48,10 @@ class Flight;
 class Lane {
  public:
   // Makes streams on "device".
-  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(std::int32_t device,
-                                                          double staging_share);
+  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(
+      std::int32_t device,
+      double staging_share,
+      std::chrono::nanoseconds staging_worth = kWorthStaging);
 
   // Makes the rooms for snapshots of this layout.
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan,
@@ -70,7 +73,8 @@ class Lane {
  private:
   friend class Flight;
 
-  Lane(std::int32_t device, double staging_share) : device_(device), staging_(staging_share) {}
+  Lane(std::int32_t device, double staging_share, std::chrono::nanoseconds staging_worth)
+      : device_(device), staging_(staging_share, staging_worth) {}
 
   // An event that no flight uses; the copy thread's.
   [[nodiscard]] Result<CudaEvent> TakeEvent();
@@ -84,6 +88,12 @@ class Lane {
   std::vector<std::unique_ptr<Room>> rooms_;
   std::vector<Room*> free_rooms_;
   std::vector<CudaEvent> events_;
+
+  struct {
+    CudaEvent event;
+    bool recorded = false;
+  } reused_done_;  // of Mutation::kDoneEventReused
+
   BatchCopier copier_;
   Staging staging_;
 };
@@ -113,7 +123,9 @@ class Flight {
   bool Advance(bool hurry, bool may_issue);
 
   // "done" is recorded, or it has failed: the fence need not wait.
-  [[nodiscard]] bool Released() const { return released_; }
+  [[nodiscard]] bool Released() const {
+    return released_ || (Mutated(Mutation::kDoneEventReused) && lane_->reused_done_.recorded);
+  }
 
   // All copies are issued too.
   [[nodiscard]] bool Issued() const { return issued_; }
@@ -158,6 +170,10 @@ class Flight {
   [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
   [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
   void Fail(Error error);
+
+  [[nodiscard]] cudaEvent_t Done() const {
+    return Mutated(Mutation::kDoneEventReused) ? lane_->reused_done_.event.get() : done_.get();
+  }
 
   Lane* const lane_;
   const std::shared_ptr<const CopyJob> job_;

@@ -9,13 +9,11 @@ namespace {
 // A framework that is near its limit frees and retries before it fails: what is left below this is
 // not ours to take.
 constexpr double kReserve = 0.05;
-// Below it the copy within the device costs as much as the wait.
-constexpr std::chrono::milliseconds kWorthIt{3};
 
 }  // namespace
 
 void Staging::NoteWait(std::chrono::nanoseconds wait) {
-  helps_.store(wait >= kWorthIt, std::memory_order_relaxed);
+  helps_.store(wait >= worth_, std::memory_order_relaxed);
 }
 
 bool Staging::Useful(ByteCount rest) {

@@ -22,10 +22,14 @@
 
 namespace holdfast::client {
 
+// A shorter wait costs the update as much as the copy within the device would.
+inline constexpr std::chrono::milliseconds kWorthStaging{3};
+
 class Staging {
  public:
-  // "share" of the device's free memory may be taken; 0: never.
-  explicit Staging(double share) : share_(share) {}
+  // "share" of the device's free memory may be taken; 0: never.  "worth": a shorter wait of the
+  // update is not worth it.
+  Staging(double share, std::chrono::nanoseconds worth) : share_(share), worth_(worth) {}
 
   // How long the update stood still for a snapshot, or would have without staging; any thread.
   void NoteWait(std::chrono::nanoseconds wait);
@@ -50,6 +54,7 @@ class Staging {
 
  private:
   const double share_;
+  const std::chrono::nanoseconds worth_;
   DeviceMemory memory_;
   ByteCount bytes_ = 0;
   ByteCount wanted_ = 0;
