@@ -29,7 +29,7 @@ class ImageSourceTest : public ::testing::Test {
     for (std::size_t i = 0; i < bytes; ++i) {
       content[i] = static_cast<char>(i * 31 + i / 256);
     }
-    const std::string path = folder_ + "/image";
+    std::string path = folder_ + "/image";
     std::ofstream(path, std::ios::binary) << content;
     content_ = content;
     return path;

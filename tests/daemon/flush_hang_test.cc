@@ -102,7 +102,7 @@ class FlushHangTest : public ::testing::Test {
       }
     });
     proto::ImageKind bad_image = proto::DYNAMIC;
-    const Status status = RunCoroutine(io_, Flush(*context_, action, cancel, &bad_image));
+    Status status = RunCoroutine(io_, Flush(*context_, action, cancel, &bad_image));
     soon.join();
     return status;
   }

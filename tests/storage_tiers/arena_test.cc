@@ -303,6 +303,7 @@ TEST_F(ArenaTest, AFileThatOthersCanOpenIsNotBelieved) {
 
 TEST_F(ArenaTest, HugePagesRoundTheCapacity) {
   struct statfs status = {};
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
   const char* const huge = std::getenv("HOLDFAST_TEST_HUGETLBFS");
   if (huge == nullptr || ::statfs(huge, &status) != 0) {
     GTEST_SKIP() << "set HOLDFAST_TEST_HUGETLBFS to a mount with two free pages";

@@ -191,6 +191,7 @@ TEST_F(MappingGuardTest, ManyThreadsFaultWhileOthersRegister) {
     }
   });
   std::vector<std::thread> readers;
+  readers.reserve(kReaders);
   for (int i = 0; i < kReaders; ++i) {
     readers.emplace_back([&] {
       for (const auto& file : files) {

@@ -246,6 +246,7 @@ class PersistentTierRaceTest : public ::testing::Test {
   // Runs act(i) in 8 threads, each with a tier of its own, as on 8 nodes.
   void Race(const std::function<void(PersistentTier&, int)>& act) {
     std::vector<std::thread> threads;
+    threads.reserve(8);
     for (int i = 0; i < 8; ++i) {
       threads.emplace_back([&, i] {
         PersistentTier tier(fs_, root_, TierScope::kShared);

@@ -115,6 +115,7 @@ TEST_F(PersistentTierTest, OnlyTheHolderOfTheTokenUpdatesTheNewestRecord) {
 }
 
 TEST_F(PersistentTierTest, StrangeNamesAmongTheRecordsAreIgnored) {
+  const std::string incarnations = "/root/" + kJob + "/incarnations";
   for (const std::string name : {"007.json",
                                  "0.json",
                                  "-1.json",
@@ -123,7 +124,7 @@ TEST_F(PersistentTierTest, StrangeNamesAmongTheRecordsAreIgnored) {
                                  ".tmp-9.json-00",
                                  "x.json",
                                  ".json"}) {
-    Replace("/root/" + kJob + "/incarnations/" + name, "{}");
+    Replace(JoinPath(incarnations, name), "{}");
   }
 
   EXPECT_EQ(tier_.HighestIncarnation(kJob).value(), 0u);

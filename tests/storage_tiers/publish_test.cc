@@ -120,6 +120,7 @@ TEST(PublishTest, OfManyRacingWritersOneWinsAndAllAgree) {
   std::atomic<int> winners = 0;
   std::atomic<int> losers = 0;
   std::vector<std::thread> threads;
+  threads.reserve(kWriters);
   for (int i = 0; i < kWriters; ++i) {
     threads.emplace_back([&, i] {
       const Status published = PublishExclusive(fs, folder, "a", "writer " + std::to_string(i));
