@@ -20,22 +20,14 @@ namespace {
 
 using std::chrono::milliseconds;
 
-std::string MakeFolder(std::string pattern) {
-  return ::mkdtemp(pattern.data()) == nullptr ? std::string() : pattern;
-}
-
 }  // namespace
 
-DaemonProcess::DaemonProcess()
-    : folder_(MakeFolder("/tmp/hfd-XXXXXX")), arena_(MakeFolder("/dev/shm/hfd-XXXXXX")) {
+DaemonProcess::DaemonProcess() {
   std::filesystem::create_directory(root());
 }
 
 DaemonProcess::~DaemonProcess() {
   KillAndWait();
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
-  std::filesystem::remove_all(arena_, ignored);
 }
 
 void DaemonProcess::Spawn(const Start& start) {

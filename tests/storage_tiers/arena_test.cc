@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/failpoint.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -31,7 +32,7 @@ class ArenaTest : public ::testing::Test {
     return Arena::Open({path_, budget, 2});
   }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   const std::string path_ = folder_.path() + "/arena";
   std::atomic<bool> never_{false};
 };

@@ -9,6 +9,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/storage_tiers/persistent_tier_fixture.h"
 #include "tests/support/power_cut_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -158,8 +159,8 @@ TEST_F(PersistentTierTest, APublishedSnapshotIsListedAndReadBack) {
 }
 
 TEST_F(PersistentTierTest, RealFilesOfALargeWorldAreReadBack) {
-  std::string root = ::testing::TempDir() + "/tier-XXXXXX";
-  ASSERT_NE(::mkdtemp(root.data()), nullptr);
+  const TempFolder temp(TempFolder::Where::kTestTmpdir);
+  const std::string& root = temp.path();
   PosixFileSystem posix;
   PersistentTier tier(posix, root, TierScope::kNode);
   ASSERT_TRUE(tier.EnsureJob(kJob, kUid));
@@ -171,7 +172,6 @@ TEST_F(PersistentTierTest, RealFilesOfALargeWorldAreReadBack) {
     EXPECT_TRUE(ReadBack(tier, shard));
     EXPECT_TRUE(Exists(posix, JoinPath(JoinPath(root, kJob), files.value()[0].path())).value());
   }
-  ASSERT_TRUE(RemoveTree(posix, root));
 }
 
 TEST_F(PersistentTierTest, NothingChangesOnceASnapshotIsPublished) {
