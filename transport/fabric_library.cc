@@ -75,6 +75,7 @@ Result<FabricLibrary> Load(const std::string& name) {
   // Local: what it brings along (verbs, psm) must not be found by anybody else.
   void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc keeps an error for each thread
     return Error(Errc::kUnavailable, dlerror());  // names the file
   }
   auto library = Fill(handle);
