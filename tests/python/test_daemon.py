@@ -91,6 +91,23 @@ def test_a_restart_goes_on_bit_for_bit_though_the_layout_changed_after_the_first
         assert second.digest() == whole.digest()
 
 
+def test_the_default_device_of_the_program_does_not_matter(node: Node) -> None:
+    """With torch.set_default_device("cuda") everything made without a device lies there."""
+    training, again = Training(), Training(seed=1)
+    for each in (training, again):
+        each.cursor.shuffle = each.cursor.shuffle.repeat(100_000)  # state as large as a tensor
+        with torch.no_grad():
+            each.model[0].weight.data = each.model[0].weight.t().contiguous().t()
+    training.step()
+    with torch.device("meta"):
+        with make(training) as checkpointer:
+            checkpointer.restore()
+            take(checkpointer, 1)
+        with make(again) as checkpointer:
+            assert checkpointer.restore() == 1
+    assert again.digest() == training.digest()
+
+
 def test_a_lora_merge_between_two_snapshots_comes_back_as_it_was(node: Node) -> None:
     class Lora(torch.nn.Module):
         def __init__(self, merged: bool) -> None:
