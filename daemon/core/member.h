@@ -321,6 +321,7 @@ class Member {
   void AnswerSuperseded(const RankSession& state, RequestId request);
   // Ends whatever this rank's session waits for.
   void AnswerWaiting(RankSession* state, const Error& error);
+  void GoOn();
   void Miss(RankSession* state, Rank rank, Step step, const std::string& reason);
 
   CoreContext* const context_;
