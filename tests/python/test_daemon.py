@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import time
@@ -214,6 +215,23 @@ def test_training_goes_on_while_the_daemon_is_dead_and_snapshots_go_on_after(nod
     with make(other) as again:
         assert again.restore() == 8
         assert other.digest() == expected
+
+
+def test_close_tells_that_the_last_snapshots_were_skipped(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = Training()
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        with make(training) as checkpointer:
+            checkpointer.restore()
+            training.step()
+            take(checkpointer, 1)
+            node.kill()
+            for step in (2, 3):
+                training.step()
+                assert not checkpointer.snapshot(step)
+            node.start()
+    assert "step 3 was skipped: the newest snapshot that is complete is step 1" in caplog.text
 
 
 def test_an_old_start_of_the_job_is_fenced(node: Node) -> None:
