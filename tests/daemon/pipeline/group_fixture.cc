@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <boost/asio/post.hpp>
+
 #include "common/check.h"
 #include "common/crc32c.h"
 #include "common/mix64.h"
@@ -94,8 +96,16 @@ std::vector<ByteCount> UnevenLengths(std::uint32_t n, std::uint32_t k) {
 }
 
 GroupTest::~GroupTest() {
-  tasks_.Stop();
-  EXPECT_TRUE(RunUntil([this] { return tasks_.size() == 0; }));
+  CancelAndEnd();
+}
+
+void GroupTest::CancelAndEnd() {
+  bool cancelled = false;
+  asio::post(io_, [&] {
+    tasks_.Cancel();
+    cancelled = true;
+  });
+  EXPECT_TRUE(RunUntil([&] { return cancelled && tasks_.size() == 0; }));
 }
 
 ProtectOptions GroupTest::SmallWindows() {

@@ -117,6 +117,10 @@ class GroupTest : public ::testing::Test {
     return std::move(*out);
   }
 
+  // Cancels all tasks and runs until they have ended.  In the loop, as a daemon does it: a
+  // cancellation from outside of it comes when its target may be gone.
+  void CancelAndEnd();
+
   // False after a minute.
   [[nodiscard]] bool RunUntil(const std::function<bool()>& done);
 
