@@ -126,28 +126,49 @@ bool GroupTest::RunUntil(const std::function<bool()>& done) {
   return done();
 }
 
-std::shared_ptr<ShardReader> GroupTest::ReaderOf(const TestGroup& group,
-                                                 std::uint32_t reader,
-                                                 std::uint32_t holder) {
+std::shared_ptr<transport::RangeReader> GroupTest::ImageBytes(const TestGroup& group,
+                                                              std::uint32_t reader,
+                                                              std::uint32_t holder) {
   auto& bytes = readers_[{reader, holder}];
   if (bytes == nullptr) {
     bytes = std::make_shared<FaultRangeReader>(ByteView(group.images[holder]));
   }
-  return PeerShardReader::Make(&cpu_, group.digests[holder], bytes).value();
+  return bytes;
+}
+
+std::shared_ptr<transport::RangeReader> GroupTest::RowBytes(const TestGroup& group,
+                                                            std::uint32_t,
+                                                            std::uint32_t stripe,
+                                                            std::uint32_t row) {
+  auto& bytes = row_readers_[{stripe, row}];
+  if (bytes == nullptr) {
+    bytes = std::make_shared<FaultRangeReader>(ByteView(group.rows[stripe][row].bytes));
+  }
+  return bytes;
+}
+
+std::shared_ptr<transport::RangeReader> GroupTest::RingBytes(const TestGroup&,
+                                                             std::uint32_t,
+                                                             std::uint32_t row,
+                                                             const StripeRun& run) {
+  return run.rings[row];
+}
+
+std::shared_ptr<ShardReader> GroupTest::ReaderOf(const TestGroup& group,
+                                                 std::uint32_t reader,
+                                                 std::uint32_t holder) {
+  return PeerShardReader::Make(&cpu_, group.digests[holder], ImageBytes(group, reader, holder))
+      .value();
 }
 
 std::shared_ptr<ShardReader> GroupTest::RowReaderOf(const TestGroup& group,
+                                                    std::uint32_t reader,
                                                     std::uint32_t stripe,
                                                     std::uint32_t row) {
   const StoredRow& stored = group.rows[stripe][row];
-  auto& bytes = row_readers_[{stripe, row}];
-  if (bytes == nullptr) {
-    bytes = std::make_shared<FaultRangeReader>(ByteView(stored.bytes));
-  }
   const std::string name = "row " + std::to_string(row) + " of stripe " + std::to_string(stripe);
-  return PeerShardReader::Make(
-             &cpu_, DigestedBytes::Make(name, stored.bytes.size(), stored.crc32c).value(), bytes)
-      .value();
+  const auto digests = DigestedBytes::Make(name, stored.bytes.size(), stored.crc32c).value();
+  return PeerShardReader::Make(&cpu_, digests, RowBytes(group, reader, stripe, row)).value();
 }
 
 std::shared_ptr<GroupSources> GroupTest::Sources(const TestGroup& group,
@@ -162,7 +183,8 @@ std::shared_ptr<GroupSources> GroupTest::Sources(const TestGroup& group,
     for (std::uint32_t stripe = 0; stripe < group.n(); ++stripe) {
       const std::uint32_t index = group.group->stripes.IndexAt(stripe, position);
       if (index >= group.k()) {
-        sources->rows[stripe][index - group.k()] = RowReaderOf(group, stripe, index - group.k());
+        sources->rows[stripe][index - group.k()] =
+            RowReaderOf(group, reader, stripe, index - group.k());
       }
     }
   }
@@ -219,7 +241,7 @@ void GroupTest::StartStripe(const TestGroup& group,
   for (std::uint32_t row = 1; row < group.m(); ++row) {
     PullOptions pull = pull_;
     pull.window_bytes = options.window_bytes;
-    FeedSource source{run->calls[row], run->rings[row]};
+    FeedSource source{run->calls[row], RingBytes(group, stripe, row, *run)};
     Start(PullVector(&cpu_, std::move(source), run->rows[row].bytes, {}, pull), &run->pulled[row]);
   }
 }

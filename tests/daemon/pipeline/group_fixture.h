@@ -86,11 +86,20 @@ class GroupTest : public ::testing::Test {
 
   static ProtectOptions SmallWindows();
 
-  // What one position reads from another's image: remembered in readers_ by (reader, holder).
+  // How bytes of others are reached: here from this process, remembered by who reads what.
+  virtual std::shared_ptr<transport::RangeReader> ImageBytes(const TestGroup& group,
+                                                             std::uint32_t reader,
+                                                             std::uint32_t holder);
+  virtual std::shared_ptr<transport::RangeReader> RowBytes(const TestGroup& group,
+                                                           std::uint32_t reader,
+                                                           std::uint32_t stripe,
+                                                           std::uint32_t row);
+
   std::shared_ptr<ShardReader> ReaderOf(const TestGroup& group,
                                         std::uint32_t reader,
                                         std::uint32_t holder);
   std::shared_ptr<ShardReader> RowReaderOf(const TestGroup& group,
+                                           std::uint32_t reader,
                                            std::uint32_t stripe,
                                            std::uint32_t row);
 
@@ -140,6 +149,11 @@ class GroupTest : public ::testing::Test {
   std::unique_ptr<StripeRun> Prepare(const TestGroup& group,
                                      std::uint32_t stripe,
                                      const ProtectOptions& options);
+  // How a row's owner reaches the ring of the stripe's first owner.
+  virtual std::shared_ptr<transport::RangeReader> RingBytes(const TestGroup& group,
+                                                            std::uint32_t stripe,
+                                                            std::uint32_t row,
+                                                            const StripeRun& run);
   void StartStripe(const TestGroup& group,
                    std::uint32_t stripe,
                    const ProtectOptions& options,
