@@ -17,6 +17,8 @@ namespace {
 // A bit that flipped on the way is not in the maker's memory, which still has the window.
 constexpr int kReads = 2;
 constexpr std::chrono::milliseconds kAskAgain{50};
+// A maker that does not hear that the vector was taken drops its taker, which is as good.
+constexpr std::chrono::milliseconds kThanksLimit{2'000};
 
 // The first window is asked for before the maker may have begun.
 asio::awaitable<Result<FedWindow>> Ask(const FeedSource& source,
@@ -86,15 +88,16 @@ asio::awaitable<Result<std::vector<std::uint32_t>>> PullVector(WorkerPool* cpu,
     }
     HF_CO_TRYV(co_await options.pacing.Turn(windows.Size(number)));
     HF_CO_TRYV(FailpointStatus("pull.before_window"));
-    transport::ReadOptions read;
-    read.deadline = Clock::now() + options.window_limit;
-    read.depth = options.depth;
-    HF_CO_TRY(FedWindow told, co_await Ask(source, number, read.deadline));
+    const auto limit = number == 0 ? options.first_limit : options.window_limit;
+    HF_CO_TRY(FedWindow told, co_await Ask(source, number, Clock::now() + limit));
     HF_CO_TRYV(CheckTold(told, windows, number));
     if (!expected.empty()) {
       told.chunk_crc32c = Known(expected, told);
     }
     const MutableByteView place = into.subspan(told.offset, told.length);
+    transport::ReadOptions read;
+    read.deadline = Clock::now() + options.window_limit;
+    read.depth = options.depth;
     HF_CO_TRYV(co_await ReadWindow(cpu, source, told, place, read));
     digests.insert(digests.end(), told.chunk_crc32c.begin(), told.chunk_crc32c.end());
     if (on_verified) {
@@ -103,7 +106,7 @@ asio::awaitable<Result<std::vector<std::uint32_t>>> PullVector(WorkerPool* cpu,
   }
   HF_CO_TRYV(FailpointStatus("pull.before_done"));
   // A courtesy: the vector is whole, whether the maker hears of it or not.
-  (void)co_await source.calls->Next(windows.Count(), Clock::now() + options.window_limit);
+  (void)co_await source.calls->Next(windows.Count(), Clock::now() + kThanksLimit);
   co_return digests;
 }
 

@@ -54,9 +54,12 @@ struct FeedSource {
 };
 
 struct PullOptions {
-  ByteCount window_bytes = 2 * kMiB;               // as the maker's
-  std::chrono::milliseconds window_limit{60'000};  // until a window is there, and for its bytes
-  std::size_t depth = 2;                           // blocks in flight
+  ByteCount window_bytes = 2 * kMiB;  // as the maker's
+  // Until the maker has begun: it may have other stripes to make before.
+  std::chrono::milliseconds first_limit{600'000};
+  // Until a further window is there; and for the bytes of each.
+  std::chrono::milliseconds window_limit{60'000};
+  std::size_t depth = 2;  // blocks in flight
   Pacing pacing;
 };
 

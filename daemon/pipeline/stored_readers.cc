@@ -55,16 +55,22 @@ Result<Block> ReadFileBlock(int file, ByteCount offset, ByteCount size) {
 
 }  // namespace
 
-SlotShardReader::SlotShardReader(WorkerPool* cpu, SharedDigests what, SharedSlot slot)
-    : ShardReader(cpu, std::move(what)), slot_(std::move(slot)) {}
+SlotShardReader::SlotShardReader(WorkerPool* cpu,
+                                 SharedDigests what,
+                                 SharedSlot slot,
+                                 ByteCount base)
+    : ShardReader(cpu, std::move(what)), slot_(std::move(slot)), base_(base) {}
 
 Result<std::shared_ptr<ShardReader>> SlotShardReader::Make(WorkerPool* cpu,
                                                            SharedDigests what,
-                                                           SharedSlot slot) {
-  if (slot->capacity() < what->length()) {
-    return TooShort(*what, "slot " + slot->name().ToString(), slot->capacity());
+                                                           SharedSlot slot,
+                                                           ByteCount base) {
+  const ByteCount there = slot->capacity() - std::min(slot->capacity(), base);
+  if (there < what->length()) {
+    return TooShort(*what, "slot " + slot->name().ToString(), there);
   }
-  return std::shared_ptr<ShardReader>(new SlotShardReader(cpu, std::move(what), std::move(slot)));
+  return std::shared_ptr<ShardReader>(
+      new SlotShardReader(cpu, std::move(what), std::move(slot), base));
 }
 
 std::string SlotShardReader::Describe() const {
@@ -80,7 +86,7 @@ asio::awaitable<Status> SlotShardReader::ReadBytes(ByteCount offset,
     }
     const ByteCount size = std::min<ByteCount>(kCopyBytes, into.size() - at);
     HF_CO_TRYV(co_await CopyOnWorker(
-        cpu(), slot_->view().subspan(offset + at, size), into.subspan(at, size)));
+        cpu(), slot_->view().subspan(base_ + offset + at, size), into.subspan(at, size)));
   }
   // After reading: a cut before the last read has been seen by then.
   if (slot_->poisoned()) {

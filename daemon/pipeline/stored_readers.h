@@ -19,12 +19,14 @@
 
 namespace holdfast::daemon {
 
-// Own arena.  The copy is what is checked: the client that filled the slot may still write to it.
+// Own arena: the bytes from "base" on of a slot.  The copy is what is checked: the client that
+// filled the slot may still write to it.
 class SlotShardReader final : public ShardReader {
  public:
   [[nodiscard]] static Result<std::shared_ptr<ShardReader>> Make(WorkerPool* cpu,
                                                                  SharedDigests what,
-                                                                 SharedSlot slot);
+                                                                 SharedSlot slot,
+                                                                 ByteCount base = 0);
 
   [[nodiscard]] std::string Describe() const override;
 
@@ -34,9 +36,10 @@ class SlotShardReader final : public ShardReader {
                                                          ShardReadOptions options) override;
 
  private:
-  SlotShardReader(WorkerPool* cpu, SharedDigests what, SharedSlot slot);
+  SlotShardReader(WorkerPool* cpu, SharedDigests what, SharedSlot slot, ByteCount base);
 
   const SharedSlot slot_;
+  const ByteCount base_;
 };
 
 // Peer's arena, through either data plane.  The range reader lends exactly these bytes from its

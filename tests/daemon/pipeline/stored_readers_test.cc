@@ -110,6 +110,18 @@ TEST_F(StoredReadersTest, ASlotThatWasCutIsNoSourceWhateverItsDigestsSay) {
   EXPECT_THAT(read.error().message, HasSubstr("was cut"));
 }
 
+TEST_F(StoredReadersTest, APartOfASlotIsReadFromItsBase) {
+  const ByteView part = slot_->view().subspan(4096, kMiB);
+  what_ = DigestedBytes::Make("row 1 of stripe 2", kMiB, ChunkDigests(part)).value();
+  into_.resize(kMiB);
+  const auto reader = SlotShardReader::Make(&pool_, what_, slot_, 4096).value();
+  ASSERT_TRUE(Read(reader.get()).has_value());
+  EXPECT_EQ(std::memcmp(into_.data(), part.data(), kMiB), 0);
+  EXPECT_FALSE(
+      SlotShardReader::Make(&pool_, what_, slot_, slot_->capacity() - kMiB + 1).has_value());
+  EXPECT_FALSE(SlotShardReader::Make(&pool_, what_, slot_, ~ByteCount{0}).has_value());
+}
+
 TEST_F(StoredReadersTest, OnlyWholeChunksWithinTheBytesAreRead) {
   const auto reader = SlotReader();
   ShardReadOptions options;

@@ -243,9 +243,13 @@ TEST_F(WindowFeedTest, AnAnswerForAnotherWindowWritesNothing) {
 
 TEST_F(WindowFeedTest, AMakerThatHangsEndsThePullByItsLimit) {
   pull_.window_limit = milliseconds(60);
+  ASSERT_TRUE(RunToEnd(MakeWindow(0, seconds(1))).has_value());
   const auto pulled = Pull(Source());
   ASSERT_FALSE(pulled.has_value());
   EXPECT_EQ(pulled.error().code, Errc::kTimeout);
+  pull_.first_limit = milliseconds(60);
+  feed_ = FeedOf(Shape(1));
+  EXPECT_EQ(Pull(Source()).error().code, Errc::kTimeout);
 }
 
 }  // namespace
