@@ -23,6 +23,9 @@ constexpr std::byte kCanary{0xee};
 
 class ProtectStripeTest : public GroupTest {
  protected:
+  // Tasks end before what they use.
+  ~ProtectStripeTest() override { CancelAndEnd(); }
+
   static ec::CodeParams Code(std::uint32_t k, std::uint32_t m) {
     ec::CodeParams code;
     code.data = k;

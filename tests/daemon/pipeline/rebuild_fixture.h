@@ -29,6 +29,9 @@ class RebuildTest : public GroupTest {
     pull_.window_bytes = kMiB;
   }
 
+  // Tasks end before what they use.
+  ~RebuildTest() override { CancelAndEnd(); }
+
   static constexpr std::uint32_t kLost = 1;
 
   std::shared_ptr<ShardReader> LostShard(std::uint32_t reader,

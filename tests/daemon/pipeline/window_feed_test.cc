@@ -29,6 +29,9 @@ class WindowFeedTest : public GroupTest {
     }
   }
 
+  // Tasks end before what they use.
+  ~WindowFeedTest() override { CancelAndEnd(); }
+
   static FeedShape Shape(std::size_t lanes) {
     return {.windows = Windows(kLength, kMiB), .lanes = lanes, .depth = 2};
   }
