@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
 
 #include <gmock/gmock.h>
 
@@ -86,6 +87,26 @@ class ProtectStripeTest : public GroupTest {
 
   static bool Untouched(ByteView bytes) {
     return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == kCanary; });
+  }
+
+  boost::asio::awaitable<Status> HoldWorker(std::shared_future<void> opened) {
+    auto hold = [opened]() -> Status {
+      opened.wait();
+      return Ok();
+    };
+    co_return co_await Offload(cpu_, std::move(hold));
+  }
+
+  boost::asio::awaitable<bool> CancelTasks() {
+    tasks_.Cancel();
+    co_return true;
+  }
+
+  // Whether the stripe has ended by then.
+  bool RunFor(milliseconds time) {
+    const auto until = Clock::now() + time;
+    (void)RunUntil([&] { return run_->made.has_value() || Clock::now() > until; });
+    return run_->made.has_value();
   }
 
   ProtectOptions options_ = SmallWindows();
@@ -272,6 +293,34 @@ TEST_F(ProtectStripeTest, CancelledAtAnyMomentNothingIsLeftBehind) {
     }
   }
   EXPECT_GT(cancelled, 10U);
+}
+
+// I12: what a worker writes to is the caller's again when ProtectStripe has returned, not before.
+TEST_F(ProtectStripeTest, ACancelledStripeWaitsForTheWorkerThatEncodes) {
+  options_.windows_in_flight = 1;
+  MakeStripe(2, 2, 4 * kMiB);
+  run_->calls[1]->fault = [](std::uint64_t) { return Error(Errc::kTimeout, "no taker"); };
+  StartStripe(*group_, 0, options_, run_.get());
+  // The third window has been compared and waits for its place in the ring.
+  ASSERT_TRUE(RunUntil([this] { return Source(0).blocks == 3 && Source(1).blocks == 3; }));
+  ASSERT_FALSE(RunFor(milliseconds(100)));
+  std::promise<void> gate;
+  const std::shared_future<void> opened = gate.get_future().share();
+  std::optional<Status> held[2];
+  Start(HoldWorker(opened), &held[0]);
+  Start(HoldWorker(opened), &held[1]);
+  EXPECT_TRUE(RunUntil([this] { return cpu_.pending() == 2; }));
+  for (std::uint64_t number = 0; number < 2; ++number) {
+    EXPECT_TRUE(
+        RunToEnd(run_->feed->Next(0, number, Clock::now() + milliseconds(5'000))).has_value());
+  }
+  EXPECT_TRUE(RunUntil([this] { return cpu_.pending() == 3; }));
+  std::optional<bool> cancelled;
+  Start(CancelTasks(), &cancelled);
+  EXPECT_FALSE(RunFor(milliseconds(50)));
+  gate.set_value();
+  EXPECT_TRUE(RunUntil([this] { return run_->Ended(); }));
+  EXPECT_EQ(MadeError(), Errc::kCancelled);
 }
 
 TEST_F(ProtectStripeTest, UrgentTrafficGoesFirstButNeverStopsIt) {
