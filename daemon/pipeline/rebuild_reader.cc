@@ -161,6 +161,7 @@ Result<std::vector<ec::SourceRange>> VectorDecoder::Job::Plan(ByteCount at,
 Result<std::shared_ptr<const ec::Decoder>> VectorDecoder::Job::DecoderOf(
     const std::vector<ec::SourceRange>& plan) {
   std::vector<std::uint32_t> indices;
+  indices.reserve(plan.size());
   for (const ec::SourceRange& source : plan) {
     indices.push_back(source.index);
   }
