@@ -95,6 +95,7 @@ std::vector<ByteCount> UnevenLengths(std::uint32_t n, std::uint32_t k) {
   return lengths;
 }
 
+// NOLINTNEXTLINE(bugprone-exception-escape): as in the header
 GroupTest::~GroupTest() {
   CancelAndEnd();
 }

@@ -82,7 +82,7 @@ struct TestGroup {
 
 class GroupTest : public ::testing::Test {
  protected:
-  ~GroupTest() override;
+  ~GroupTest() override;  // NOLINT(bugprone-exception-escape): would end the test, as it should
 
   static ProtectOptions SmallWindows();
 

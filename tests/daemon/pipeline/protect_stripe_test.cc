@@ -125,7 +125,7 @@ TEST_F(ProtectStripeTest, AFlippedBitOfAnySegmentIsNeverEncoded) {
     ASSERT_TRUE(run_->fault.has_value());
     const std::uint32_t position = group_->group->stripes.PositionOf(0, column);
     EXPECT_EQ(run_->fault->position, position);
-    const std::uint64_t first = group_->group->stripes.SegmentOf(0, position) * 3;
+    const std::uint64_t first = 3ull * group_->group->stripes.SegmentOf(0, position);
     EXPECT_THAT(run_->fault->bad_chunks, ElementsAre(first + 1));
     EXPECT_THAT(run_->made->error().message, HasSubstr("rank " + std::to_string(position)));
     EXPECT_THAT(run_->made->error().message, HasSubstr("chunk " + std::to_string(first + 1)));
