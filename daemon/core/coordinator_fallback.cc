@@ -1,5 +1,6 @@
-// The fallback of a choice that was made while a tier was silent: open, so that everything is kept,
-// until all have answered or restore_wait is over a second time (design section 4).
+// The fallback of a choice that was made while a tier or a node was silent: open, so that
+// everything is kept, until all have answered or restore_wait is over a second time (design section
+// 4).
 
 #include <algorithm>
 
@@ -7,9 +8,10 @@
 
 namespace holdfast::daemon {
 
-bool Coordinator::EveryTierAnswered() const {
-  return std::all_of(
-      listings_.begin(), listings_.end(), [](const auto& entry) { return entry.second.answered; });
+bool Coordinator::EveryoneAnswered() const {
+  return Silent().empty() && std::all_of(listings_.begin(), listings_.end(), [](const auto& entry) {
+           return entry.second.answered;
+         });
 }
 
 // One that comes back asks again: the answers went with the daemon.
@@ -22,7 +24,7 @@ void Coordinator::ReopenFallback() {
 
 void Coordinator::CloseFallback() {
   const bool waited = context_->now - attempt_started_ >= 2 * context_->options.restore_wait;
-  if (!decision().fallback_open() || (!EveryTierAnswered() && !waited)) {
+  if (!decision().fallback_open() || (!EveryoneAnswered() && !waited)) {
     return;
   }
   const auto base = Base();

@@ -150,7 +150,10 @@ void Coordinator::RecordDecision() {
   write.file.set_number(epoch_.number);
   write.file.set_token(epoch_.token);
   write.file.set_world_size(world_size());
-  write.file.add_member_node_uuids(context_->node_uuid);
+  *write.file.mutable_member_node_uuids() = job_->Present()->member_node_uuids();
+  if (!job_->SpansNodes()) {
+    write.file.add_member_node_uuids(context_->node_uuid);
+  }
   *write.file.mutable_decision() = decision();
   write.tiers.assign(job_->record.tiers().begin(), job_->record.tiers().end());
   write.expected_roots = job_->ExpectedRoots();

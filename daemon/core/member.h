@@ -308,6 +308,11 @@ class Member {
   void AnswerDrains();
   std::optional<proto::DrainReply> DrainAnswer(const RankSession& state) const;
   bool DrainIsDue(const RankSession& state) const;
+  // what another node's coordinator decided (member_mirror.cc)
+  void Mirror();
+  void MirrorOutcome(const SnapshotKey& id, proto::Outcome outcome, const std::string& reason);
+  void MirrorDurables();
+  bool IsFlushing(const std::string& root, const SnapshotKey& id) const;
   // outcomes
   void ApplyAbandoned();
   void Announce();

@@ -31,7 +31,10 @@ Report Member::MakeReport() {
   for (const auto& [id, by_rank] : job_->shards) {
     for (const auto& [rank, shard] : by_rank) {
       report.shards.push_back(
-          {id, rank, shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed});
+          {id,
+           rank,
+           shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed,
+           shard.sidecar.world_size()});
     }
     if (job_->IsComplete(id)) {
       report.known_complete.insert(id);
@@ -54,6 +57,10 @@ Report Member::MakeReport() {
   }
   report.failures = failures_;
   report.missed_reasons = missed_reasons_;
+  if (!job_->CoordinatorNode().empty()) {
+    report.known_nodes = job_->KnownNodes();
+    report.decisions = job_->OlderDecisions();
+  }
   return report;
 }
 
@@ -69,6 +76,9 @@ Result<bool> Member::OnCommand(const Command& command) {
   const bool new_attempt = command.attempt != command_.attempt;
   const bool new_phase = command.phase != command_.phase;
   command_ = command;
+  if (!job_->CoordinatorNode().empty()) {
+    Mirror();
+  }
   if (new_attempt) {
     failures_.clear();
     for (auto& [rank, state] : ranks_) {

@@ -140,6 +140,12 @@ void NodeState::Register(SessionId session,
                          const proto::RegisterRequest& body,
                          const LayoutFacts* layout) {
   ClientState& client = clients.at(session);
+  if (body.members_size() > 0) {
+    if (const Status joined = Join(client, body); !joined.has_value()) {
+      context.ReplyError(session, request, joined.error());
+      return;
+    }
+  }
   JobUnit* unit = FindByUid(body.job_uid());
   if (unit == nullptr || unit->job.record.name() != body.job_name()) {
     Refuse(session,
