@@ -1,0 +1,93 @@
+// Several nodes, each the real NodeCore in its harness, on a network that a test rules.
+//
+// Threads:   one.
+// Ownership: owns the nodes and what is under way between them.
+// Errors:    broken invariants are in violations(), as for one node.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/daemon/core/core_harness.h"
+
+namespace holdfast::daemon {
+
+class SimCluster : public PeerNetwork {
+ public:
+  SimCluster(int nodes, std::uint32_t ranks, std::uint32_t slots);
+
+  CoreHarness& Node(int node) { return *nodes_[static_cast<std::size_t>(node)]; }
+
+  FakeClient& Client(Rank rank);
+
+  CoreHarness& NodeOf(Rank rank) { return Node(on_.at(rank)); }
+
+  // A new start of the job: rank i on node on[i].  Goes on to the end of the restore.
+  void Start(const std::vector<int>& on, const RestoreWish& wish = {});
+  void Open(const std::vector<int>& on);
+  void Restore(const RestoreWish& wish);
+  void LoadAll();
+  void Step(holdfast::daemon::Step step);
+  void Tick(std::chrono::milliseconds elapsed);
+
+  // Messages from one node to the other are lost; the session of the two ends.
+  void Cut(int from, int to, bool cut = true);
+  void Isolate(int node, bool cut = true);
+
+  // Messages from that node wait, until they are released, in order or the newest first.
+  void HoldFrom(int node, bool hold = true);
+  // Delivers until nothing is under way but what is held.
+  void Pump();
+
+  struct Envelope {
+    int from = 0;
+    int to = 0;
+    std::function<void(CoreHarness*)> deliver;
+  };
+
+  std::deque<Envelope>& pending() { return pending_; }
+
+  void Deliver(std::size_t which, bool keep);
+  void Reconcile();
+
+  void Send(CoreHarness* from, const SendReport& action) override;
+  void Send(CoreHarness* from, const SendCommand& action) override;
+  void Send(CoreHarness* from, const AnswerPeer& action) override;
+
+  std::vector<std::string>& violations() { return world_->violations; }
+
+  std::string log() const { return world_->log; }
+
+  // The answers that peers gave, by code; 0: taken.
+  std::map<int, int> answers;
+
+ private:
+  int IndexOf(const std::string& uuid) const;
+  int IndexOf(const CoreHarness* node) const;
+  void Push(const CoreHarness* from,
+            const std::string& to,
+            std::function<void(CoreHarness*)> deliver);
+
+  struct Asked {
+    std::string from;
+    JobUid job;
+    MessageStamp stamp;
+  };
+
+  std::shared_ptr<FakeWorld> world_ = std::make_shared<FakeWorld>();
+  std::vector<std::unique_ptr<CoreHarness>> nodes_;
+  std::vector<int> on_;
+  std::deque<Envelope> pending_;
+  std::set<std::pair<int, int>> cut_;
+  std::set<int> held_;
+  std::map<std::pair<int, int>, std::pair<std::string, std::uint64_t>> seen_;  // sessions
+  std::map<std::uint64_t, Asked> asked_;
+  std::uint64_t next_ticket_ = 1;
+};
+
+}  // namespace holdfast::daemon
