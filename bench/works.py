@@ -317,11 +317,31 @@ def _iterations(bench: Bench, program: Program, size: str, steps: int) -> list[R
     return rows
 
 
+def fabric(bench: Bench) -> list[Row]:
+    depth = 8  # ReadOptions::depth
+    command = [bench.program("fabric_bench"), "tcp;ofi_rxm", "127.0.1.1", "127.0.1.2",
+               *map(str, (bench.state_bytes, BLOCK, depth))]  # fmt: skip
+    with Program(command) as program:
+        found = in_turns(
+            bench.rounds, {name: speed(program, name) for name in ("read", "bare", "spin")}
+        )
+    best = _faster(found, ["bare", "spin"])
+    return [
+        compared(
+            f"read from a peer, tcp;ofi_rxm, {bench.size()}", "GB/s", found["read"], found[best],
+            Reach("ratio", least=0.85),
+            f"ceiling: bare fi_read, {BLOCK // MIB} MiB x {depth}, "
+            + ("asleep between completions" if best == "bare" else "spinning"),
+        )
+    ]  # fmt: skip
+
+
 WORKS: dict[str, Callable[[Bench], list[Row]]] = {
     "copies": copies,
     "codes": codes,
     "snapshot": snapshot_call,
     "tier": persistent_tier,
+    "fabric": fabric,
     "requests": requests,
     "registration": registration,
     "iteration": iteration,

@@ -5,11 +5,15 @@
 namespace holdfast::client {
 
 std::string CopyEngines() {
-  const std::string cuda = HOLDFAST_CUDA_VERSION;  // of client/BUILD.bazel, like the other
-  if (cuda.empty()) {
-    return "host";
+  // Of client/BUILD.bazel.
+  return CopyEnginesOf(HOLDFAST_CUDA_VERSION, HOLDFAST_DEVICE_CODE != 0);
+}
+
+std::string CopyEnginesOf(const std::string& cuda_version, bool device_code) {
+  if (cuda_version.empty()) {
+    return "host (CPU only)";
   }
-  return "host, cuda " + cuda + (HOLDFAST_DEVICE_CODE ? "" : " without device code");
+  return "host, cuda " + cuda_version + (device_code ? "" : " without device code");
 }
 
 std::string DescribeBuild() {

@@ -73,6 +73,8 @@ struct CopyJob {
   std::optional<FrozenPart> frozen;
 };
 
+inline constexpr std::int32_t kAnyNumaNode = -1;
+
 // What is wrong with an engine that works nevertheless.
 struct EngineState {
   std::uint64_t pinned_slots = 0, unpinned_slots = 0;
@@ -106,6 +108,9 @@ class CopyEngine {
   virtual bool WaitFence(std::span<const DeviceStream> streams) = 0;
 
   [[nodiscard]] virtual EngineState State() const { return {}; }
+
+  // Where slots for the layout that was adopted last are best made: next to its first device.
+  [[nodiscard]] virtual std::int32_t NumaNode() const { return kAnyNumaNode; }
 
   // Waits for what is under way; idempotent.
   virtual void Stop() = 0;

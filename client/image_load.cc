@@ -23,8 +23,8 @@ constexpr std::uint32_t kMaxThreads = 256;
 // Reads of a file that are under way at a time: what a disk or a parallel file system needs to give
 // all it has (the flush keeps as many).
 constexpr std::uint32_t kFileReaders = 8;
-// Chunks that a thread takes at a time.
-constexpr std::size_t kChunksPerTurn = 4;
+// Chunks that a thread takes at a time: what it has for devices fits into one room.
+constexpr std::size_t kChunksPerTurn = LoadSink::kRoomChunks;
 
 // A chunk's room in "room" that starts where O_DIRECT can read to; empty where room is.
 MutableByteView AlignedScratch(std::vector<std::byte>& room) {
@@ -104,34 +104,58 @@ class Load {
       if (first >= end) {
         break;
       }
+      Waiting waiting;
       for (std::size_t i = first; i < end; ++i) {
-        LoadOne(chunks_[i], scratch);
+        waiting.chunk_at = (i - first) * kChunkBytes;
+        LoadOne(chunks_[i], scratch, &waiting);
       }
+      Send(&waiting);
     }
     EndStreaming();
   }
 
-  // What a chunk has for devices: it waits in a room of the sink until its digest is known.
+  // What a turn has for devices: it waits in a room of the sink until its digests are known.
   struct Waiting {
     MutableByteView room;
+    std::size_t chunk_at = 0;  // in the room, of the chunk at hand
     std::vector<LoadSink::Part> parts;
+    std::vector<const LoadPiece*> pieces;  // that each part is of
   };
 
-  void LoadOne(std::uint64_t chunk, MutableByteView scratch) {
-    Waiting waiting;
-    const auto crc = LoadChunk(chunk, scratch, &waiting);
-    const bool good = Settle(chunk, crc);
-    if (waiting.room.empty()) {
+  void LoadOne(std::uint64_t chunk, MutableByteView scratch, Waiting* waiting) {
+    const std::size_t before = waiting->parts.size();
+    const auto crc = LoadChunk(chunk, scratch, waiting);
+    if (!Settle(chunk, crc)) {
+      waiting->parts.resize(before);
+      waiting->pieces.resize(before);
+    }
+  }
+
+  void Send(Waiting* waiting) {
+    if (waiting->room.empty()) {
       return;
     }
     EndStreaming();  // a device reads the room next
-    if (!good) {
-      waiting.parts.clear();
-    }
-    const Status sent = sink_->Send(waiting.room, waiting.parts);
+    const Status sent = sink_->Send(waiting->room, Joined(*waiting));
     if (sent.has_error()) {
       Stop(sent.error());
     }
+  }
+
+  // A tensor's parts of several chunks become one copy.  Never those of two tensors: they may lie
+  // side by side in two allocations, which no copy may span.
+  static std::vector<LoadSink::Part> Joined(const Waiting& waiting) {
+    std::vector<LoadSink::Part> joined;
+    for (std::size_t i = 0; i < waiting.parts.size(); ++i) {
+      const LoadSink::Part& part = waiting.parts[i];
+      const bool same = i > 0 && waiting.pieces[i] == waiting.pieces[i - 1];
+      if (same && joined.back().room_offset + joined.back().bytes == part.room_offset) {
+        joined.back().bytes += part.bytes;
+      } else {
+        joined.push_back(part);
+      }
+    }
+    return joined;
   }
 
   // Where a piece's bytes [at, at + size) are copied to.
@@ -146,8 +170,9 @@ class Load {
     if (waiting->room.empty()) {
       HF_TRY(waiting->room, sink_->Borrow());
     }
-    const auto room_offset = static_cast<std::size_t>(at % kChunkBytes);
+    const std::size_t room_offset = waiting->chunk_at + static_cast<std::size_t>(at % kChunkBytes);
     waiting->parts.push_back(LoadSink::Part{room_offset, size, piece.device, destination});
+    waiting->pieces.push_back(&piece);
     return waiting->room.data() + room_offset;
   }
 

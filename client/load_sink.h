@@ -18,6 +18,9 @@ namespace holdfast::client {
 
 class LoadSink {
  public:
+  // Of a room: copies of less leave the link idle in between.
+  static constexpr std::size_t kRoomChunks = 4;
+
   // A part of a room and where it goes.
   struct Part {
     std::size_t room_offset = 0;
@@ -28,7 +31,7 @@ class LoadSink {
 
   virtual ~LoadSink() = default;
 
-  // A buffer of kChunkBytes, after waiting for one if need be.
+  // A buffer of kRoomChunks chunks, after waiting for one if need be.
   [[nodiscard]] virtual Result<MutableByteView> Borrow() = 0;
 
   // Starts the copies out of "room" and takes it back when they have ended.  No parts: at once.

@@ -1,6 +1,8 @@
 #include "client/session.h"
 
 #include <algorithm>
+#include <iomanip>
+#include <sstream>
 #include <utility>
 
 namespace holdfast::client {
@@ -62,6 +64,34 @@ Status Session::Join(const std::string& job_name,
   rank_ = rank;
   world_size_ = world_size;
   return Ok();
+}
+
+// "3 slots of 10.0 GiB so far, for 2.1 s".
+std::string Session::SlotFigures() {
+  const std::chrono::duration<double> waited = SystemClock().Now() - slots_wait_since_;
+  std::ostringstream text;
+  text << slots_admitted_ << " slots of " << FormatBytes(plan_ == nullptr ? 0 : plan_->ImageBytes())
+       << " so far, for " << std::fixed << std::setprecision(1) << waited.count() << " s";
+  return text.str();
+}
+
+std::string Session::WhyNoSlot() {
+  if (!connected_) {
+    return "holdfastd is away";
+  }
+  if (!slot_seen_) {
+    return "holdfastd is making the slots of this layout: none of " + SlotFigures();
+  }
+  if (std::string why = WhyNoFrozen(); !why.empty()) {
+    return why;
+  }
+  if (const auto progress = slots_.Readiness(); progress.preparing > 0) {
+    const bool on_device = plan_ != nullptr && !plan_->AllDevices().empty();
+    return std::string("a new slot is being ") +
+           (on_device ? "registered with CUDA: " : "mapped: ") + std::to_string(progress.ready) +
+           " of " + SlotFigures();
+  }
+  return "no slot is free: protecting or flushing the snapshots before lags behind";
 }
 
 Status Session::WaitReady(MonotonicTime deadline) {

@@ -269,6 +269,7 @@ class Session final : private ConnectionHandler {
   Result<std::shared_ptr<Shot>> TakeSlot(const SnapshotInput& input, std::string* why_not);
   void Skip(std::int64_t step, const std::string& reason);
   std::string WhyNoSlot() HF_REQUIRES(mutex_);
+  std::string SlotFigures() HF_REQUIRES(mutex_);
   void TellBegin(const std::shared_ptr<Shot>& shot);
   // Torn, where a tensor holds what it must not; before anybody asks for the outcome.
   static void CheckZeros(const Shot& shot);
@@ -315,6 +316,8 @@ class Session final : private ConnectionHandler {
   std::shared_ptr<const CopyPlan> plan_ HF_GUARDED_BY(mutex_);
   std::string plan_hash_ HF_GUARDED_BY(mutex_);
   bool slot_seen_ HF_GUARDED_BY(mutex_) = false;  // since the layout was registered
+  std::uint32_t slots_admitted_ HF_GUARDED_BY(mutex_) = 0;
+  MonotonicTime slots_wait_since_ HF_GUARDED_BY(mutex_);  // for the daemon, or for a new mapping
 
   SlotTable slots_ HF_GUARDED_BY(mutex_);
   std::optional<Frozen> frozen_ HF_GUARDED_BY(mutex_);

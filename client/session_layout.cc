@@ -24,6 +24,9 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
   body->set_slots_wanted(options_.slots_wanted);
   body->set_session_token(session_token_);
   body->set_last_begun_step(last_step_);
+  if (const std::int32_t node = engine_->NumaNode(); node != kAnyNumaNode) {
+    body->set_numa_node(node);
+  }
   NameFrozen(registered->static_hash, body);
   if (resume) {
     for (proto::HeldSlot& slot : slots_.Held()) {
@@ -187,9 +190,11 @@ Status Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
   registered->generation = reply.layout_generation();
   if (registered_ != registered) {
     slot_seen_ = false;
+    slots_wait_since_ = SystemClock().Now();
   }
   registered_ = registered;
   session_token_ = reply.session_token();
+  slots_admitted_ = reply.slots_admitted();
   stats_.last_complete_step = std::max(stats_.last_complete_step, reply.newest_complete_step());
   return Ok();
 }
@@ -293,6 +298,7 @@ Status Session::MapGranted(const proto::GrantEvent& grant, SlotRef ref, transpor
   {
     MutexLock lock(mutex_);
     HF_TRYV(slots_.AddGranted(ref, grant.layout_generation(), mapping, &dropped));
+    slots_wait_since_ = SystemClock().Now();
   }
   // Page tables are made behind training; the slot counts as granted once they are there.  An
   // engine that takes no more slots is being closed: then it stays unfilled.

@@ -137,19 +137,6 @@ Result<std::shared_ptr<Session::Shot>> Session::TakeSlot(const SnapshotInput& in
   }
 }
 
-std::string Session::WhyNoSlot() {
-  if (!connected_) {
-    return "holdfastd is away";
-  }
-  if (!slot_seen_) {
-    return "the slots of this layout are being made ready";
-  }
-  if (std::string why = WhyNoFrozen(); !why.empty()) {
-    return why;
-  }
-  return "no slot is free: protecting or flushing the snapshots before lags behind";
-}
-
 void Session::Skip(std::int64_t step, const std::string& reason) {
   bool known = false;
   {

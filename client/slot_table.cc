@@ -62,7 +62,17 @@ void SlotTable::MarkReady(SlotRef ref) {
   const auto found = entries_.find(ref);
   if (found != entries_.end() && found->second.use == SlotUse::kPreparing) {
     found->second.use = SlotUse::kGranted;
+    found->second.was_ready = true;
   }
+}
+
+SlotTable::Progress SlotTable::Readiness() const {
+  Progress progress;
+  for (const auto& [ref, entry] : entries_) {
+    progress.ready += entry.was_ready ? 1 : 0;
+    progress.preparing += entry.was_ready ? 0 : 1;
+  }
+  return progress;
 }
 
 std::optional<SlotRef> SlotTable::Take(std::uint32_t layout_generation,

@@ -46,6 +46,7 @@ class SlotTable {
     SlotUse use = SlotUse::kPreparing;
     std::uint32_t layout_generation = 0;
     std::int64_t step = -1;  // of kFilling and kDraining
+    bool was_ready = false;  // since its mapping was made
   };
 
   // A grant of a slot that came with a new mapping.  A file of the same number that it replaces
@@ -63,6 +64,14 @@ class SlotTable {
 
   // The mapping is ready to be copied into: kPreparing becomes kGranted.
   void MarkReady(SlotRef ref);
+
+  // How far the slow work on new mappings has come.
+  struct Progress {
+    std::size_t ready = 0;      // slots that were ready once
+    std::size_t preparing = 0;  // that never were
+  };
+
+  [[nodiscard]] Progress Readiness() const;
 
   // Takes a granted slot of that layout, at least "bytes" long, for "step".
   [[nodiscard]] std::optional<SlotRef> Take(std::uint32_t layout_generation,

@@ -140,7 +140,7 @@ ActionRunner::Task ActionRunner::DoPrepare(PrepareSlot action) {
   }
   if (status.has_value()) {
     status = co_await context_.slots.Prepare(
-        action.slot, action.capacity_bytes, action.create, layout, action.kind);
+        action.slot, action.capacity_bytes, action.create, layout, action.kind, action.numa_node);
   }
   if (status.has_value()) {
     context_.layouts.OnSlotPrepared(action.slot, action.layout_hash);

@@ -56,22 +56,28 @@ Result<SharedSlot> SlotStore::Find(SlotRef slot) const {
   return found->second;
 }
 
-asio::awaitable<Result<SharedSlot>> SlotStore::Create(SlotRef slot, ByteCount capacity) {
-  auto create = [arena = &arena_, name = NameOf(slot), capacity, cancel = cancel_] {
-    return arena->CreateSlot(name, capacity, *cancel);
+asio::awaitable<Result<SharedSlot>> SlotStore::Create(SlotRef slot,
+                                                      ByteCount capacity,
+                                                      std::int32_t node) {
+  auto create = [arena = &arena_, name = NameOf(slot), capacity, node, cancel = cancel_] {
+    return arena->CreateSlot(name, capacity, *cancel, node);
   };
   co_return co_await Offload(pool_, std::move(create));
 }
 
-asio::awaitable<Status> SlotStore::Prepare(
-    SlotRef slot, ByteCount capacity, bool create, SharedLayout layout, proto::ImageKind kind) {
+asio::awaitable<Status> SlotStore::Prepare(SlotRef slot,
+                                           ByteCount capacity,
+                                           bool create,
+                                           SharedLayout layout,
+                                           proto::ImageKind kind,
+                                           std::int32_t node) {
   SharedSlot file;
   if (create) {
     const auto deadline = std::chrono::steady_clock::now() + kRemovalLimit;
     while (removing_ > 0 && std::chrono::steady_clock::now() < deadline && !co_await Cancelled()) {
       (void)co_await SleepFor(std::chrono::milliseconds(20));
     }
-    HF_CO_TRY(file, co_await Create(slot, capacity));
+    HF_CO_TRY(file, co_await Create(slot, capacity, node));
     slots_[slot] = file;
   } else {
     HF_CO_TRY(file, Find(slot));

@@ -48,13 +48,15 @@ class SlotStore {
 
   [[nodiscard]] Result<SharedSlot> Find(SlotRef slot) const;
 
-  // Creates the file (with "create") and writes the header of the layout's "kind" of image.  A slot
-  // whose creation failed is not there.  Waits for removals under way, whose memory may be needed.
+  // Creates the file (with "create", on that NUMA node if it can be) and writes the header of the
+  // layout's "kind" of image.  A slot whose creation failed is not there.  Waits for removals under
+  // way, whose memory may be needed.
   [[nodiscard]] boost::asio::awaitable<Status> Prepare(SlotRef slot,
                                                        ByteCount capacity,
                                                        bool create,
                                                        SharedLayout layout,
-                                                       proto::ImageKind kind = proto::DYNAMIC);
+                                                       proto::ImageKind kind = proto::DYNAMIC,
+                                                       std::int32_t node = storage_tiers::kAnyNode);
 
   // Takes the name away; the memory comes back when the last reader lets go.
   [[nodiscard]] boost::asio::awaitable<Status> Remove(SlotRef slot);
@@ -77,7 +79,9 @@ class SlotStore {
     bool told = false;  // logged that it cannot be looked at
   };
 
-  [[nodiscard]] boost::asio::awaitable<Result<SharedSlot>> Create(SlotRef slot, ByteCount capacity);
+  [[nodiscard]] boost::asio::awaitable<Result<SharedSlot>> Create(SlotRef slot,
+                                                                  ByteCount capacity,
+                                                                  std::int32_t node);
   // True: nobody uses it any more and it is removed.
   [[nodiscard]] boost::asio::awaitable<Result<bool>> TryRelease(Quarantined* entry);
 

@@ -28,12 +28,12 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include "common/bandwidth_budget.h"
 #include "common/offload.h"
 #include "common/result.h"
 #include "common/units.h"
 #include "common/with_timeout.h"
 #include "daemon/async_semaphore.h"
-#include "storage_tiers/bandwidth_budget.h"
 #include "storage_tiers/file_system.h"
 #include "storage_tiers/persistent_tier.h"
 
@@ -49,7 +49,7 @@ struct TierFiles {
 
   const std::unique_ptr<storage_tiers::FileSystem> fs;
   storage_tiers::PersistentTier tier;
-  storage_tiers::BandwidthBudget budget;
+  BandwidthBudget budget;
 };
 
 // How much a call asks of the file system: a full or read-only one still lists and reads, and may

@@ -112,7 +112,7 @@ std::string RankSubfolder(std::uint32_t rank, std::uint32_t world_size) {
   if (world_size <= kRanksPerFolder) {
     return "";
   }
-  return "r" + Padded(rank / kRanksPerFolder * kRanksPerFolder, 4) + "/";
+  return "r" + Padded(rank - rank % kRanksPerFolder, 4) + "/";
 }
 
 std::string RankFileName(std::uint32_t rank, std::uint32_t world_size, proto::ImageKind kind) {

@@ -40,6 +40,7 @@ Result<std::vector<std::string>> ListFolder(int folder_fd, const std::string& pa
   (void)listed.Release();  // closedir closes it
   std::vector<std::string> names;
   errno = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
   while (const dirent* entry = ::readdir(folder.get())) {
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") {
@@ -57,6 +58,7 @@ Result<std::vector<std::string>> ListFolder(int folder_fd, const std::string& pa
 
 Arena::Arena(const ArenaOptions& options, Descriptor folder, FolderLock lock, Descriptor slots)
     : options_(options),
+      placement_(options.memory_policy),
       folder_(std::move(folder)),
       lock_(std::move(lock)),
       slots_(std::move(slots)) {}
@@ -148,7 +150,8 @@ Result<ByteCount> Arena::RoundedCapacity(ByteCount capacity) const {
 
 Result<std::shared_ptr<SlotFile>> Arena::CreateSlot(SlotName name,
                                                     ByteCount capacity,
-                                                    const std::atomic<bool>& cancel) const {
+                                                    const std::atomic<bool>& cancel,
+                                                    std::int32_t node) const {
   HF_TRY(const ByteCount rounded, RoundedCapacity(capacity));
   Descriptor file(::openat(slots_.get(),
                            name.ToString().c_str(),
@@ -158,7 +161,8 @@ Result<std::shared_ptr<SlotFile>> Arena::CreateSlot(SlotName name,
     return ErrnoError(errno, "create " + PathOf(name));
   }
   HOLDFAST_FAILPOINT("arena.create.named");
-  Result<std::shared_ptr<SlotFile>> filled = FillNewFile(std::move(file), name, rounded, cancel);
+  Result<std::shared_ptr<SlotFile>> filled =
+      FillNewFile(std::move(file), name, rounded, cancel, node);
   if (!filled) {
     // I12.  Nobody has seen the file, so its memory comes back at once.
     (void)UnlinkName(name);
@@ -172,12 +176,14 @@ Result<std::shared_ptr<SlotFile>> Arena::CreateSlot(SlotName name,
 Result<std::shared_ptr<SlotFile>> Arena::FillNewFile(Descriptor file,
                                                      SlotName name,
                                                      ByteCount capacity,
-                                                     const std::atomic<bool>& cancel) const {
+                                                     const std::atomic<bool>& cancel,
+                                                     std::int32_t node) const {
   HF_TRYV(FailpointStatus("arena.create.fill"));
   if (::ftruncate(file.get(), static_cast<off_t>(capacity)) != 0) {
     return ErrnoError(errno, "ftruncate");
   }
   HF_TRY(std::shared_ptr<SlotFile> slot, SlotFile::Map(std::move(file), name, capacity));
+  placement_.Place(slot->mutable_view(), node);
   PrefaultOptions prefault;
   prefault.threads = options_.prefault_threads;
   prefault.piece_bytes = std::max(prefault.piece_bytes, space_.page_bytes);

@@ -25,6 +25,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,6 +34,7 @@
 #include "common/units.h"
 #include "storage_tiers/arena_checks.h"
 #include "storage_tiers/arena_folder_lock.h"
+#include "storage_tiers/memory_policy.h"
 #include "storage_tiers/slot_file.h"
 #include "storage_tiers/slot_file_quarantine.h"
 #include "storage_tiers/uring_descriptor.h"
@@ -43,6 +45,7 @@ struct ArenaOptions {
   std::string folder;          // absolute; created with mode 0700 if its parent exists
   ByteCount budget_bytes = 0;  // what the core will use at most (I9); compared with what there is
   unsigned prefault_threads = 4;
+  std::shared_ptr<const MemoryPolicy> memory_policy = SystemMemoryPolicy();
 };
 
 // A file under slots/ with a name of ours.
@@ -79,12 +82,13 @@ class Arena {
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
   // Creates the file with "capacity" rounded up (RoundedCapacity), maps it, and makes all its
-  // pages. kAlreadyExists: the name is taken.  kNoSpace: not enough memory.  kCancelled.
-  // kInvalidArgument: no capacity, or one over the budget.  The file is removed again after every
-  // error.
+  // pages, on NUMA node "node" if it can be.  kAlreadyExists: the name is taken.  kNoSpace: not
+  // enough memory.  kCancelled. kInvalidArgument: no capacity, or one over the budget.  The file is
+  // removed again after every error.
   [[nodiscard]] Result<std::shared_ptr<SlotFile>> CreateSlot(SlotName name,
                                                              ByteCount capacity,
-                                                             const std::atomic<bool>& cancel) const;
+                                                             const std::atomic<bool>& cancel,
+                                                             std::int32_t node = kAnyNode) const;
 
   // Maps a file that an earlier daemon made.  kNotFound; kCorruption: its size is not "capacity",
   // the rounded one that CreateSlot's result had.
@@ -128,13 +132,17 @@ class Arena {
   };
 
   [[nodiscard]] Result<OpenedFile> OpenChecked(SlotName name) const;
-  [[nodiscard]] Result<std::shared_ptr<SlotFile>> FillNewFile(
-      Descriptor file, SlotName name, ByteCount capacity, const std::atomic<bool>& cancel) const;
+  [[nodiscard]] Result<std::shared_ptr<SlotFile>> FillNewFile(Descriptor file,
+                                                              SlotName name,
+                                                              ByteCount capacity,
+                                                              const std::atomic<bool>& cancel,
+                                                              std::int32_t node) const;
   [[nodiscard]] Status UnlinkName(SlotName name) const;
   [[nodiscard]] std::string PathOf(SlotName name) const;
 
   // Constant after Open.
   const ArenaOptions options_;
+  const NodePlacement placement_;
   Descriptor folder_;
   FolderLock lock_;
   Descriptor slots_;

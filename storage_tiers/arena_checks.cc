@@ -48,8 +48,10 @@ std::optional<ByteCount> LowestLimit(const std::string& hierarchy,
                                      const std::string& file) {
   std::optional<ByteCount> lowest;
   while (true) {
-    const std::string group = path == "/" ? "" : std::string(path);
-    if (const auto text = ReadSmallFile(hierarchy + group + "/" + file)) {
+    const std::string_view group = path == "/" ? "" : path;
+    std::string whole = hierarchy;
+    whole.append(group).append("/").append(file);
+    if (const auto text = ReadSmallFile(whole)) {
       Lower(&lowest, LeadingNumber(*text));  // "max" is no number: no limit
     }
     if (group.empty()) {

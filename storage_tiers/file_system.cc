@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "common/bandwidth_budget.h"
 #include "common/crc32c.h"
-#include "storage_tiers/bandwidth_budget.h"
 
 namespace holdfast::storage_tiers {
 

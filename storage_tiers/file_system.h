@@ -27,9 +27,11 @@
 #include "common/result.h"
 #include "common/units.h"
 
-namespace holdfast::storage_tiers {
-
+namespace holdfast {
 class BandwidthBudget;
+}
+
+namespace holdfast::storage_tiers {
 
 enum class FileKind { kFile, kFolder, kOther };  // kOther: a symbolic link, a device, a socket
 

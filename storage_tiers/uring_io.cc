@@ -12,8 +12,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "common/bandwidth_budget.h"
 #include "common/check.h"
-#include "storage_tiers/bandwidth_budget.h"
 #include "storage_tiers/uring_parked.h"
 
 namespace holdfast::storage_tiers {

@@ -23,6 +23,7 @@ from settings import MIB, Skipped, Stage, percentile
 
 # Of the device's memory: staging of a whole state, the ceiling's buffer, rooms.
 KEPT_FREE = 14 << 30
+ISSUED_SECONDS = 0.02
 STAGING_WARM_UP = 4  # the first one finds out that staging helps, the second one makes its memory
 
 
@@ -279,6 +280,8 @@ class Gpt:
         began = time.perf_counter()
         result = self.checkpointer.snapshot(step)
         self.checkpointer.fence()
+        # What was staged on the device is issued to the host after the fence has opened.
+        time.sleep(ISSUED_SECONDS)
         self.device.sync()
         landed = time.perf_counter()
         if not result:

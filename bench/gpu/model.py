@@ -107,16 +107,17 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor of model and optimizer, as Holdfast names it."""
+        """Every tensor of model and optimizer, as Holdfast names it; of a sharded one what this
+        rank holds."""
         found: dict[str, Tensor] = {}
         names: dict[int, str] = {}
         for name, parameter in self.model.named_parameters():
             name = name.removeprefix("module.")
-            found[name] = parameter.detach()
+            found[name] = _local(parameter.detach())
             names[id(parameter)] = name
         for owner, fields in self.optimizer.state.items():
             for field, value in fields.items():
-                found[f"optimizer.state.{names[id(owner)]}.{field}"] = value
+                found[f"optimizer.state.{names[id(owner)]}.{field}"] = _local(value)
         return found
 
     def bytes(self) -> int:
@@ -163,6 +164,11 @@ class Training:
         trimmed = min(length, _sixteens(batch.length * wanted / now))
         self.batch = dataclasses.replace(batch, length=trimmed)
         return self.batch
+
+
+def _local(tensor: Tensor) -> Tensor:
+    held: Tensor = getattr(tensor, "_local_tensor", tensor)
+    return held
 
 
 def _sixteens(number: float) -> int:

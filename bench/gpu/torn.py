@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import pathlib
 import threading
 import time
@@ -87,6 +88,8 @@ class Scenario:
         """How many snapshots were found torn, how many were sealed, and how many there were."""
         before = self.checkpointer.stats
         times = 0
+        gc.collect()
+        gc.disable()  # a collection takes longer than the copies, and the write would come after them
         for step in range(1, self.sizes.torn_times + 1):
             if self.stage.left() < 5:
                 break
@@ -98,6 +101,7 @@ class Scenario:
             self.checkpointer.fence()
             self._settled()
             times += 1
+        gc.enable()
         after = self.checkpointer.stats
         return after.torn - before.torn, after.sealed - before.sealed, times
 

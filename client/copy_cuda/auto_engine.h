@@ -41,6 +41,8 @@ class AutoCopyEngine final : public CopyEngine {
 
   [[nodiscard]] EngineState State() const override { return Active().State(); }
 
+  [[nodiscard]] std::int32_t NumaNode() const override { return Active().NumaNode(); }
+
   void Stop() override;
 
  private:

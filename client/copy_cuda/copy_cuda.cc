@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "client/chunk_copy.h"
+#include "client/copy_cuda/mutation.h"
+#include "client/copy_cuda/numa_node.h"
 #include "client/copy_cuda/running.h"
 #include "common/check.h"
 
@@ -43,6 +45,7 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
     }
     const auto devices = plan->AllDevices();
     pin_device_ = devices.empty() ? kHostDevice : devices.front();
+    numa_node_ = kAnyNumaNode;
   }
   if (plan->AllDevices().empty()) {
     return Ok();
@@ -52,11 +55,16 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
         .WithContext("tensors on device " + std::to_string(plan->AllDevices().front()));
   }
   const TrainerThread guard;
+  const std::int32_t numa_node = NumaNodeOf(plan->AllDevices().front());
+  {
+    MutexLock lock(mutex_);
+    numa_node_ = numa_node;
+  }
   HF_TRYV(AdoptFrozen(*plan));
   for (const std::int32_t device : plan->Devices()) {
     std::unique_ptr<Lane>& lane = lanes_[device];
     if (lane == nullptr) {
-      HF_TRY(lane, Lane::Make(device, options_.staging_share));
+      HF_TRY(lane, Lane::Make(device, options_.staging_share, options_.staging_worth));
     }
     HF_TRYV(lane->Adopt(plan, options_.window_bytes, options_.most_gathered, kMostUnderWay));
   }
@@ -94,6 +102,11 @@ Status CudaCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
   MutexLock lock(mutex_);
   if (stopping_) {
     return Error(Errc::kUnavailable, "the copy engine has stopped");
+  }
+  if (Mutated(Mutation::kDoneEventReused)) {
+    running->released = std::all_of(running->flights.begin(),
+                                    running->flights.end(),
+                                    [](const auto& flight) { return flight->Released(); });
   }
   current_ = running;
   running_.push_back(std::move(running));
@@ -186,7 +199,7 @@ bool CudaCopyEngine::WaitFence(std::span<const DeviceStream> streams) {
     }
     running->hurry = true;
     drive_.NotifyAll();
-    while (!running->FenceOpen()) {
+    while (!running->FenceOpen() && !Mutated(Mutation::kFenceWithoutHostWait)) {
       changed_.WaitUntil(lock, Recheck());
     }
     failed = running->failure.has_value();
@@ -250,6 +263,11 @@ void CudaCopyEngine::WaitEnded(const std::shared_ptr<Running>& running) {
 EngineState CudaCopyEngine::State() const {
   MutexLock lock(mutex_);
   return state_;
+}
+
+std::int32_t CudaCopyEngine::NumaNode() const {
+  MutexLock lock(mutex_);
+  return numa_node_;
 }
 
 void CudaCopyEngine::Stop() {

@@ -4,21 +4,23 @@
 //   copy thread       issues the copies, follows what lands: lane.h
 //   worker threads    host tensors; digests behind what has landed; the torn-copy check; pinning
 //
-// A snapshot's fence opens when its copies are issued; its bytes land, and are digested, behind the
-// next iteration.  Several snapshots may be landing; one at a time waits for its fence.
+// A snapshot's fence opens when all reads of its sources are issued; its bytes land, and are
+// digested, behind the next iteration.  Several snapshots may be landing; one at a time waits for
+// its fence.
 //
 // Torn copies (I7): a block of every MiB of every tensor is read on the device when the snapshot
 // begins and again after the last copy, and both must be what landed; with "verify" the whole state
 // is digested on the device when the snapshot begins, and what landed must match.
 //
 // Threads:   see copy_engine.h; the class does its own locking.  The training thread is never made
-//            to wait for a device; at the fence it may wait until the copies are issued.
+//            to wait for a device; at the fence it may wait until the reads are issued.
 // Ownership: owns its threads, streams, events and device memory; nothing of it is in use after
 //            Stop.
 // Errors:    in the job's outcome; errors of the training itself stay where the runtime keeps them.
 // Lifecycle: see copy_engine.h.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -41,6 +43,7 @@ struct CudaCopyOptions {
   std::uint32_t verify_every = 0;  // digest every so many snapshots on the device; 0: none
   // Of the device's free memory, for a fence that comes before the copies are done; 0: none.
   double staging_share = 0.5;
+  std::chrono::nanoseconds staging_worth = kWorthStaging;
   ByteCount most_gathered = 64 * kMiB;
   ByteCount window_bytes = 64 * kMiB;
 };
@@ -59,6 +62,7 @@ class CudaCopyEngine final : public CopyEngine {
   [[nodiscard]] std::string Busy() const override;
   bool WaitFence(std::span<const DeviceStream> streams) override;
   [[nodiscard]] EngineState State() const override;
+  [[nodiscard]] std::int32_t NumaNode() const override;
   void Stop() override;
 
  private:
@@ -114,6 +118,7 @@ class CudaCopyEngine final : public CopyEngine {
   std::shared_ptr<Running> current_ HF_GUARDED_BY(mutex_);  // until its fence
   std::deque<Preparation> preparations_ HF_GUARDED_BY(mutex_);
   std::int32_t pin_device_ HF_GUARDED_BY(mutex_) = kHostDevice;
+  std::int32_t numa_node_ HF_GUARDED_BY(mutex_) = kAnyNumaNode;  // of that device
   EngineState state_ HF_GUARDED_BY(mutex_);
   std::uint64_t begun_ HF_GUARDED_BY(mutex_) = 0;
   bool stopping_ HF_GUARDED_BY(mutex_) = false;

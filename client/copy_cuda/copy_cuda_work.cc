@@ -76,14 +76,14 @@ bool CudaCopyEngine::AdvanceAll(const std::vector<std::shared_ptr<Running>>& all
 
 bool CudaCopyEngine::AdvanceOne(Running* running, const std::vector<Lane*>& closed, bool hurry) {
   bool moved = false;
-  bool issued = true;
+  bool released = true;
   bool ended = true;
   ByteCount landed = running->job->plan->ImageBytes();
   const Error* failure = nullptr;
   for (const auto& flight : running->flights) {
     const bool open = std::find(closed.begin(), closed.end(), flight->lane()) == closed.end();
     moved = flight->Advance(hurry, open) || moved;
-    issued = issued && flight->Issued();
+    released = released && flight->Released();
     ended = ended && flight->Ended();
     landed = std::min(landed, flight->Landed());
     failure = flight->Failure().has_value() ? &*flight->Failure() : failure;
@@ -97,8 +97,8 @@ bool CudaCopyEngine::AdvanceOne(Running* running, const std::vector<Lane*>& clos
   if (failure != nullptr && !running->failure.has_value()) {
     running->failure = failure->ToString();
   }
-  moved = moved || running->issued != issued || running->landed_all != ended;
-  running->issued = issued;
+  moved = moved || running->released != released || running->landed_all != ended;
+  running->released = released;
   running->landed_all = ended;
   running->landed = landed;
   if (moved) {
@@ -293,6 +293,9 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   {
     MutexLock lock(mutex_);
     failure = running->failure;
+    if (!running->held_back.empty()) {
+      LeaveCapturesAlone();
+    }
     for (const HeldBack& wait : running->held_back) {
       held = wait.before == nullptr ? held : std::max(held, wait.Duration());
     }
@@ -322,7 +325,7 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     MutexLock lock(mutex_);
     for (const auto& flight : running->flights) {
       flight->lane()->ReturnRoom(flight->room());
-      flight->NoteWait(held);
+      flight->NoteWait(running->held_back);
     }
     for (const auto& flight : running->frozen_flights) {
       flight->lane()->ReturnRoom(flight->room());

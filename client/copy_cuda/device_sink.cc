@@ -8,16 +8,24 @@
 namespace holdfast::client {
 namespace {
 
-// One is filled, one is on its way, one waits for its turn.
-constexpr std::uint32_t kRoomsPerThread = 3;
+constexpr std::size_t kRoomBytes = LoadSink::kRoomChunks * kChunkBytes;
+// Beside those that threads fill: on their way, so that the link is never idle.
+constexpr std::uint32_t kMoreRooms = 12;
 constexpr std::chrono::seconds kRecheck{1};
 
 }  // namespace
 
 Result<std::unique_ptr<LoadSink>> DeviceSink::Make(std::uint32_t threads) {
-  std::unique_ptr<DeviceSink> sink(new DeviceSink());
-  HF_TRYV(sink->Allocate(kRoomsPerThread * std::clamp(threads, 1U, 64U)));
-  return std::unique_ptr<LoadSink>(std::move(sink));
+  int device = 0;
+  HF_TRYV(CudaStatus(cudaGetDevice(&device), "cudaGetDevice"));
+  return std::unique_ptr<LoadSink>(
+      new DeviceSink(device, std::clamp(threads, 1U, 32U) + kMoreRooms));
+}
+
+// On the trainer's device: on another one it would make a context.
+Result<PinnedPages> DeviceSink::MakeRoom() const {
+  HF_TRYV(CudaStatus(cudaSetDevice(device_), "cudaSetDevice"));
+  return PinnedPages::Make(kRoomBytes);
 }
 
 DeviceSink::~DeviceSink() {
@@ -25,15 +33,6 @@ DeviceSink::~DeviceSink() {
   for (const auto& [device, stream] : streams_) {
     static_cast<void>(cudaStreamSynchronize(stream.get()));  // until then the memory is read
   }
-}
-
-Status DeviceSink::Allocate(std::uint32_t rooms) {
-  HF_TRY(memory_, MakePinnedMemory(rooms * kChunkBytes));
-  MutexLock lock(mutex_);
-  for (std::uint32_t i = 0; i < rooms; ++i) {
-    free_.emplace_back(memory_.get() + i * kChunkBytes, kChunkBytes);
-  }
-  return Ok();
 }
 
 Result<MutableByteView> DeviceSink::Borrow() {
@@ -45,6 +44,20 @@ Result<MutableByteView> DeviceSink::Borrow() {
     if (!free_.empty()) {
       const MutableByteView room = free_.back();
       free_.pop_back();
+      return room;
+    }
+    if (rooms_ < most_rooms_) {
+      ++rooms_;
+      lock.Unlock();
+      auto made = MakeRoom();
+      lock.Lock();
+      if (made.has_error()) {
+        failure_ = failure_.value_or(made.error());
+        changed_.NotifyAll();
+        return made.error();
+      }
+      const MutableByteView room(made.value().Data(), kRoomBytes);
+      memory_.push_back(std::move(made).value());
       return room;
     }
     if (sent_.empty()) {
@@ -101,6 +114,8 @@ Status DeviceSink::SendParts(MutableByteView room, std::span<const Part> parts) 
     const bool used = std::any_of(
         parts.begin(), parts.end(), [&, d = device](const Part& part) { return part.device == d; });
     if (used && device != current) {
+      HF_TRYV(
+          CudaStatus(cudaSetDevice(device), "cudaSetDevice"));  // an event is of the current one
       HF_TRY(CudaEvent event, MakeEvent());
       HF_TRYV(CudaStatus(cudaEventRecord(event.get(), other.get()), "cudaEventRecord"));
       HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, event.get(), 0), "cudaStreamWaitEvent"));

@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "client/copy_cuda/pinned_pages.h"
 #include "client/copy_cuda/runtime.h"
 #include "client/load_sink.h"
 #include "common/mutex.h"
@@ -21,7 +22,8 @@ namespace holdfast::client {
 
 class DeviceSink final : public LoadSink {
  public:
-  // Buffers for "threads" threads.
+  // For "threads" threads.  Buffers are made by whoever needs one: they take time, and the first
+  // copies need not wait for the last buffer.
   [[nodiscard]] static Result<std::unique_ptr<LoadSink>> Make(std::uint32_t threads);
 
   ~DeviceSink() override;
@@ -38,16 +40,21 @@ class DeviceSink final : public LoadSink {
     cudaEvent_t event;
   };
 
-  DeviceSink() = default;
+  DeviceSink(std::int32_t device, std::uint32_t most_rooms)
+      : device_(device), most_rooms_(most_rooms) {}
 
-  [[nodiscard]] Status Allocate(std::uint32_t rooms);
+  [[nodiscard]] Result<PinnedPages> MakeRoom() const;
+
   [[nodiscard]] Status SendParts(MutableByteView room, std::span<const Part> parts)
       HF_REQUIRES(mutex_);
   [[nodiscard]] Result<cudaStream_t> StreamFor(std::int32_t device) HF_REQUIRES(mutex_);
 
-  PinnedMemory memory_;
+  const std::int32_t device_;  // current where the sink was made
+  const std::uint32_t most_rooms_;
   Mutex mutex_;
   CondVar changed_;
+  std::uint32_t rooms_ HF_GUARDED_BY(mutex_) = 0;  // made, or being made
+  std::vector<PinnedPages> memory_ HF_GUARDED_BY(mutex_);
   std::vector<MutableByteView> free_ HF_GUARDED_BY(mutex_);
   std::deque<Sent> sent_ HF_GUARDED_BY(mutex_);
   std::map<std::int32_t, CudaStream> streams_ HF_GUARDED_BY(mutex_);

@@ -9,10 +9,10 @@
 namespace holdfast::client {
 namespace {
 
-// About what one GPU's copies need to be digested as fast as they land, leaving the other half of
-// the machine to the trainer.
+// What one GPU's copies need to be digested as fast as they land, on the slowest of the hosts that
+// were measured (docs/benchmarks.md), leaving the rest of the machine to the trainer.
 std::uint32_t ThreadsForDevices() {
-  return std::clamp(std::thread::hardware_concurrency() / 2, 2U, 8U);
+  return std::clamp(std::thread::hardware_concurrency() * 3 / 4, 2U, 12U);
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ std::unique_ptr<CopyEngine> MakeCopyEngine(const EngineOptions& options) {
 }
 
 std::uint32_t DeviceLoadThreads() {
-  return std::clamp(std::thread::hardware_concurrency(), 1U, 32U);
+  return std::clamp(std::thread::hardware_concurrency() * 3 / 4, 1U, 24U);
 }
 
 Result<std::unique_ptr<LoadSink>> MakeDeviceSink(std::uint32_t threads) {

@@ -8,6 +8,8 @@ namespace {
 
 // Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
 constexpr std::size_t kWindowsAhead = 3;
+// How much faster than to the host a copy within the device is, on the fastest links.
+constexpr ByteCount kWithinIsFaster = 24;
 
 }  // namespace
 
@@ -17,9 +19,11 @@ Result<bool> IsCapturing(cudaStream_t stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device, double staging_share) {
+Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device,
+                                         double staging_share,
+                                         std::chrono::nanoseconds staging_worth) {
   HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
-  std::unique_ptr<Lane> lane(new Lane(device, staging_share));
+  std::unique_ptr<Lane> lane(new Lane(device, staging_share, staging_worth));
   HF_TRY(lane->copies_, MakeStream());
   HF_TRY(lane->within_, MakeStream());
   return lane;
@@ -80,12 +84,19 @@ void Lane::Tidy() {
 }
 
 Flight::Flight(Lane* lane, std::shared_ptr<const CopyJob> job, Room* room)
-    : lane_(lane), job_(std::move(job)), room_(room) {}
+    : lane_(lane),
+      job_(std::move(job)),
+      room_(room),
+      first_staged_(lane->plan_->Windows().size()) {}
 
 void Flight::Begin(cudaStream_t stream, bool sums) {
   auto begin = [&]() -> Status {
-    HF_TRY(begun_, MakeEvent());
+    HF_TRY(begun_, MakeEvent(cudaEventDefault));
     HF_TRY(done_, MakeEvent());
+    if (Mutated(Mutation::kDoneEventReused) && lane_->reused_done_.event == nullptr) {
+      lane_->reused_done_.event = std::move(done_);
+    }
+    HF_TRY(ended_, MakeEvent(cudaEventDefault));
     HF_TRYV(room_->Begin(job_->sources, job_->step, sums, stream));
     return CudaStatus(cudaEventRecord(begun_.get(), stream), "cudaEventRecord");
   };
@@ -108,6 +119,7 @@ bool Flight::Advance(bool hurry, bool may_issue) {
   }
   const std::size_t before = next_window_;
   const bool was_started = started_;
+  const bool was_released = released_;
   // Events are made on the device that is current, and belong to it.
   Status status = CudaStatus(cudaSetDevice(lane_->device_), "cudaSetDevice");
   if (status.has_value()) {
@@ -116,14 +128,18 @@ bool Flight::Advance(bool hurry, bool may_issue) {
   if (status.has_error()) {
     Fail(status.error());
   }
-  return moved || issued_ || next_window_ != before || started_ != was_started;
+  return moved || issued_ || next_window_ != before || started_ != was_started ||
+         released_ != was_released;
 }
 
 bool Flight::PollLandings() {
   bool moved = false;
   while (!in_flight_.empty()) {
     Landing& oldest = in_flight_.front();
-    const cudaError_t code = cudaEventQuery(oldest.event.get());
+    cudaError_t code = cudaEventQuery(oldest.event.get());
+    if (Mutated(Mutation::kFreeBeforeLastCopy) && issued_ && in_flight_.size() == 1) {
+      code = cudaSuccess;
+    }
     if (code == cudaErrorNotReady) {
       break;
     }
@@ -134,8 +150,8 @@ bool Flight::PollLandings() {
       if (!failure_.has_value()) {
         failure_ = CudaStatus(code, "a copy to the host").error();
       }
-      issued_ = true;
-      if (uses_staging_) {
+      released_ = issued_ = true;
+      if (UsesStaging()) {
         lane_->staging_.GiveBack();
       }
       return true;
@@ -157,28 +173,31 @@ ByteCount Flight::LandedAfter(std::size_t window) const {
 }
 
 Status Flight::IssueSome(bool hurry) {
+  if (released_) {
+    return IssueStaged();
+  }
   if (!started_) {
     started_ = true;
     HF_TRYV(IssueHead());
   }
   const auto& windows = lane_->plan_->Windows();
-  std::size_t staged_windows = 0;
   if (hurry && next_window_ < windows.size()) {
-    HF_TRYV(StageRest(&staged_windows));
+    HF_TRYV(StageRest());
   }
-  const std::size_t end = windows.size() - staged_windows;
   const bool all = hurry || !lane_->staging_.Helps();
-  while (next_window_ < end && (all || in_flight_.size() < kWindowsAhead)) {
+  while (next_window_ < first_staged_ && (all || in_flight_.size() < kWindowsAhead)) {
     HF_TRYV(IssueWindow(windows[next_window_], nullptr));
     ++next_window_;
     HF_TRYV(AddLanding(LandedAfter(next_window_), false));
   }
-  return next_window_ == end ? Close(staged_windows) : Ok();
+  return next_window_ == first_staged_ ? Release() : Ok();
 }
 
 Status Flight::IssueHead() {
-  HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->copies_.get(), begun_.get(), 0),
-                     "cudaStreamWaitEvent"));
+  if (!Mutated(Mutation::kCopiesDoNotWaitForBegin)) {
+    HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->copies_.get(), begun_.get(), 0),
+                       "cudaStreamWaitEvent"));
+  }
   HF_TRYV(room_->ReadBack(lane_->copies_.get()));
   return AddLanding(LandedAfter(0), false);
 }
@@ -199,9 +218,23 @@ Status Flight::IssueWindow(const CopyWindow& window, const std::byte* staged_at)
       copies_, cudaMemcpyDeviceToHost, lane_->copies_.get(), job_->slot->Pinned());
 }
 
+// While the copies within the device run, the link need not stand idle.
+std::size_t Flight::WindowsBesideStaging(ByteCount rest) const {
+  const auto& windows = lane_->plan_->Windows();
+  std::size_t first = next_window_;
+  for (ByteCount bytes = 0; first < windows.size(); ++first) {
+    bytes += windows[first].bytes;
+    if (bytes > rest / kWithinIsFaster) {
+      break;
+    }
+  }
+  const std::size_t beside = first - next_window_;
+  return beside - std::min(beside, in_flight_.size());
+}
+
 // Puts as many of the last windows as fit into the staging memory, behind everything that the
 // trainer's stream had when the snapshot began.
-Status Flight::StageRest(std::size_t* staged_windows) {
+Status Flight::StageRest() {
   const auto& windows = lane_->plan_->Windows();
   ByteCount rest = 0;
   for (std::size_t i = next_window_; i < windows.size(); ++i) {
@@ -210,9 +243,10 @@ Status Flight::StageRest(std::size_t* staged_windows) {
   if (!lane_->staging_.Useful(rest)) {
     return Ok();
   }
+  const std::size_t first_wanted = next_window_ + WindowsBesideStaging(rest);
   std::size_t first = windows.size();
   ByteCount staged = 0;
-  while (first > next_window_ && staged + windows[first - 1].bytes <= lane_->staging_.Free()) {
+  while (first > first_wanted && staged + windows[first - 1].bytes <= lane_->staging_.Free()) {
     staged += windows[--first].bytes;
   }
   if (first == windows.size()) {
@@ -226,34 +260,53 @@ Status Flight::StageRest(std::size_t* staged_windows) {
     to += piece.bytes;
   }
   lane_->staging_.Take();
-  uses_staging_ = true;
+  first_staged_ = first;
   HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), begun_.get(), 0),
                      "cudaStreamWaitEvent"));
-  HF_TRYV(lane_->copier_.Issue(copies_, cudaMemcpyDeviceToDevice, lane_->within_.get(), true));
-  *staged_windows = windows.size() - first;
-  return Ok();
+  return lane_->copier_.Issue(copies_, cudaMemcpyDeviceToDevice, lane_->within_.get(), true);
 }
 
-// After the last read of the sources: the sample once more, then "done"; what was staged follows.
-Status Flight::Close(std::size_t staged_windows) {
+// After the last read of the sources: the sample once more, then "done".
+Status Flight::Release() {
   cudaStream_t const copies = lane_->copies_.get();
-  if (staged_windows > 0) {
+  if (UsesStaging()) {
     HF_TRY(CudaEvent staged, lane_->TakeEvent());
     HF_TRYV(CudaStatus(cudaEventRecord(staged.get(), lane_->within_.get()), "cudaEventRecord"));
     HF_TRYV(CudaStatus(cudaStreamWaitEvent(copies, staged.get(), 0), "cudaStreamWaitEvent"));
     lane_->ReturnEvent(std::move(staged));  // the wait is bound to the record, not to the event
   }
-  HF_TRYV(room_->SampleAgain(copies));
-  HF_TRYV(CudaStatus(cudaEventRecord(done_.get(), copies), "cudaEventRecord"));
+  if (!Mutated(Mutation::kSampleAfterDone)) {
+    HF_TRYV(room_->SampleAgain(copies));
+  }
+  HF_TRYV(CudaStatus(cudaEventRecord(Done(), copies), "cudaEventRecord"));
+  if (Mutated(Mutation::kSampleAfterDone)) {
+    HF_TRYV(room_->SampleAgain(copies));
+  }
+  if (Mutated(Mutation::kDoneEventReused)) {
+    lane_->reused_done_.recorded = true;
+  }
   HF_TRYV(room_->ReadBackSample(copies));
+  released_ = true;
+  return UsesStaging() ? Ok() : IssueStaged();
+}
+
+// Each window can be digested as it lands.
+Status Flight::IssueStaged() {
   const auto& windows = lane_->plan_->Windows();
   const std::byte* staged_at = lane_->staging_.Memory();
   for (; next_window_ < windows.size(); ++next_window_) {
     HF_TRYV(IssueWindow(windows[next_window_], staged_at));
     staged_at += windows[next_window_].bytes;
+    if (next_window_ + 1 < windows.size()) {
+      HF_TRYV(AddLanding(LandedAfter(next_window_ + 1), false));
+    }
   }
-  HF_TRYV(AddLanding(job_->plan->ImageBytes(), staged_windows > 0));
+  HF_TRYV(CudaStatus(cudaEventRecord(ended_.get(), lane_->copies_.get()), "cudaEventRecord"));
+  HF_TRYV(AddLanding(job_->plan->ImageBytes(), UsesStaging()));
   issued_ = true;
+  if (Mutated(Mutation::kStagingFreedAtOnce) && UsesStaging()) {
+    lane_->staging_.GiveBack();
+  }
   return Ok();
 }
 
@@ -267,13 +320,13 @@ Status Flight::AddLanding(ByteCount landed, bool staged) {
 // The fence opens at once; the end of what was issued is still waited for, because it lands.
 void Flight::Fail(Error error) {
   failure_ = std::move(error);
-  issued_ = true;
+  released_ = issued_ = true;
   static_cast<void>(cudaSetDevice(lane_->device_));
   for (const CudaStream* stream : {&lane_->copies_, &lane_->within_}) {
     auto event = lane_->TakeEvent();
     const bool recorded =
         event.has_value() && cudaEventRecord(event.value().get(), stream->get()) == cudaSuccess;
-    const bool staged = stream == &lane_->within_ && uses_staging_;
+    const bool staged = stream == &lane_->within_ && UsesStaging();
     if (recorded) {
       in_flight_.push_back(Landing{std::move(event).value(), 0, staged});
     } else if (staged) {
@@ -287,18 +340,40 @@ Result<HeldBack> Flight::HoldBack(cudaStream_t stream) const {
   HF_TRY(held.before, MakeEvent(cudaEventDefault));
   HF_TRY(held.after, MakeEvent(cudaEventDefault));
   HF_TRYV(CudaStatus(cudaEventRecord(held.before.get(), stream), "cudaEventRecord"));
-  HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, done_.get(), 0), "cudaStreamWaitEvent"));
+  if (!Mutated(Mutation::kFenceWithoutDeviceWait)) {
+    HF_TRYV(CudaStatus(cudaStreamWaitEvent(stream, Done(), 0), "cudaStreamWaitEvent"));
+  }
   HF_TRYV(CudaStatus(cudaEventRecord(held.after.get(), stream), "cudaEventRecord"));
   return held;
 }
 
-std::chrono::nanoseconds HeldBack::Duration() const {
+void Flight::NoteWait(std::span<const HeldBack> waits) const {
+  std::chrono::nanoseconds longest{0};
+  for (const HeldBack& wait : waits) {
+    if (!UsesStaging()) {
+      longest = std::max(longest, wait.Duration());
+      continue;
+    }
+    const auto took = Between(begun_, ended_);
+    const auto reached = Between(begun_, wait.before);
+    if (took.has_value() && reached.has_value()) {
+      longest = std::max(longest, *took - *reached);
+    }
+  }
+  lane_->staging_.NoteWait(longest);
+}
+
+std::optional<std::chrono::nanoseconds> Between(const CudaEvent& first, const CudaEvent& second) {
   float milliseconds = 0;
-  if (cudaEventQuery(after.get()) != cudaSuccess ||
-      cudaEventElapsedTime(&milliseconds, before.get(), after.get()) != cudaSuccess) {
-    return std::chrono::nanoseconds(0);
+  if (first == nullptr || second == nullptr || cudaEventQuery(second.get()) != cudaSuccess ||
+      cudaEventElapsedTime(&milliseconds, first.get(), second.get()) != cudaSuccess) {
+    return std::nullopt;
   }
   return std::chrono::nanoseconds(static_cast<std::int64_t>(milliseconds * 1e6F));
+}
+
+std::chrono::nanoseconds HeldBack::Duration() const {
+  return Between(before, after).value_or(std::chrono::nanoseconds(0));
 }
 
 }  // namespace holdfast::client

@@ -7,7 +7,8 @@
 //   Begin        the trainer's stream: gather, sample, digests, event "begun"
 //   Advance      waits (on the device) for "begun"; issues windows; after the last one reads the
 //                sample again and records "done"
-//   hurry        a fence waits: everything left is issued at once, or staged on the device
+//   hurry        a fence waits: everything left is issued at once, or staged on the device; what
+//                was staged leaves for the host after the fence has opened
 //   HoldBack     a stream of the trainer waits (on the device) for "done"
 //
 // Where staging helps (staging.h), windows are issued a few at a time, because what is issued
@@ -30,6 +31,7 @@
 #include <vector>
 
 #include "client/copy_cuda/lane_plan.h"
+#include "client/copy_cuda/mutation.h"
 #include "client/copy_cuda/room.h"
 #include "client/copy_cuda/runtime.h"
 #include "client/copy_cuda/staging.h"
@@ -46,8 +48,10 @@ class Flight;
 class Lane {
  public:
   // Makes streams on "device".
-  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(std::int32_t device,
-                                                          double staging_share);
+  [[nodiscard]] static Result<std::unique_ptr<Lane>> Make(
+      std::int32_t device,
+      double staging_share,
+      std::chrono::nanoseconds staging_worth = kWorthStaging);
 
   // Makes the rooms for snapshots of this layout.
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan,
@@ -69,7 +73,8 @@ class Lane {
  private:
   friend class Flight;
 
-  Lane(std::int32_t device, double staging_share) : device_(device), staging_(staging_share) {}
+  Lane(std::int32_t device, double staging_share, std::chrono::nanoseconds staging_worth)
+      : device_(device), staging_(staging_share, staging_worth) {}
 
   // An event that no flight uses; the copy thread's.
   [[nodiscard]] Result<CudaEvent> TakeEvent();
@@ -83,6 +88,12 @@ class Lane {
   std::vector<std::unique_ptr<Room>> rooms_;
   std::vector<Room*> free_rooms_;
   std::vector<CudaEvent> events_;
+
+  struct {
+    CudaEvent event;
+    bool recorded = false;
+  } reused_done_;  // of Mutation::kDoneEventReused
+
   BatchCopier copier_;
   Staging staging_;
 };
@@ -94,6 +105,10 @@ struct HeldBack {
   // How long the stream stood still; 0 where it has not come so far.
   [[nodiscard]] std::chrono::nanoseconds Duration() const;
 };
+
+// Between two events that keep the time; nullopt: one has not come, or they are of two devices.
+[[nodiscard]] std::optional<std::chrono::nanoseconds> Between(const CudaEvent& first,
+                                                              const CudaEvent& second);
 
 class Flight {
  public:
@@ -107,7 +122,12 @@ class Flight {
   // anything happened.
   bool Advance(bool hurry, bool may_issue);
 
-  // All copies are issued and "done" is recorded, or it has failed: the fence need not wait.
+  // "done" is recorded, or it has failed: the fence need not wait.
+  [[nodiscard]] bool Released() const {
+    return released_ || (Mutated(Mutation::kDoneEventReused) && lane_->reused_done_.recorded);
+  }
+
+  // All copies are issued too.
   [[nodiscard]] bool Issued() const { return issued_; }
 
   // Nothing of it can land any more.
@@ -118,12 +138,13 @@ class Flight {
 
   [[nodiscard]] const std::optional<Error>& Failure() const { return failure_; }
 
-  // Makes "stream" wait for the last read of the sources.  Only after Issued(), while the engine
+  // Makes "stream" wait for the last read of the sources.  Only after Released(), while the engine
   // knows of no failure; its device is current.
   [[nodiscard]] Result<HeldBack> HoldBack(cudaStream_t stream) const;
 
-  // Tells the lane how long the update stood still for this one.  After Ended().
-  void NoteWait(std::chrono::nanoseconds wait) { lane_->staging_.NoteWait(wait, uses_staging_); }
+  // Tells the lane how long the update stood still for this one, or would have without staging.
+  // After Ended().
+  void NoteWait(std::span<const HeldBack> waits) const;
 
   [[nodiscard]] Lane* lane() const { return lane_; }
 
@@ -136,26 +157,36 @@ class Flight {
     bool staged = false;   // the last one that reads the staging memory
   };
 
+  [[nodiscard]] bool UsesStaging() const { return first_staged_ < lane_->plan_->Windows().size(); }
+
   bool PollLandings();
   [[nodiscard]] Status IssueSome(bool hurry);
   [[nodiscard]] Status IssueHead();
   [[nodiscard]] Status IssueWindow(const CopyWindow& window, const std::byte* staged_at);
-  [[nodiscard]] Status Close(std::size_t staged_windows);
-  [[nodiscard]] Status StageRest(std::size_t* staged_windows);
+  [[nodiscard]] Status IssueStaged();
+  [[nodiscard]] Status Release();
+  [[nodiscard]] Status StageRest();
+  [[nodiscard]] std::size_t WindowsBesideStaging(ByteCount rest) const;
   [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
   [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
   void Fail(Error error);
+
+  [[nodiscard]] cudaEvent_t Done() const {
+    return Mutated(Mutation::kDoneEventReused) ? lane_->reused_done_.event.get() : done_.get();
+  }
 
   Lane* const lane_;
   const std::shared_ptr<const CopyJob> job_;
   Room* const room_;
   CudaEvent begun_;
   CudaEvent done_;
+  CudaEvent ended_;  // the last copy to the host
 
   bool started_ = false;
+  bool released_ = false;
   bool issued_ = false;
-  bool uses_staging_ = false;
   std::size_t next_window_ = 0;
+  std::size_t first_staged_;  // of the windows; their number where none is staged
   ByteCount landed_ = 0;
   std::deque<Landing> in_flight_;
   CudaCopies copies_;

@@ -79,7 +79,7 @@ struct CudaCopyEngine::Running {
   }
 
   [[nodiscard]] bool FenceOpen() const {
-    return issued && host_working == 0 && frozen_read && (failure.has_value() || host_done);
+    return released && host_working == 0 && frozen_read && (failure.has_value() || host_done);
   }
 
   const std::shared_ptr<CopyJob> job;
@@ -97,7 +97,7 @@ struct CudaCopyEngine::Running {
 
   // guarded
   bool hurry = false;       // its fence waits
-  bool issued = false;      // all its copies
+  bool released = false;    // nothing reads its sources that the update could not wait for
   bool landed_all = false;  // nothing of it can land any more
   ByteCount landed = 0;     // the image's bytes before it are in the slot or in a room
   bool host_done = false;   // tensors in host memory: copied and checked

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "client/copy_cuda/mutation.h"
+
 namespace holdfast::client {
 namespace {
 
@@ -67,7 +69,7 @@ TrainerThread::TrainerThread() : had_error_(cudaPeekAtLastError() != cudaSuccess
 }
 
 TrainerThread::~TrainerThread() {
-  if (device_ >= 0) {
+  if (device_ >= 0 && !Mutated(Mutation::kCurrentDeviceLeft)) {
     static_cast<void>(cudaSetDevice(device_));
   }
   if (!had_error_) {

@@ -9,24 +9,19 @@ namespace {
 // A framework that is near its limit frees and retries before it fails: what is left below this is
 // not ours to take.
 constexpr double kReserve = 0.05;
-// Below it the copy within the device costs as much as the wait.
-constexpr std::chrono::milliseconds kWorthIt{3};
-constexpr std::uint64_t kMeasureEvery = 64;
 
 }  // namespace
 
-void Staging::NoteWait(std::chrono::nanoseconds wait, bool was_staged) {
-  if (!was_staged) {
-    helps_.store(wait >= kWorthIt, std::memory_order_relaxed);
-  }
+void Staging::NoteWait(std::chrono::nanoseconds wait) {
+  helps_.store(wait >= worth_, std::memory_order_relaxed);
 }
 
 bool Staging::Useful(ByteCount rest) {
-  if (!helps_.load(std::memory_order_relaxed)) {
+  if (!Helps()) {
     return false;
   }
   wanted_ = std::max(wanted_, rest);
-  return ++asked_ % kMeasureEvery != 0;
+  return true;
 }
 
 void Staging::Grow() {

@@ -5,7 +5,7 @@
 // few milliseconds instead of the rest; the bytes then leave at leisure.  It is taken only while
 // memory is plentiful: training must never run out of memory because of a snapshot.  And only where
 // it helps: a host that runs ahead of its device comes to the fence long before the update does, so
-// what decides is how long the device stood still, measured now and then without staging.
+// what decides is how long the device stood still, or would have without staging.
 //
 // Threads:   the engine's copy thread, but for NoteWait.
 // Ownership: owns memory and stream.  One snapshot at a time.
@@ -22,15 +22,19 @@
 
 namespace holdfast::client {
 
+// A shorter wait costs the update as much as the copy within the device would.
+inline constexpr std::chrono::milliseconds kWorthStaging{3};
+
 class Staging {
  public:
-  // "share" of the device's free memory may be taken; 0: never.
-  explicit Staging(double share) : share_(share) {}
+  // "share" of the device's free memory may be taken; 0: never.  "worth": a shorter wait of the
+  // update is not worth it.
+  Staging(double share, std::chrono::nanoseconds worth) : share_(share), worth_(worth) {}
 
-  // How long the update stood still for a snapshot; any thread.
-  void NoteWait(std::chrono::nanoseconds wait, bool was_staged);
+  // How long the update stood still for a snapshot, or would have without staging; any thread.
+  void NoteWait(std::chrono::nanoseconds wait);
 
-  // Whether the update stood still for the last snapshot that was measured.
+  // Whether the last snapshot was worth it.
   [[nodiscard]] bool Helps() const { return share_ > 0 && helps_.load(std::memory_order_relaxed); }
 
   // Whether the snapshot at hand, of which "rest" is not copied, should be staged.
@@ -50,12 +54,12 @@ class Staging {
 
  private:
   const double share_;
+  const std::chrono::nanoseconds worth_;
   DeviceMemory memory_;
   ByteCount bytes_ = 0;
   ByteCount wanted_ = 0;
   bool refused_ = false;
   bool in_use_ = false;
-  std::uint64_t asked_ = 0;
   std::atomic<bool> helps_{false};
 };
 

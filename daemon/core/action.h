@@ -56,6 +56,8 @@ struct PrepareSlot {
   bool create = false;
   std::string layout_hash;  // known from the register request or the catalog
   proto::ImageKind kind = proto::DYNAMIC;
+  // Where the pages of a new file should be, as the client said: -1, or any number at all.
+  std::int32_t numa_node = -1;
 };
 
 // Removes the file.  Nobody can write to it any more.  No answer.

@@ -39,6 +39,7 @@ struct RankSession {
   std::optional<SlotRef> static_slot;  // of this rank's static image: being made, granted or sealed
   std::set<SlotRef> refused_statics;   // sealed ones that do not hold this process's frozen tensors
   std::uint32_t layout_generation = 0;
+  std::int32_t numa_node = -1;  // of its device; not checked: the arena knows the nodes
   std::uint32_t slots_wanted = 0;
   std::uint32_t slots_admitted = 0;  // so many may fit; promised are kPromisedSlots
   std::set<SlotRef> has_fd;          // slots whose descriptor this connection was given

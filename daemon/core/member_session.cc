@@ -33,6 +33,7 @@ void Member::OnRegister(SessionId session,
   state->image_bytes = layout.image_bytes;
   state->static_hash = layout.static_hash;
   state->static_bytes = layout.static_bytes;
+  state->numa_node = body.has_numa_node() ? body.numa_node() : -1;
   const Status admitted = AdmitOrReclaim(rank, state, body.slots_wanted());
   if (!admitted.has_value()) {
     context_->ReplyError(session, request, admitted.error());

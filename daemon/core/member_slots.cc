@@ -201,7 +201,8 @@ bool Member::CreateSlot(Rank rank, RankSession* state) {
   slot->layout_hash = state->layout_hash;
   slot->image_bytes = state->image_bytes;
   slot->static_hash = state->static_hash;
-  context_->Do(PrepareSlot{slot->ref, capacity, true, state->layout_hash});
+  context_->Do(
+      PrepareSlot{slot->ref, capacity, true, state->layout_hash, proto::DYNAMIC, state->numa_node});
   return true;
 }
 

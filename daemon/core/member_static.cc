@@ -165,7 +165,8 @@ Status Member::CreateStatic(Rank rank, RankSession* state) {
   slot->layout_hash = state->layout_hash;
   slot->image_bytes = state->static_bytes;
   state->static_slot = slot->ref;
-  context_->Do(PrepareSlot{slot->ref, capacity, true, state->layout_hash, proto::STATIC});
+  context_->Do(
+      PrepareSlot{slot->ref, capacity, true, state->layout_hash, proto::STATIC, state->numa_node});
   return Ok();
 }
 

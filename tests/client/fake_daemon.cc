@@ -1,6 +1,5 @@
 #include "tests/client/fake_daemon.h"
 
-#include <atomic>
 #include <cstring>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/support/unique_name.h"
 #include "transport/messages.h"
 
 namespace holdfast::client {
@@ -20,8 +20,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPatience{30'000};
 
 std::string FreshPath() {
-  static std::atomic<int> number{0};
-  return "/tmp/hf-fake-" + std::to_string(::getpid()) + "-" + std::to_string(++number) + ".sock";
+  return tests::UniqueName("/tmp/hf-fake") + ".sock";
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 
 #include "daemon/config.h"
 #include "tests/daemon/daemon_process.h"
+#include "tests/support/unique_name.h"
 #include "transport/owned_fd.h"
 
 namespace holdfast {
@@ -94,7 +95,7 @@ TEST_F(ServiceTest, ReadyIsSaidWhenClientsAreServedAndStoppingAtTheEnd) {
 }
 
 TEST_F(ServiceTest, AnAbstractSocketIsToldTheSame) {
-  const std::string name = "@holdfast-test-" + std::to_string(::getpid());
+  const std::string name = tests::UniqueName("@holdfast-test");
   Manager manager(name);
   DaemonProcess::Start start;
   start.environment = {{"NOTIFY_SOCKET", name}};

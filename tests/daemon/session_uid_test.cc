@@ -11,6 +11,7 @@
 #include "client/admin_client.h"
 #include "tests/daemon/daemon_process.h"
 #include "tests/daemon/raw_client.h"
+#include "tests/support/unique_name.h"
 
 namespace holdfast {
 namespace {
@@ -48,7 +49,7 @@ TEST(SessionUidTest, AStrangerIsRefusedAndANamedUserServed) {
   DaemonProcess daemon;
   DaemonProcess::Start start;
   // A socket where others can reach it.
-  const std::string path = "/tmp/hfd-uid-" + std::to_string(::getpid()) + ".sock";
+  const std::string path = tests::UniqueName("/tmp/hfd-uid") + ".sock";
   start.config = "[clients]\nallowed_uids = [1234]\nsocket = \"" + path + "\"\n";
   daemon.Spawn(start);
   const auto deadline = std::chrono::steady_clock::now() + seconds(30);
@@ -68,7 +69,7 @@ TEST(SessionUidTest, AnotherUserNamesNoRootOutsideOfTheAllowedFolders) {
   }
   DaemonProcess daemon;
   DaemonProcess::Start start;
-  const std::string path = "/tmp/hfd-root-" + std::to_string(::getpid()) + ".sock";
+  const std::string path = tests::UniqueName("/tmp/hfd-root") + ".sock";
   const std::string link = daemon.root() + "/link";
   ASSERT_EQ(::symlink("/etc", link.c_str()), 0);
   start.config = "[clients]\nsocket = \"" + path + "\"\nroots = [\"" + daemon.root() + "\"]\n";

@@ -59,6 +59,10 @@ class FakeSnapshot:
                 raw["local_shape"] = [str(n) for n in spec.shape]
             if spec.alias_of:
                 raw["alias_of"] = spec.alias_of
+            raw["global_shape"] = [str(n) for n in spec.whole or spec.shape]
+            if spec.offset is not None:
+                part = {"offset": [str(n) for n in spec.offset], "length": raw.get("local_shape", [])}
+                raw["part"] = {"boxes": [part]}
             tensors.append(raw)
         state = [
             {"name": i.name, "json": i.value}

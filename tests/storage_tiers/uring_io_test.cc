@@ -14,11 +14,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/bandwidth_budget.h"
 #include "common/crc32c.h"
-#include "storage_tiers/bandwidth_budget.h"
 #include "storage_tiers/file_system_verify.h"
 #include "storage_tiers/posix_file_system.h"
 #include "storage_tiers/uring_queue.h"
+#include "tests/support/unique_name.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -102,9 +103,9 @@ TEST(UringFallbackTest, AFileSystemSaysThatItMovedAnImageTheSlowWay) {
   EXPECT_FALSE(by_choice.direct_refused());
 
   PosixFileSystem fs;
-  ASSERT_TRUE(
-      fs.WriteImage("/dev/shm/holdfast-test-" + std::to_string(::getpid()), source.view(), {}));
-  ASSERT_TRUE(fs.Unlink("/dev/shm/holdfast-test-" + std::to_string(::getpid())));
+  const std::string in_memory = tests::UniqueName("/dev/shm/holdfast-test");
+  ASSERT_TRUE(fs.WriteImage(in_memory, source.view(), {}));
+  ASSERT_TRUE(fs.Unlink(in_memory));
   const int probe = ::open("/dev/shm", O_TMPFILE | O_RDWR | O_DIRECT, 0600);
   EXPECT_EQ(fs.direct_refused(), probe < 0) << "tmpfs takes no O_DIRECT before Linux 6.6";
   if (probe >= 0) {

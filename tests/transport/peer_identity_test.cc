@@ -11,11 +11,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/unique_name.h"
+
 namespace holdfast::transport {
 namespace {
 
 TEST(PeerIdentityTest, DeathOfThePeerIsReadableThoughAForkHoldsItsSocket) {
-  const std::string path = "/tmp/hf-peer-" + std::to_string(::getpid()) + ".sock";
+  const std::string path = tests::UniqueName("/tmp/hf-peer") + ".sock";
   const OwnedFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

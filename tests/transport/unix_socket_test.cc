@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/support/unique_name.h"
 #include "transport/frame.h"
 
 namespace holdfast::transport {
@@ -166,7 +167,7 @@ TEST(UnixSocketTest, ShutdownWakesAReceiver) {
 }
 
 TEST(UnixSocketTest, NobodyListeningIsUnavailableAndSaysWhere) {
-  const std::string path = "/tmp/hf-nobody-" + std::to_string(::getpid()) + ".sock";
+  const std::string path = tests::UniqueName("/tmp/hf-nobody") + ".sock";
   const auto socket = UnixSocket::Connect(path, milliseconds(100));
   ASSERT_TRUE(socket.has_error());
   EXPECT_EQ(socket.error().code, Errc::kUnavailable);
@@ -180,7 +181,7 @@ TEST(UnixSocketTest, PathThatDoesNotFitIsInvalid) {
 }
 
 TEST(UnixSocketTest, ListenerThatNeverAcceptsIsATimeout) {
-  const std::string path = "/tmp/hf-full-" + std::to_string(::getpid()) + ".sock";
+  const std::string path = tests::UniqueName("/tmp/hf-full") + ".sock";
   const OwnedFd listener(::socket(AF_UNIX, SOCK_STREAM, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

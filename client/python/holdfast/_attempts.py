@@ -7,7 +7,8 @@ import logging
 import time
 
 from holdfast._client import Client, Restore
-from holdfast._restore import Loader, Sidecar
+from holdfast._restore import Loader
+from holdfast._sidecar import Sidecar
 from holdfast._state import TrainingState
 from holdfast._values import Choice
 from holdfast.errors import CorruptionError, HoldfastError, InvalidArgumentError

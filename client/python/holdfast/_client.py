@@ -7,8 +7,10 @@ Ownership: close() must come before the process ends; the object is useless afte
 
 from __future__ import annotations
 
+import array
 import ctypes
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +24,13 @@ from holdfast.errors import HoldfastError, error_of
 
 _MAX_MS = 2**32 - 1
 _MOST_TIERS = 16
+
+
+def _numbers(spec: TensorSpec) -> tuple[int, ...]:
+    """Its shape, that of the whole, and the box that it is of that."""
+    if spec.whole is None:
+        return (*spec.shape, *spec.shape)
+    return (*spec.shape, *spec.whole, *(spec.offset or ()), *spec.shape)
 
 
 def _streams(streams: Streams) -> Any:
@@ -155,9 +164,9 @@ class Client:
     def open_incarnation(
         self, job: str, world_size: int, tiers: Sequence[Tier], take_over: bool
     ) -> Incarnation:
-        array = (_native.TierStruct * max(1, len(tiers)))()
+        roots = (_native.TierStruct * max(1, len(tiers)))()
         for i, tier in enumerate(tiers):
-            array[i] = _native.TierStruct(
+            roots[i] = _native.TierStruct(
                 os.path.abspath(tier.root).encode(),
                 int(tier.node_local),
                 tier.every,
@@ -171,7 +180,7 @@ class Client:
                 self._handle,
                 job.encode(),
                 world_size,
-                array,
+                roots,
                 len(tiers),
                 int(take_over),
                 ctypes.byref(out),
@@ -189,28 +198,33 @@ class Client:
     def set_layout(self, specs: Sequence[TensorSpec], seconds: float | None = None) -> None:
         """Waits "seconds" at most (else the request timeout); after DeadlineError the registration
         goes on, and the same call again joins it."""
-        array = (_native.TensorStruct * max(1, len(specs)))()
-        kept = [(ctypes.c_uint64 * len(s.shape))(*s.shape) for s in specs]
+        tensors = (_native.TensorStruct * max(1, len(specs)))()
+        numbers = array.array("Q", itertools.chain.from_iterable(map(_numbers, specs)))
+        at, _ = numbers.buffer_info()
         for i, spec in enumerate(specs):
-            shape = ctypes.cast(kept[i], ctypes.POINTER(ctypes.c_uint64))
-            array[i] = _native.TensorStruct(
+            size = 8 * len(spec.shape)
+            shape, whole, box = at, at + size, at + 2 * size
+            at += size * (2 if spec.whole is None else 4)
+            tensors[i] = _native.TensorStruct(
                 name=spec.name.encode(),
                 dtype=spec.dtype,
                 tensor_class=spec.tensor_class,
                 global_ndim=len(spec.shape),
                 local_ndim=len(spec.shape),
-                global_shape=shape,
+                global_shape=whole,
                 local_shape=shape,
+                box_count=int(spec.whole is not None),
+                boxes=box,
                 replica_id=spec.replica_id,
                 alias_of=None if spec.alias_of is None else spec.alias_of.encode(),
                 on_device=int(spec.device != HOST),
                 device=max(spec.device, 0),
             )
         if seconds is None:
-            self.check(self.lib.hf_set_layout(self._handle, array, len(specs)))
+            self.check(self.lib.hf_set_layout(self._handle, tensors, len(specs)))
         else:
             wait = _milliseconds(seconds)
-            self.check(self.lib.hf_set_layout_within(self._handle, array, len(specs), wait))
+            self.check(self.lib.hf_set_layout_within(self._handle, tensors, len(specs), wait))
 
     def expect_zero(self, indices: Sequence[int]) -> None:
         """Tensors of the layout in force that must be zero in a snapshot; else it is torn."""

@@ -43,6 +43,8 @@ class Layout:
                 e.replica_id,
                 entries[o].name if o != i else None,
                 device_of(e.tensor),
+                None if e.place is None else e.place.shape,
+                None if e.place is None else e.place.offset,
             )
             for i, (e, o, tensor_class) in enumerate(zip(entries, owner, classes(entries)))
         ]

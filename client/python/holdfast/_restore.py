@@ -7,8 +7,6 @@ object is told; objects are told before the ranks agree; random numbers come las
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,65 +19,17 @@ from holdfast._derived import FLAG
 from holdfast._encoding import Decoder, tensor_names
 from holdfast._extra import load_extra_state
 from holdfast._state import (
-    FORMAT,
     TrainingState,
     dotted,
     group_digests,
     load_rng_state,
 )
-from holdfast._tensors import DTYPE_NAMES, Entry, owners
+from holdfast._sharded import Place, local, place_of
+from holdfast._sidecar import SavedTensor, Sidecar, place_text
+from holdfast._tensors import Entry, owners
 from holdfast.errors import HoldfastError, StateError, StateMismatchError
 
 _LISTED = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedTensor:
-    index: int  # in the sidecar's layout
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    alias_of: str | None
-
-
-class Sidecar:
-    """What a snapshot of this rank holds, from protobuf's JSON mapping (where defaults are left
-    out and 64-bit numbers are strings)."""
-
-    def __init__(self, text: str) -> None:
-        try:
-            document = json.loads(text)
-            self.tensors = {
-                t["name"]: self._tensor(i, t)
-                for i, t in enumerate(document.get("layout", {}).get("tensors", ()))
-            }
-            self.documents: dict[str, Any] = {}
-            self.pickles: dict[str, bytes] = {}
-            for item in document.get("state", ()):
-                if "json" in item:
-                    self.documents[item["name"]] = json.loads(item["json"])
-                else:
-                    self.pickles[item["name"]] = base64.b64decode(item.get("pickle", ""))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StateError(f"the snapshot's sidecar cannot be read: {error!r}") from error
-        written = self.documents.get("holdfast", {}).get("format", FORMAT)
-        if written > FORMAT:
-            raise StateError(
-                f"the snapshot's state has format {written}, this package knows {FORMAT}: use a "
-                "newer holdfast"
-            )
-
-    @staticmethod
-    def _tensor(index: int, raw: Mapping[str, Any]) -> SavedTensor:
-        if raw.get("dtype") not in DTYPE_NAMES:
-            raise StateError(f"tensor \"{raw['name']}\" has the unknown type {raw.get('dtype')}")
-        shape = tuple(int(n) for n in raw.get("local_shape", ()))
-        dtype = DTYPE_NAMES[raw["dtype"]]
-        return SavedTensor(index, raw["name"], dtype, shape, raw.get("alias_of") or None)
-
-    def source(self, tensor: SavedTensor) -> int:
-        """Index of the tensor that has the bytes."""
-        return self.tensors[tensor.alias_of].index if tensor.alias_of else tensor.index
 
 
 def _written_once(tensor: torch.Tensor) -> torch.Tensor:
@@ -224,7 +174,7 @@ class Loader:
             if found is None:
                 self._plan_cast(entry.name, entry.tensor, None)
                 continue
-            if not self._fits(found, entry.tensor):
+            if not self._fits(found, entry.tensor, entry.place):
                 continue
             sources[i] = self._sidecar.source(found)
             if owner[i] == i:
@@ -238,7 +188,7 @@ class Loader:
     def _plan_cast(self, name: str, tensor: torch.Tensor, found: SavedTensor | None) -> None:
         """A tensor that is derived here, in the snapshot, or in both."""
         if found is not None:
-            if self._fits(found, tensor):
+            if self._fits(found, tensor, None):
                 self._transfer.add(self._sidecar.source(found), tensor)
             return
         source = self._sidecar.tensors.get(self._documents.get("derived", {}).get(name, ""))
@@ -252,12 +202,15 @@ class Loader:
         else:
             self._transfer.add_cast(self._sidecar.source(source), source, tensor)
 
-    def _fits(self, saved: SavedTensor, tensor: torch.Tensor) -> bool:
-        if saved.shape == tuple(tensor.shape) and saved.dtype == tensor.dtype:
+    def _fits(self, saved: SavedTensor, tensor: torch.Tensor, place: Place | None) -> bool:
+        if saved.fits(tensor.shape, place) and saved.dtype == tensor.dtype:
             return True
+        here = str(list(tensor.shape))
+        if place is not None:
+            here = place_text(tensor.shape, place.shape, place.offset)
         self._differences.append(
-            f'"{saved.name}" is {saved.dtype} {list(saved.shape)} in the snapshot, '
-            f"{tensor.dtype} {list(tensor.shape)} here"
+            f'"{saved.name}" is {saved.dtype} {saved.text()} in the snapshot, {tensor.dtype} '
+            f"{here} here"
         )
         return False
 
@@ -281,11 +234,15 @@ class Loader:
                 source = self._sidecar.source(tensor)
                 if source not in made:
                     owner, group = own[ids[parameter]]
+                    part = place_of(name, owner)
+                    if tensor.offset is not None and not tensor.fits(local(owner).shape, part):
+                        self._differences.append(f'"{name}" is {tensor.text()}, unlike its parameter')
+                        continue
                     made[source] = _optimizer_tensor(
                         tensor, present.get(name), owner, in_use,
                         optimizer_device(field, group, owner),
                     )
-                    self._transfer.add(source, made[source])
+                    self._transfer.add(source, local(made[source]))
                 states.setdefault(parameter, {})[field] = made[source]
 
     def _compare_documents(self) -> None:
@@ -330,8 +287,9 @@ class Loader:
         self, decoder: Decoder, prefix: str, optimizer: torch.optim.Optimizer
     ) -> None:
         document = self._documents[prefix]
+        names = self._state.parameter_names()
         parameters = {
-            self._state.parameter_names()[id(p)]: p
+            names[id(p)]: p
             for group in optimizer.param_groups
             for p in group["params"]
         }
@@ -367,11 +325,13 @@ def _optimizer_tensor(
     other state already), else memory laid out as the optimizer itself would have done."""
     if present is not None:
         tensor = present.tensor
-        fits = tuple(tensor.shape) == saved.shape and tensor.dtype == saved.dtype
+        fits = saved.fits(tensor.shape, present.place) and tensor.dtype == saved.dtype
         if fits and tensor.untyped_storage().data_ptr() not in in_use:
             in_use.add(tensor.untyped_storage().data_ptr())
-            return tensor
-    if tuple(parameter.shape) == saved.shape and device == parameter.device:
+            held: torch.Tensor = present.container[present.key]
+            return held
+    place = place_of(saved.name, parameter)
+    if saved.fits(local(parameter).shape, place) and device == parameter.device:
         return torch.empty_like(
             parameter, dtype=saved.dtype, memory_format=torch.preserve_format, requires_grad=False
         ).detach()

@@ -31,7 +31,7 @@ from holdfast._derived import Derived, DerivedTensors
 from holdfast._encoding import Encoder
 from holdfast._extra import check_extra, extra_state
 from holdfast._frozen import Frozen, FrozenTensors
-from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor
+from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor, entry
 from holdfast._values import StateItem
 from holdfast.errors import StateError
 
@@ -73,8 +73,8 @@ def unwrap(module: torch.nn.Module) -> tuple[torch.nn.Module, bool]:
             module = module._orig_mod  # type: ignore[assignment]
         elif name == "FullyShardedDataParallel":
             raise StateError(
-                "the model is wrapped in FullyShardedDataParallel: sharded state cannot be saved "
-                "by this version; use DDP with it"
+                "the model is wrapped in FullyShardedDataParallel, whose flat parameters cannot be "
+                "saved: use fully_shard (FSDP2) or DDP with this version"
             )
         else:
             return module, replicated
@@ -147,14 +147,14 @@ class TrainingState:
         for key, optimizer in self.optimizers.items():
             found.extend(self._optimizer_entries(dotted("optimizer", key), optimizer))
         seen: set[str] = set()
-        for entry in found:
-            if entry.name in seen:
+        for each in found:
+            if each.name in seen:
                 raise StateError(
-                    f'two tensors are called "{entry.name}": give the models names that differ '
+                    f'two tensors are called "{each.name}": give the models names that differ '
                     '(model={"name": module})'
                 )
-            seen.add(entry.name)
-            check_tensor(entry.name, entry.tensor)
+            seen.add(each.name)
+            check_tensor(each.name, each.tensor)
         self._frozen.check_names(seen)
         self.derived.bind(found)
         return found
@@ -202,7 +202,7 @@ class TrainingState:
                     if self.derived.takes(full, parameter):
                         continue
                     kind = self._frozen.class_of(full, parameter, STABLE)
-                    yield Entry(full, module._parameters, name, parameter, kind, replica)
+                    yield entry(full, module._parameters, name, parameter, kind, replica)
             for name, buffer in module._buffers.items():
                 # As in state_dict: what is not persistent is computed anew by its owner.
                 if buffer is None:
@@ -210,7 +210,7 @@ class TrainingState:
                 elif name not in module._non_persistent_buffers_set:
                     full = dotted(key, path, name)
                     kind = self._frozen.class_of(full, buffer, STAGED)
-                    yield Entry(full, module._buffers, name, buffer, kind, replica)
+                    yield entry(full, module._buffers, name, buffer, kind, replica)
             if type(module).get_extra_state is not torch.nn.Module.get_extra_state:
                 self._extra_modules.append((dotted(key, path), module))
 
@@ -231,7 +231,7 @@ class TrainingState:
                 known.add(id(parameter))
                 name = names[id(parameter)]
                 if name.startswith(f"{prefix}.param_"):
-                    yield Entry(name, params, i, parameter, STABLE, replica)
+                    yield entry(name, params, i, parameter, STABLE, replica)
         for parameter, state in optimizer.state.items():
             if id(parameter) not in known or not isinstance(state, dict):
                 raise StateError(
@@ -244,7 +244,7 @@ class TrainingState:
                 plain = isinstance(field, str) and field and "." not in field
                 if plain and isinstance(value, torch.Tensor):
                     full = f"{prefix}.state.{name}.{field}"
-                    yield Entry(full, state, field, value, STABLE, replica, name)
+                    yield entry(full, state, field, value, STABLE, replica, name)
                 else:
                     odd.append((name, state, field))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from holdfast._sharded import Place, is_sharded, local, place_of
 from holdfast.errors import StateError
 
 STABLE = 1
@@ -58,8 +59,7 @@ def check_tensor(name: str, tensor: Any) -> None:
     kind = type(tensor).__name__
     if kind == "DTensor" or hasattr(tensor, "_local_tensor"):
         raise StateError(
-            f'tensor "{name}" is a DTensor (FSDP2 or tensor parallel): sharded state cannot be '
-            "saved by this version; use replicated training (DDP) with it"
+            f'tensor "{name}" is a DTensor: outside of models and optimizers these cannot be saved'
         )
     if torch.nn.parameter.is_lazy(tensor):
         raise StateError(f'tensor "{name}" is not initialised yet: run the model once before')
@@ -85,11 +85,29 @@ class Entry:
     name: str
     container: Any
     key: Any
+    #: What this rank holds of it.
     tensor: torch.Tensor
     tensor_class: int
     replica_id: int = 0
     #: Optimizer state: the name of the parameter that it belongs to.
     parameter: str | None = None
+    #: Where the tensor is a part of a sharded one.
+    place: Place | None = None
+
+
+def entry(
+    name: str,
+    container: Any,
+    key: Any,
+    found: Any,
+    tensor_class: int,
+    replica_id: int,
+    parameter: str | None = None,
+) -> Entry:
+    """Of what was found at container[key]."""
+    place = place_of(name, found)
+    replica = replica_id if place is None else place.replica
+    return Entry(name, container, key, local(found), tensor_class, replica, parameter, place)
 
 
 def owners(entries: Sequence[Entry]) -> list[int]:
@@ -147,6 +165,7 @@ class Watch:
     def __init__(self, entries: Sequence[Entry], owner: Sequence[int]) -> None:
         self._getters = _getters(entries)
         self._names = [e.name for e in entries]
+        self._sharded = [i for i, e in enumerate(entries) if e.place is not None]
         self._tensors: list[torch.Tensor | None] = [e.tensor for e in entries]
         self._storages: list[Any] = [e.tensor.untyped_storage() for e in entries]
         self._dtypes = [e.tensor.dtype for e in entries]
@@ -170,6 +189,10 @@ class Watch:
                 now += get(container)
         except (KeyError, IndexError) as error:
             raise LayoutChanged from error
+        for i in self._sharded:
+            if not is_sharded(now[i]):
+                raise LayoutChanged
+            now[i] = local(now[i])
         if not all(map(operator.is_, now, self._tensors)):
             return self._take_over(now)
         addresses = list(map(torch.Tensor.data_ptr, now))
@@ -185,7 +208,7 @@ class Watch:
     def _take_over(self, now: list[Any]) -> bool:
         changed = False
         for i, tensor in enumerate(now):
-            if not isinstance(tensor, torch.Tensor):
+            if not isinstance(tensor, torch.Tensor) or is_sharded(tensor):
                 raise LayoutChanged
             same = tensor is self._tensors[i]
             address = tensor.data_ptr()

@@ -40,6 +40,9 @@ class TensorSpec:
     alias_of: str | None = None
     #: The CUDA device that holds it, or HOST.
     device: int = HOST
+    #: Of the whole tensor, where "shape" is a box of it that starts at "offset".
+    whole: tuple[int, ...] | None = None
+    offset: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,13 +97,37 @@ void SimTrainer::Record(Shot* shot) {
   }
 }
 
+void SimTrainer::PinSlots(CopyEngine* engine, int count) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (int i = 0; i < count; ++i) {
+    pinned_.push_back(MakeSlot(state_.layout));
+    ++preparing_;
+    const Status queued = engine->Prepare(pinned_.back(), [this](const Status& populated) {
+      EXPECT_FALSE(populated.has_error());
+      const std::lock_guard<std::mutex> done(mutex_);
+      --preparing_;
+      changed_.notify_all();
+    });
+    EXPECT_FALSE(queued.has_error());
+  }
+  EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return preparing_ == 0; }));
+  for (const auto& slot : pinned_) {
+    EXPECT_TRUE(slot->Pinned());
+  }
+}
+
 Status SimTrainer::Snapshot(CopyEngine* engine, std::int64_t step) {
   auto shot = std::make_unique<Shot>();
   Shot* const raw = shot.get();
   shot->job = std::make_shared<CopyJob>();
   shot->job->step = step;
   shot->job->plan = plan_;
-  shot->job->slot = MakeSlot(state_.layout);
+  if (pinned_.empty()) {
+    shot->job->slot = MakeSlot(state_.layout);
+  } else {
+    shot->job->slot = std::move(pinned_.back());
+    pinned_.pop_back();
+  }
   shot->job->sources = MakeSources(*plan_, pointers_, {}).value();
   shot->job->streams = Streams();
   Record(raw);

@@ -33,6 +33,9 @@ class SimTrainer {
 
   [[nodiscard]] const proto::Layout& Layout() const { return state_.layout; }
 
+  // Makes "count" slots and waits until the engine has pinned them; snapshots take them first.
+  void PinSlots(CopyEngine* engine, int count);
+
   // Hands the state as it is in stream order now to a snapshot.
   [[nodiscard]] Status Snapshot(CopyEngine* engine, std::int64_t step);
 
@@ -85,6 +88,8 @@ class SimTrainer {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::int64_t, std::unique_ptr<Shot>> shots_;
+  std::vector<std::shared_ptr<SlotMapping>> pinned_;
+  int preparing_ = 0;  // slots
   bool launch_failed_ = false;
 };
 

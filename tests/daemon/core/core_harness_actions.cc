@@ -41,7 +41,9 @@ void CoreHarness::Start(const CloseSession& action) {
 }
 
 void CoreHarness::Start(const PrepareSlot& action) {
-  Log(std::string(action.create ? "arena: creates " : "arena: prepares ") + ToText(action.slot));
+  const std::string where =
+      action.numa_node < 0 ? "" : " on NUMA node " + std::to_string(action.numa_node);
+  Log((action.create ? "arena: creates " : "arena: prepares ") + ToText(action.slot) + where);
   if (action.create) {
     if (arena_.Exists(action.slot)) {
       Violation("I7: slot file " + ToText(action.slot) + " is made over an old one");

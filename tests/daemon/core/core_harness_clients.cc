@@ -72,6 +72,7 @@ void CoreHarness::Spawn(const std::string& name) {
   fresh.layout = client.layout;
   fresh.base = client.base;
   fresh.slots_wanted = client.slots_wanted;
+  fresh.numa_node = client.numa_node;
   fresh.alive = true;
   fresh.pid = world_->next_pid++;
   client = std::move(fresh);
@@ -149,6 +150,9 @@ void CoreHarness::Register(const std::string& name, bool names_slots) {
   body->set_rank(client.rank);
   body->set_world_size(job.world_size);
   body->set_slots_wanted(client.slots_wanted);
+  if (client.numa_node.has_value()) {
+    body->set_numa_node(*client.numa_node);
+  }
   body->set_session_token(client.token);
   body->set_last_begun_step(client.last_begun);
   *body->mutable_members() = client.members;

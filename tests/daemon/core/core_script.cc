@@ -278,6 +278,9 @@ void CoreScript::RegisterRank(const std::string& name, const Command& command) {
   client.layout.static_bytes = command.Number("static", client.layout.static_bytes / kMiB) * kMiB;
   client.base = command.Option("base", client.base);
   client.slots_wanted = static_cast<std::uint32_t>(command.Number("slots", client.slots_wanted));
+  if (const std::string node = command.Option("numa", ""); !node.empty()) {
+    client.numa_node = std::stoi(node);
+  }
   harness_->Register(name, command.Option("held", "named") == "named");
 }
 

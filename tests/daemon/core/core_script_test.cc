@@ -91,6 +91,7 @@ constexpr const char* kStories[] = {
     "silent_former_member_returns_with_newer_id",
     "silent_tier_does_not_hang_a_restore",
     "slot_of_dead_client_is_quarantined",
+    "slots_are_made_next_to_the_gpu",
     "slots_count_whole_pages",
     "snapshot_that_kills_its_loaders_is_passed_over",
     "snapshot_that_went_bad_is_abandoned",

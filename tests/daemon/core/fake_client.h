@@ -45,6 +45,7 @@ struct FakeClient {
   Layout registered_layout;   // the last that was not refused
   std::string base = "base";  // what its frozen tensors hold
   std::uint32_t slots_wanted = 0;
+  std::optional<std::int32_t> numa_node;  // of its GPU
   std::uint32_t slots_admitted = 0;
 
   // A copy into a slot that was begun and whose seal was not confirmed.

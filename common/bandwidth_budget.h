@@ -1,5 +1,5 @@
-// A token bucket that all writers to one tier share, so that a flush never takes the whole file
-// system (or network card) away from the training that it protects.
+// A token bucket that all users of one tier or network card share, so that flushes and the reads of
+// peers never take it away from the training that they protect.
 //
 // Bytes are taken before they are submitted.  A taker may overdraw the bucket by its own request
 // and then waits until the debt is paid: large blocks pass at any rate, and the long-run rate
@@ -19,7 +19,7 @@
 #include "common/result.h"
 #include "common/units.h"
 
-namespace holdfast::storage_tiers {
+namespace holdfast {
 
 class BandwidthBudget {
  public:
@@ -45,4 +45,4 @@ class BandwidthBudget {
   MonotonicTime refilled_at_;
 };
 
-}  // namespace holdfast::storage_tiers
+}  // namespace holdfast

@@ -1,9 +1,9 @@
-#include "storage_tiers/bandwidth_budget.h"
+#include "common/bandwidth_budget.h"
 
 #include <algorithm>
 #include <thread>
 
-namespace holdfast::storage_tiers {
+namespace holdfast {
 
 namespace {
 
@@ -58,4 +58,4 @@ Status BandwidthBudget::Acquire(ByteCount bytes, const std::atomic<bool>* cancel
   return Ok();
 }
 
-}  // namespace holdfast::storage_tiers
+}  // namespace holdfast

@@ -1,0 +1,33 @@
+// Host memory that devices read and write by themselves, of huge pages where the system has them:
+// to pin small ones takes half a second a GiB, and huge ones a tenth of that.
+//
+// Threads:   none of its own; any thread.
+// Ownership: owns the memory; no copy may be under way when it is destroyed.
+// Errors:    kNoSpace; of the CUDA runtime.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "client/copy_cuda/runtime.h"
+
+namespace holdfast::client {
+
+class PinnedPages {
+ public:
+  [[nodiscard]] static Result<PinnedPages> Make(ByteCount bytes);
+
+  PinnedPages() = default;
+  ~PinnedPages();
+  PinnedPages(PinnedPages&& other) noexcept;
+  PinnedPages& operator=(PinnedPages&& other) noexcept;
+
+  [[nodiscard]] std::byte* Data() const { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::byte* mapping_ = nullptr;  // "data_" is aligned in it
+  ByteCount mapped_ = 0;
+};
+
+}  // namespace holdfast::client

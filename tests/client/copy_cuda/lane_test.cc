@@ -1,0 +1,148 @@
+// A snapshot's way through a lane, step by step, on the simulated runtime.
+#include "client/copy_cuda/lane.h"
+
+#include <set>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "client/copy_cuda/slot_registration.h"
+#include "tests/client/copy_cuda/sim_trainer.h"
+
+namespace holdfast::client {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr ByteCount kWindowBytes = 512;
+
+// Hands a job on to the test, with its slot pinned.
+class Catcher final : public CopyEngine {
+ public:
+  std::shared_ptr<CopyJob> job;
+
+  Status Adopt(std::shared_ptr<const CopyPlan> /*plan*/) override { return Ok(); }
+
+  Status Prepare(std::shared_ptr<SlotMapping> /*slot*/, SlotReady /*ready*/) override {
+    return Ok();
+  }
+
+  Status Start(std::shared_ptr<CopyJob> started, JobDone /*done*/) override {
+    job = std::move(started);
+    HF_TRY(auto pin, SlotRegistration::Make(*job->slot, 0));
+    job->slot->SetPin(std::move(pin));
+    return Ok();
+  }
+
+  [[nodiscard]] std::string Busy() const override { return ""; }
+
+  bool WaitFence(std::span<const DeviceStream> /*streams*/) override { return true; }
+
+  void Stop() override {}
+};
+
+class LaneTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    cuda_sim::Options options;
+    options.max_delay = milliseconds(1);  // so that a snapshot takes some 20 ms
+    cuda_sim::Reset(options);
+    trainer_ = std::make_unique<SimTrainer>(11, 1, false);
+    lane_ = Lane::Make(0, 0.5).value();
+    ASSERT_FALSE(lane_->Adopt(trainer_->Plan(), kWindowBytes, kMiB, 1).has_error());
+    ASSERT_GT(lane_->Plan().Windows().size(), 20U);
+  }
+
+  void TearDown() override {
+    lane_.reset();
+    catcher_.job.reset();
+    trainer_.reset();
+    EXPECT_EQ(cuda_sim::Violations(), std::vector<std::string>{});
+    EXPECT_EQ(cuda_sim::Leaks().Total(), 0);
+  }
+
+  // Begun in the order of the trainer's stream.
+  std::unique_ptr<Flight> Begin(std::int64_t step) {
+    EXPECT_FALSE(trainer_->Snapshot(&catcher_, step).has_error());
+    auto flight = std::make_unique<Flight>(lane_.get(), catcher_.job, lane_->TakeRoom());
+    flight->Begin(trainer_->Stream(0), false);
+    return flight;
+  }
+
+  // As the engine does it: the fence, the end, and what is learnt of it.  Every Landed() after the
+  // fence has opened is kept.
+  std::set<ByteCount> Fence(Flight* flight) {
+    while (!flight->Released()) {
+      flight->Advance(true, true);
+    }
+    std::vector<HeldBack> held;
+    held.push_back(flight->HoldBack(trainer_->Stream(0)).value());
+    std::set<ByteCount> landed;
+    while (!flight->Ended()) {
+      flight->Advance(true, true);
+      landed.insert(flight->Landed());
+    }
+    EXPECT_FALSE(flight->Failure().has_value());
+    EXPECT_EQ(flight->Landed(), trainer_->Plan()->ImageBytes());
+    trainer_->SynchronizeAll();
+    flight->NoteWait(held);
+    lane_->Tidy();
+    lane_->ReturnRoom(flight->room());
+    return landed;
+  }
+
+  // Snapshots whose update comes at once, until they are staged.
+  void LearnThatStagingHelps() {
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      Fence(Begin(step).get());
+    }
+  }
+
+  Catcher catcher_;
+  std::unique_ptr<SimTrainer> trainer_;
+  std::unique_ptr<Lane> lane_;
+};
+
+// What was staged would else be digested only when all of it has landed.
+TEST_F(LaneTest, EachStagedWindowIsToldAsItLands) {
+  LearnThatStagingHelps();
+  const auto flight = Begin(3);
+  EXPECT_GT(Fence(flight.get()).size(), 8U);
+}
+
+TEST_F(LaneTest, TheFenceOpensBeforeTheStagedWindowsAreIssued) {
+  LearnThatStagingHelps();
+  const auto flight = Begin(3);
+  while (!flight->Released()) {
+    flight->Advance(true, true);
+  }
+  EXPECT_FALSE(flight->Issued());
+  Fence(flight.get());
+}
+
+// The host comes to the fence at once, its device long after the copies would have been done.
+TEST_F(LaneTest, AnUpdateThatWouldNotHaveWaitedIsNotStagedAgain) {
+  LearnThatStagingHelps();
+  const auto late = Begin(3);
+  ASSERT_EQ(
+      cuda_sim::Launch(trainer_->Stream(0), [] { std::this_thread::sleep_for(milliseconds(200)); }),
+      cudaSuccess);
+  Fence(late.get());
+  const auto next = Begin(4);
+  next->Advance(false, true);
+  EXPECT_TRUE(next->Issued()) << "windows are held back for staging";
+  Fence(next.get());
+}
+
+TEST_F(LaneTest, AnUpdateThatWouldHaveWaitedIsStagedAgain) {
+  LearnThatStagingHelps();
+  for (std::int64_t step = 3; step <= 5; ++step) {
+    const auto flight = Begin(step);
+    flight->Advance(false, true);
+    EXPECT_FALSE(flight->Issued()) << "step " << step << " is not staged";
+    Fence(flight.get());
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::client

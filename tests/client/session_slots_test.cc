@@ -1,0 +1,155 @@
+// What a session says of its slots: to the daemon, where they should be; to its trainer, why none
+// is ready yet.
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+
+#include "client/copy_host.h"
+#include "client/session.h"
+#include "common/mutex.h"
+#include "tests/client/trainer.h"
+
+namespace holdfast::client {
+namespace {
+
+using testing::HasSubstr;
+using Body = proto::ClientMessage::BodyCase;
+
+// The host engine, as slow with new slots and next to such a node as a test wants.
+class SlowEngine final : public CopyEngine {
+ public:
+  // What tests keep of it, since a session owns its engine.
+  struct Control {
+    Mutex mutex;
+    bool held HF_GUARDED_BY(mutex) = false;
+    std::vector<std::pair<std::shared_ptr<SlotMapping>, SlotReady>> waiting HF_GUARDED_BY(mutex);
+    std::int32_t node = kAnyNumaNode;
+  };
+
+  explicit SlowEngine(std::shared_ptr<Control> control) : control_(std::move(control)) {}
+
+  [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override {
+    return host_.Adopt(std::move(plan));
+  }
+
+  [[nodiscard]] Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) override {
+    MutexLock lock(control_->mutex);
+    if (control_->held) {
+      control_->waiting.emplace_back(std::move(slot), std::move(ready));
+      return Ok();
+    }
+    return host_.Prepare(std::move(slot), std::move(ready));
+  }
+
+  [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override {
+    return host_.Start(std::move(job), std::move(done));
+  }
+
+  [[nodiscard]] std::string Busy() const override { return host_.Busy(); }
+
+  bool WaitFence(std::span<const DeviceStream> streams) override {
+    return host_.WaitFence(streams);
+  }
+
+  [[nodiscard]] std::int32_t NumaNode() const override { return control_->node; }
+
+  void Stop() override { host_.Stop(); }
+
+ private:
+  const std::shared_ptr<Control> control_;
+  HostCopyEngine host_{1};
+};
+
+class SessionSlotsTest : public TrainerTest {
+ protected:
+  void Register() {
+    session_ = std::make_unique<Session>(Options(), std::make_unique<SlowEngine>(control_));
+    ASSERT_FALSE(session_->Connect(In(kLong)).has_error());
+    ASSERT_FALSE(session_->Join("job", Incarnation{std::string(16, 'u'), 3, 77}, 0, 2).has_error());
+    ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  }
+
+  void Hold(bool held) {
+    MutexLock lock(control_->mutex);
+    control_->held = held;
+  }
+
+  // Lets the slots that wait become ready.
+  void Release() {
+    std::vector<std::pair<std::shared_ptr<SlotMapping>, CopyEngine::SlotReady>> waiting;
+    {
+      MutexLock lock(control_->mutex);
+      control_->held = false;
+      waiting.swap(control_->waiting);
+    }
+    for (auto& [slot, ready] : waiting) {
+      ready(Ok());
+    }
+  }
+
+  std::string WhySkipped(std::int64_t step) {
+    const auto start = Snapshot(step);
+    EXPECT_TRUE(start.has_value());
+    EXPECT_FALSE(start.value().started);
+    return start.value().reason;
+  }
+
+  std::string WaitForWaiting() {
+    const MonotonicTime deadline = In(kLong);
+    while (SystemClock().Now() < deadline) {
+      MutexLock lock(control_->mutex);
+      if (!control_->waiting.empty()) {
+        return "";
+      }
+    }
+    return "no slot came";
+  }
+
+  std::shared_ptr<SlowEngine::Control> control_ = std::make_shared<SlowEngine::Control>();
+};
+
+// Registering memory with a GPU takes half a second a GiB: a snapshot before its end says that it
+// waits for it, and how far it is, not that some disk is slow.
+TEST_F(SessionSlotsTest, ASnapshotBeforeASlotIsReadySaysHowFarItIs) {
+  Hold(true);
+  daemon_.SetSlots(2);
+  Register();
+  ASSERT_EQ(WaitForWaiting(), "");
+  const std::string why = WhySkipped(1);
+  EXPECT_THAT(why, HasSubstr("a new slot is being mapped: 0 of 2 slots of 2.29 MiB so far, for "));
+  EXPECT_EQ(session_->Stats().skipped, 1U);
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kMissed, 1));
+  EXPECT_EQ(daemon_.Received(Body::kMissed).front().missed().reason(), why);  // `holdfast status`
+  const Status late = session_->WaitReady(In(1));
+  ASSERT_TRUE(late.has_error());
+  EXPECT_THAT(late.error().message, HasSubstr("0 of 2 slots"));
+  Release();
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(2));
+}
+
+TEST_F(SessionSlotsTest, ASnapshotBeforeTheDaemonHasMadeASlotSaysSo) {
+  daemon_.SetSlots(0);
+  Register();
+  EXPECT_THAT(WhySkipped(1), HasSubstr("holdfastd is making the slots of this layout: none of "));
+}
+
+TEST_F(SessionSlotsTest, TheDaemonIsToldTheNodeOfTheDevice) {
+  control_->node = 1;
+  Register();
+  const auto received = daemon_.Received(Body::kRegister);
+  ASSERT_FALSE(received.empty());
+  EXPECT_TRUE(received.back().register_().has_numa_node());
+  EXPECT_EQ(received.back().register_().numa_node(), 1);
+}
+
+TEST_F(SessionSlotsTest, NoNodeIsNamedWhereNoneIsKnown) {
+  Register();
+  EXPECT_FALSE(daemon_.Received(Body::kRegister).back().register_().has_numa_node());
+}
+
+}  // namespace
+}  // namespace holdfast::client
