@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "client/build_info.h"
+#include "transport/fabric_version.h"
 
 namespace holdfast::cli {
 namespace {
@@ -201,7 +202,10 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   app.footer(kFooter);
   app.require_subcommand(1);
   app.fallthrough();
-  app.set_version_flag("--version", "holdfast " + client::DescribeBuild());
+  // Only when asked: it loads libfabric.
+  app.set_version_flag("--version", [] {
+    return "holdfast " + client::DescribeBuild() + "\nfabric: " + transport::FabricVersion();
+  });
   app.add_flag("--json", context.console.json, "print one JSON document");
   app.add_option("--socket", context.socket, "the daemon's socket, before $HOLDFAST_SOCKET");
   Options options;

@@ -123,6 +123,7 @@ void FillStats(const SessionStats& stats, hf_stats* out) {
   out->unpinned_slots = stats.engine.unpinned_slots;
   out->connected = stats.connected ? 1 : 0;
   out->fenced = stats.fenced ? 1 : 0;
+  CopyText(stats.engine.note, out->note, sizeof out->note);
 }
 
 }  // namespace

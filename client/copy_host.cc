@@ -75,7 +75,7 @@ struct HostCopyEngine::Running {
 
   const std::shared_ptr<CopyJob> job;
   const JobDone done;
-  const SourceSample sample;
+  SourceSample sample;
   const std::uint64_t chunks;
   const std::uint64_t frozen_chunks;
   const std::uint64_t own_ranges;  // of the dynamic image; those of the static one follow
@@ -125,7 +125,7 @@ Status HostCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
   }
   HOLDFAST_CHECK(job->sources.size() == job->plan->Tensors().size());
   HOLDFAST_CHECK(job->slot->Size() >= job->plan->ImageBytes());
-  SourceSample sample(*job->plan, job->sample_fraction, static_cast<std::uint64_t>(job->step));
+  SourceSample sample = SampleFor(*job);
   sample.Take(job->sources);
   CopyStaged(*job->plan, job->sources, job->slot->Data());
   auto running = std::make_shared<Running>(std::move(job), std::move(done), std::move(sample));
@@ -136,6 +136,18 @@ Status HostCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
   running_ = std::move(running);
   work_.NotifyAll();
   return Ok();
+}
+
+SourceSample HostCopyEngine::SampleFor(const CopyJob& job) {
+  std::optional<NextSample> next;
+  {
+    MutexLock lock(mutex_);
+    next.swap(next_sample_);
+  }
+  if (next.has_value() && next->plan == job.plan && next->fraction == job.sample_fraction) {
+    return std::move(next->sample);
+  }
+  return {*job.plan, job.sample_fraction, static_cast<std::uint64_t>(job.step)};
 }
 
 std::string HostCopyEngine::Busy() const {
@@ -280,6 +292,14 @@ void HostCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   }
   // The fence is open; what follows costs the training nothing.
   running->done(running->job);
+  ChooseNextSample(running.get());
+}
+
+void HostCopyEngine::ChooseNextSample(Running* running) {
+  const CopyJob& job = *running->job;
+  running->sample.ChooseAnew(*job.plan, static_cast<std::uint64_t>(job.step) + 1);
+  MutexLock lock(mutex_);
+  next_sample_ = NextSample{job.plan, job.sample_fraction, std::move(running->sample)};
 }
 
 }  // namespace holdfast::client

@@ -15,10 +15,12 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "client/copy_engine.h"
+#include "client/source_sample.h"
 #include "common/mutex.h"
 
 namespace holdfast::client {
@@ -39,6 +41,13 @@ class HostCopyEngine final : public CopyEngine {
  private:
   struct Running;
 
+  // Its places were chosen behind the training: that takes a third of a millisecond.
+  struct NextSample {
+    std::shared_ptr<const CopyPlan> plan;
+    double fraction;
+    SourceSample sample;
+  };
+
   struct Preparation {
     std::shared_ptr<SlotMapping> slot;
     SlotReady ready;
@@ -50,11 +59,14 @@ class HostCopyEngine final : public CopyEngine {
   static void DoFrozen(Running* running, std::uint64_t chunk);
   static void CheckFrozen(Running* running);
   void Finish(const std::shared_ptr<Running>& running);
+  [[nodiscard]] SourceSample SampleFor(const CopyJob& job);
+  void ChooseNextSample(Running* running);
 
   mutable Mutex mutex_;
   CondVar work_;  // for the threads: something to do, or stopping
   CondVar idle_;  // for WaitFence and Stop
   std::shared_ptr<Running> running_ HF_GUARDED_BY(mutex_);
+  std::optional<NextSample> next_sample_ HF_GUARDED_BY(mutex_);
   std::deque<Preparation> preparations_ HF_GUARDED_BY(mutex_);
   bool stopping_ HF_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;  // of the constructor and Stop

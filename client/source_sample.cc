@@ -44,7 +44,17 @@ ByteCount Somewhere(
 
 SourceSample::SourceSample(const CopyPlan& plan, double fraction, std::uint64_t seed)
     : fraction_(fraction), seed_(Mix64(seed)) {
-  const auto times = static_cast<std::uint64_t>(std::max(1.0, fraction / kDefaultSampleFraction));
+  Choose(plan);
+}
+
+void SourceSample::ChooseAnew(const CopyPlan& plan, std::uint64_t seed) {
+  seed_ = Mix64(seed);
+  places_.clear();
+  Choose(plan);
+}
+
+void SourceSample::Choose(const CopyPlan& plan) {
+  const auto times = static_cast<std::uint64_t>(std::max(1.0, fraction_ / kDefaultSampleFraction));
   for (std::size_t i = 0; i < plan.Tensors().size(); ++i) {
     const PlannedTensor& tensor = plan.Tensors()[i];
     if (!tensor.checked || tensor.mode != CopyMode::kLazy || tensor.device != kHostDevice) {

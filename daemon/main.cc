@@ -113,10 +113,11 @@ int RunDaemon(const Config& config) {
 }
 
 int Main(const std::vector<std::string_view>& arguments) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): before the first thread
   // Two heaps, not one for each thread: the daemon's own memory stays small beside a training.
   ::mallopt(M_ARENA_MAX, 2);
   // A client that is gone is an error of a call, never a signal.  A closed terminal is no reason to
-  // lose the node's daemon.  NOLINTBEGIN(concurrency-mt-unsafe): before the first thread
+  // lose the node's daemon.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGHUP, SIG_IGN);
   // NOLINTEND(concurrency-mt-unsafe)

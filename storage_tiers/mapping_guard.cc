@@ -77,6 +77,7 @@ bool ReplaceWithZeros(std::uintptr_t address) {
   const std::uintptr_t end = entry.end.load(std::memory_order_acquire);
   // All of the range at once: one fault instead of one a page, and no mapping is split, which the
   // kernel could refuse (vm.max_map_count).
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the table's ends are atomic numbers
   void* const mapped = ::mmap(reinterpret_cast<void*>(begin),
                               end - begin,
                               PROT_READ | PROT_WRITE,

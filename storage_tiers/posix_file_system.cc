@@ -251,6 +251,7 @@ Result<std::vector<FolderEntry>> PosixFileSystem::List(const std::string& path) 
   std::vector<FolderEntry> entries;
   while (true) {
     errno = 0;
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
     const dirent* entry = ::readdir(folder.get());
     if (entry == nullptr) {
       if (errno != 0) {

@@ -31,6 +31,7 @@ Result<std::vector<std::string>> List(const std::string& path) {
   }
   std::vector<std::string> names;
   errno = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
   while (const dirent* entry = ::readdir(folder.get())) {
     names.emplace_back(entry->d_name);
     errno = 0;
@@ -119,10 +120,13 @@ Finding FindDescriptor(const std::string& process, FileIdentity file, std::strin
   if (!names) {
     return FindingOf(names.error());
   }
+  std::string path = process + "/fd/";
+  const std::size_t folder_length = path.size();
   for (const std::string& name : names.value()) {
     struct stat status = {};
-    if (!IsNumber(name) || name == except ||
-        ::stat((process + "/fd/" + name).c_str(), &status) != 0) {
+    path.resize(folder_length);
+    path += name;
+    if (!IsNumber(name) || name == except || ::stat(path.c_str(), &status) != 0) {
       continue;
     }
     if (FileIdentity{status.st_dev, status.st_ino} == file) {
@@ -148,11 +152,14 @@ Result<bool> FindInProc(const std::string& proc, FileIdentity file, int own_fd) 
   const std::string own_pid = std::to_string(::getpid());
   const std::string own_fd_name = std::to_string(own_fd);
   bool hidden_strangers = !SeesAllProcesses(proc);
+  std::string process = proc + "/";
+  const std::size_t folder_length = process.size();
   for (const std::string& name : names) {
     if (!IsNumber(name)) {
       continue;
     }
-    const std::string process = proc + "/" + name;
+    process.resize(folder_length);
+    process += name;
     const Finding mapping = FindMapping(process, file);
     const Finding descriptor =
         FindDescriptor(process, file, name == own_pid ? own_fd_name : std::string_view());

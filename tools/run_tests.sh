@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs every stage even after a failure; the last line is exactly "N passed, N failed". The lines before
-# it say what was skipped and why. A lint check, the search of one fuzz target and the share of covered
+# it say what was skipped and why, then what failed. A lint check, the search of one fuzz target and the share of covered
 # lines are one case each; tests count by their own cases.
 # STAGES picks others (lint tests asan tsan fuzz python).
 set -euo pipefail
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 passed=0
 failed=0
 skipped=0
-touch "$work/skipped"
+touch "$work/skipped" "$work/failed"
 
 # Adds the counts of a stage: name, passed, failed, skipped.
 add() {
@@ -28,10 +28,13 @@ run_checks() {
   shift
   "$@" 2>&1 | tee "$work/$stage" || code=$?
   good=$(grep -c "^$stage: .* passed$" "$work/$stage" || true)
-  bad=$(grep -c "^$stage: .* failed$" "$work/$stage" || true)
+  bad=$(grep "^$stage: .* failed$" "$work/$stage" | tee -a "$work/failed" | wc -l || true)
   left=$(grep -E "^$stage: .* skipped(: .*)?$" "$work/$stage" | tee -a "$work/skipped" | wc -l || true)
   # One that broke down before its verdict is a failure too.
-  if ((code != 0 && bad == 0)); then bad=1; fi
+  if ((code != 0 && bad == 0)); then
+    bad=1
+    echo "$stage: ended with $code" >> "$work/failed"
+  fi
   add "$stage" "$good" "$bad" "$left"
 }
 
@@ -40,7 +43,7 @@ run_bazel() {
   local -a counts
   shift
   $bazel test --keep_going --build_event_json_file="$work/$name.json" "$@" || code=$?
-  read -r -a counts < <(tools/test_report.py bazel "$work/$name.json" "$code" "$work/skipped")
+  read -r -a counts < <(tools/test_report.py bazel "$work/$name.json" "$code" "$work")
   add "$name" "${counts[@]}"
 }
 
@@ -62,7 +65,7 @@ run_python() {
   [[ -d tests/python ]] || return 0
   python=$(tools/venv_path.sh)/bin/python
   "$python" -m pytest -q --junit-xml="$work/python.xml" tests/python || code=$?
-  read -r -a counts < <(tools/test_report.py junit "$work/python.xml" "$code" "$work/skipped")
+  read -r -a counts < <(tools/test_report.py junit "$work/python.xml" "$code" "$work")
   add python "${counts[@]}"
 }
 
@@ -79,13 +82,18 @@ for stage in $stages; do
     tsan) run_bazel tsan --config=tsan //... ;;
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
     python) run_python ;;
-    *) echo "unknown stage $stage" >&2; failed=$((failed + 1)) ;;
+    *) echo "unknown stage $stage" >> "$work/failed"; failed=$((failed + 1)) ;;
   esac
 done
 
-if ((passed + failed + skipped == 0)); then failed=1; fi
+if ((passed + failed + skipped == 0)); then
+  failed=1
+  echo "nothing ran" >> "$work/failed"
+fi
 echo "== all"
 sed -n '/ lines /p' "$work/coverage" 2> /dev/null || true
-sed 's/^/skipped: /' "$work/skipped"
+# The same case skips in several stages.
+sort "$work/skipped" | uniq | sed 's/^/skipped: /'
+sed 's/^/failed: /' "$work/failed"
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Counts test cases from Bazel's build events or a pytest JUnit file.
 
-Prints "<passed> <failed> <skipped>" and, given a file, appends "<case>: <why>" of each skipped case to
-it. A Bazel target without a readable result, or that failed to build, counts as one failed; a command
+Prints "<passed> <failed> <skipped>" and, given a folder, appends "<case>: <why>" of each skipped case to
+its file "skipped", and each failed case to its file "failed". A Bazel target without a readable result, or that failed to build, counts as one failed; a command
 that failed without any failed case adds one, so that no failure is hidden.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 Counts = tuple[int, int, int]
 NO_TESTS_FOUND = 4  # Bazel's exit code
 skipped_cases: list[str] = []
+failed_cases: list[str] = []
 
 
 def add(one: Counts, other: Counts) -> Counts:
@@ -26,19 +27,21 @@ def count_xml(text: str) -> Counts:
     """Cases of one JUnit file, as GoogleTest, pytest and Bazel itself write it."""
     passed = failed = skipped = 0
     for case in ElementTree.fromstring(text).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
         if case.find("failure") is not None or case.find("error") is not None:
             failed += 1
+            failed_cases.append(name)
         elif case.find("skipped") is not None or case.get("result") == "skipped":
             skipped += 1
             mark = case.find("skipped")
             why = " ".join((mark.get("message", "") if mark is not None else "").split())
-            skipped_cases.append(f"{case.get('classname')}.{case.get('name')}: {why or 'no reason'}")
+            skipped_cases.append(f"{name}: {why or 'no reason'}")
         elif case.get("status") != "notrun":  # GoogleTest lists what a filter or DISABLED_ left out
             passed += 1
     return passed, failed, skipped
 
 
-def count_target(result: dict[str, Any]) -> Counts:
+def count_target(label: str, result: dict[str, Any]) -> Counts:
     """One run of one Bazel test: its XML's cases, made to agree with Bazel's verdict."""
     counts: Counts = (0, 0, 0)
     for output in result.get("testActionOutput", []):
@@ -49,7 +52,10 @@ def count_target(result: dict[str, Any]) -> Counts:
             except (OSError, ElementTree.ParseError):
                 pass
     if result["status"] not in ("PASSED", "FLAKY"):
-        return counts if counts[1] else add(counts, (0, 1, 0))
+        if counts[1]:
+            return counts
+        failed_cases.append(f"{label}: {result['status']}")
+        return add(counts, (0, 1, 0))
     return counts if sum(counts) else (1, 0, 0)
 
 
@@ -64,7 +70,7 @@ def count_bazel(events: str, code: int) -> Counts:
         if "testResult" in event:
             of = identity["testResult"]
             # A later attempt replaces an earlier one; shards and runs add up.
-            runs[of["label"], of.get("run"), of.get("shard")] = count_target(event["testResult"])
+            runs[of["label"], of.get("run"), of.get("shard")] = count_target(of["label"], event["testResult"])
         elif event.get("aborted", {}).get("reason") == "SKIPPED":
             # Not for this machine, say without CUDA.  Only a test counts.
             label = identity.get("targetCompleted", {}).get("label")
@@ -74,7 +80,7 @@ def count_bazel(events: str, code: int) -> Counts:
                 tests.add(identity["targetConfigured"]["label"])
         elif "targetCompleted" in identity and not event.get("completed", {}).get("success"):
             total = add(total, (0, 1, 0))
-            print(f"failed to build: {identity['targetCompleted']['label']}", file=sys.stderr)
+            failed_cases.append(f"{identity['targetCompleted']['label']}: failed to build")
     for counts in runs.values():
         total = add(total, counts)
     if code not in (0, NO_TESTS_FOUND) and not total[1]:
@@ -82,7 +88,7 @@ def count_bazel(events: str, code: int) -> Counts:
     return total
 
 
-def main(kind: str, path: str, code: str, skipped: str | None = None) -> int:
+def main(kind: str, path: str, code: str, folder: str | None = None) -> int:
     file = pathlib.Path(path)
     text = file.read_text() if file.exists() else ""
     if kind == "bazel":
@@ -91,14 +97,17 @@ def main(kind: str, path: str, code: str, skipped: str | None = None) -> int:
         counts = count_xml(text) if text else (0, 0, 0)
         if int(code) and not counts[1]:
             counts = add(counts, (0, 1, 0))
-    if skipped:
-        with open(skipped, "a") as file_of_skipped:
-            file_of_skipped.writelines(line + "\n" for line in skipped_cases)
+    if counts[1] and not failed_cases:
+        failed_cases.append(f"{path}: the command ended with {code}")
+    if folder:
+        for name, cases in (("skipped", skipped_cases), ("failed", failed_cases)):
+            with open(pathlib.Path(folder, name), "a") as file_of_cases:
+                file_of_cases.writelines(line + "\n" for line in cases)
     print(*counts)
     return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (4, 5):
-        sys.exit("usage: test_report.py bazel|junit FILE EXIT_CODE [FILE_FOR_SKIPPED]")
+        sys.exit("usage: test_report.py bazel|junit FILE EXIT_CODE [FOLDER]")
     sys.exit(main(*sys.argv[1:]))

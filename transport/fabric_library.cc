@@ -57,8 +57,20 @@ Result<FabricLibrary> Fill(void* handle) {
   return library;
 }
 
+// What knows the host's cards comes in halves that must be of one release: libibverbs and the drivers
+// that it loads.  A bundle has no drivers, so with its libfabric go the host's, where it has them: the
+// linker takes a library that is loaded already before any of that name in the bundle's folder.
+void LoadHostVerbs() {
+  for (const char* const name : {"libibverbs.so.1", "librdmacm.so.1", "libefa.so.1"}) {
+    (void)dlopen(name, RTLD_NOW | RTLD_LOCAL);  // for the life of the process, as libfabric is
+  }
+}
+
 Result<FabricLibrary> Load(const std::string& name) {
   const KeptSignals signals;
+  if (name == kBundledFabricLibrary) {
+    LoadHostVerbs();
+  }
   // Local: what it brings along (verbs, psm) must not be found by anybody else.
   void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
@@ -83,6 +95,7 @@ Result<const FabricLibrary*> LoadFabricLibrary(const std::vector<std::string>& l
     return &*loaded;
   }
   Error why(Errc::kInvalidArgument, "no name of a libfabric was given");
+  std::string all;
   for (const std::string& name : libraries) {
     auto library = Load(name);
     if (library.has_value()) {
@@ -90,6 +103,10 @@ Result<const FabricLibrary*> LoadFabricLibrary(const std::vector<std::string>& l
       return &*loaded;
     }
     why = std::move(library).error();
+    all += (all.empty() ? "" : "; ") + why.message;
+  }
+  if (!all.empty()) {
+    why.message = std::move(all);
   }
   return why;
 }

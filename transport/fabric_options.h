@@ -24,7 +24,7 @@ struct FabricOptions {
   // The device's name ("mlx5_0", "rdmap0s6-rdm"); empty: any that has the address.
   std::string device;
   // File names of libfabric, in the order in which they are tried.
-  std::vector<std::string> libraries{kFabricLibrary};
+  std::vector<std::string> libraries{kFabricLibrary, kBundledFabricLibrary};
 
   // Bytes of one read; at most 4 MiB, and less where the provider wants it.
   ByteCount block_bytes = 4 * kMiB;

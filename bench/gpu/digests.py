@@ -14,7 +14,8 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import holdfast
@@ -47,6 +48,23 @@ def plain_read() -> Callable[[int, int], int]:
     return lambda address, size: int(function(address, ABSENT, size) or 0)
 
 
+def in_threads(threads: int, work: Sequence[Callable[[], Any]]) -> float:
+    """Seconds."""
+    todo = iter(work)  # one step of it is atomic under the interpreter's lock
+
+    def run() -> None:
+        for each in todo:
+            each()
+
+    running = [threading.Thread(target=run) for _ in range(threads)]
+    began = time.perf_counter()
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return time.perf_counter() - began
+
+
 class Memory:
     """A file in memory, as a slot is one, that a GPU has written where there is one."""
 
@@ -67,20 +85,8 @@ class Memory:
 
     def rate(self, threads: int, chunk: Callable[[int, int], object]) -> float:
         """GB/s of so many threads that take the next MiB in turns."""
-        chunks = self.size // MIB
-        counter = iter(range(chunks))  # one step of it is atomic under the interpreter's lock
-
-        def work() -> None:
-            for index in counter:
-                chunk(self.address + index * MIB, MIB)
-
-        workers = [threading.Thread(target=work) for _ in range(threads)]
-        began = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return chunks * MIB / (time.perf_counter() - began) / 1e9
+        starts = range(self.address, self.address + self.size, MIB)
+        return self.size / in_threads(threads, [partial(chunk, start, MIB) for start in starts]) / 1e9
 
 
 def digests(stage: Stage) -> None:

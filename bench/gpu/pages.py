@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from report import Row, median
 
 from device import Bare, Device
-from digests import digest_function
+from digests import digest_function, in_threads
 from settings import GB, MIB, Stage
 
 _cuda: Any = torch.cuda  # partly without types
@@ -177,20 +177,3 @@ class Pages:
                 note=f"alone {self.rate(alone)}, beside copies {self.rate(beside)} (these "
                 f"{median(rates):.1f})",
             ))  # fmt: skip
-
-
-def in_threads(threads: int, work: Sequence[Callable[[], Any]]) -> float:
-    """Seconds."""
-    todo = iter(work)
-
-    def run() -> None:
-        for each in todo:
-            each()
-
-    running = [threading.Thread(target=run) for _ in range(threads)]
-    began = time.perf_counter()
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    return time.perf_counter() - began

@@ -213,19 +213,13 @@ void Member::OnLeave(Rank rank, RequestId request) {
   RankSession& state = ranks_.at(rank);
   const SessionId session = state.session;
   AnswerWaiting(&state, Error(Errc::kCancelled, "this rank has left"));
-  state.dead = true;
-  OnDisconnected(session);
-  ReleaseRestore(&state);
   context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job != job_->uid() || slot->session_token != state.token) {
-      return;
-    }
-    if (slot->phase == SlotPhase::kGranted) {
+    if (slot->job == job_->uid() && slot->session_token == state.token &&
+        slot->phase == SlotPhase::kGranted) {
       context_->slots.Apply(slot, SlotEvent::kReturned, context_->batch());
-    } else if (slot->phase != SlotPhase::kSealing) {
-      LoseOwner(slot);
     }
   });
+  OnProcessDead(state.token);
   proto::ServerMessage message;
   message.mutable_leave();
   context_->Reply(session, request, std::move(message));

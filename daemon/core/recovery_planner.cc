@@ -13,6 +13,21 @@ std::string RankList(const std::vector<Rank>& ranks) {
   return ranks.size() > 8 ? text + ", ..." : text;
 }
 
+// The best one that is not known to be bad.
+std::optional<Source> GoodSource(const Inventory& inventory, const SnapshotKey& id, Rank rank) {
+  const auto& by_rank = inventory.sources.at(id);
+  const auto sources = by_rank.find(rank);
+  if (sources == by_rank.end()) {
+    return std::nullopt;
+  }
+  const auto bad = inventory.bad.find({id, rank});
+  const auto good =
+      std::find_if(sources->second.begin(), sources->second.end(), [&](const Source& source) {
+        return bad == inventory.bad.end() || !bad->second.contains(source);
+      });
+  return good == sources->second.end() ? std::nullopt : std::optional(*good);
+}
+
 class Planner {
  public:
   Planner(const Inventory& inventory, std::uint32_t world_size, const RestoreWish& wish)
@@ -79,23 +94,13 @@ class Planner {
   }
 
   std::optional<Source> BestSource(const SnapshotKey& id, Rank rank, std::string* bad) const {
-    const auto& by_rank = inventory_.sources.at(id);
     const auto bad_sources = inventory_.bad.find({id, rank});
     if (bad_sources != inventory_.bad.end()) {
       for (const auto& [source, reason] : bad_sources->second) {
         *bad += "; rank " + std::to_string(rank) + ", " + source.Text() + ": " + reason;
       }
     }
-    const auto sources = by_rank.find(rank);
-    if (sources == by_rank.end()) {
-      return std::nullopt;
-    }
-    for (const Source& source : sources->second) {
-      if (bad_sources == inventory_.bad.end() || !bad_sources->second.contains(source)) {
-        return source;
-      }
-    }
-    return std::nullopt;
+    return GoodSource(inventory_, id, rank);
   }
 
   std::string OutOfReach(const SnapshotKey& id) const {
@@ -160,10 +165,7 @@ bool HasEveryShard(const Inventory& inventory, const SnapshotKey& id) {
     return false;
   }
   return std::all_of(by_rank.begin(), by_rank.end(), [&](const auto& entry) {
-    const auto bad = inventory.bad.find({id, entry.first});
-    return std::any_of(entry.second.begin(), entry.second.end(), [&](const Source& source) {
-      return bad == inventory.bad.end() || !bad->second.contains(source);
-    });
+    return GoodSource(inventory, id, entry.first).has_value();
   });
 }
 

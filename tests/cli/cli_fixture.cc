@@ -16,7 +16,7 @@
 namespace holdfast::cli {
 namespace {
 
-constexpr std::uint64_t kElements = 384 * 1024;  // 1.5 MiB of F32
+constexpr std::uint64_t kElements = 384ull * 1024;  // 1.5 MiB of F32
 
 layout::TensorSpec Tensor(const std::string& name) {
   layout::TensorSpec spec;
@@ -95,6 +95,7 @@ TestShard MakeShard(std::uint64_t incarnation,
 
 CliTest::CliTest() {
   SetInterrupted(false);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
   const char* folder = std::getenv("TEST_TMPDIR");
   const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
   base_ = std::string(folder == nullptr ? "/tmp" : folder) + "/" + info->test_suite_name() + "." +
@@ -104,7 +105,7 @@ CliTest::CliTest() {
 }
 
 std::string CliTest::MakeFolder(const std::string& name) {
-  const std::string path = base_ + "/" + name;
+  std::string path = base_ + "/" + name;
   std::filesystem::create_directories(path);
   // What a catalog asks of its folder.
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/temp_folder.h"
+
 namespace holdfast::client {
 namespace {
 
@@ -19,17 +21,14 @@ constexpr std::size_t kPage = ImageSource::kReadAlignment;
 
 class ImageSourceTest : public ::testing::Test {
  protected:
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   // A file of "bytes" numbers in "where".
-  std::string MakeFile(const std::string& where, std::size_t bytes) {
-    std::string pattern = where + "/hfsrc-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
+  std::string MakeFile(TempFolder::Where where, std::size_t bytes) {
+    folder_ = std::make_unique<TempFolder>(where);
     std::string content(bytes, '\0');
     for (std::size_t i = 0; i < bytes; ++i) {
       content[i] = static_cast<char>(i * 31 + i / 256);
     }
-    const std::string path = folder_ + "/image";
+    std::string path = folder_->path() + "/image";
     std::ofstream(path, std::ios::binary) << content;
     content_ = content;
     return path;
@@ -55,13 +54,13 @@ class ImageSourceTest : public ::testing::Test {
     void operator()(std::byte* memory) const { std::free(memory); }
   };
 
-  std::string folder_;
+  std::unique_ptr<TempFolder> folder_;
   std::string content_;
   std::unique_ptr<std::byte, Free> scratch_;
 };
 
 TEST_F(ImageSourceTest, ASlotInMemoryIsMappedAndNeedsNoScratch) {
-  const std::string path = MakeFile("/dev/shm", 3 * kPage + 5);
+  const std::string path = MakeFile(TempFolder::Where::kMemory, 3 * kPage + 5);
   const auto source = ImageSource::Open(OpenFile(path), content_.size());
   ASSERT_TRUE(source.has_value()) << source.error().ToString();
   EXPECT_TRUE(source.value()->Mapped());
@@ -70,7 +69,7 @@ TEST_F(ImageSourceTest, ASlotInMemoryIsMappedAndNeedsNoScratch) {
 }
 
 TEST_F(ImageSourceTest, AFileIsReadInPiecesToItsUnevenEnd) {
-  const std::string path = MakeFile(::testing::TempDir(), 5 * kPage + 123);
+  const std::string path = MakeFile(TempFolder::Where::kTestTmpdir, 5 * kPage + 123);
   const auto source = ImageSource::Open(OpenFile(path), content_.size());
   ASSERT_TRUE(source.has_value()) << source.error().ToString();
   if (source.value()->Mapped()) {
@@ -84,7 +83,7 @@ TEST_F(ImageSourceTest, AFileIsReadInPiecesToItsUnevenEnd) {
 
 // Past the page cache only what is aligned can be read; the rest is slower, never wrong.
 TEST_F(ImageSourceTest, UnalignedReadsGiveTheSameBytes) {
-  const std::string path = MakeFile(::testing::TempDir(), 4 * kPage);
+  const std::string path = MakeFile(TempFolder::Where::kTestTmpdir, 4 * kPage);
   const auto source = ImageSource::Open(OpenFile(path), content_.size());
   ASSERT_TRUE(source.has_value()) << source.error().ToString();
   ExpectBytes(source.value()->Read(7, 100, Scratch(100)), 7, 100);
@@ -92,7 +91,7 @@ TEST_F(ImageSourceTest, UnalignedReadsGiveTheSameBytes) {
 }
 
 TEST_F(ImageSourceTest, AnImageInALongerFileEndsWhereItSaysAndAShorterFileIsCorruption) {
-  const std::string path = MakeFile("/dev/shm", 2 * kPage);
+  const std::string path = MakeFile(TempFolder::Where::kMemory, 2 * kPage);
   const auto source = ImageSource::Open(OpenFile(path), kPage);
   ASSERT_TRUE(source.has_value());
   EXPECT_EQ(source.value()->Size(), kPage);
@@ -103,7 +102,7 @@ TEST_F(ImageSourceTest, AnImageInALongerFileEndsWhereItSaysAndAShorterFileIsCorr
 
 // A file that is cut while it is read is an error that leads to another source, not a signal.
 TEST_F(ImageSourceTest, AFileThatIsCutWhileItIsReadIsCorruption) {
-  const std::string path = MakeFile(::testing::TempDir(), 4 * kPage);
+  const std::string path = MakeFile(TempFolder::Where::kTestTmpdir, 4 * kPage);
   const auto source = ImageSource::Open(OpenFile(path), content_.size());
   ASSERT_TRUE(source.has_value()) << source.error().ToString();
   if (source.value()->Mapped()) {

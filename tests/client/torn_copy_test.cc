@@ -1,6 +1,10 @@
 // I7: a torn copy never seals.  Every moment at which a trainer that skips the fence could write.
+#include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <set>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -169,6 +173,37 @@ TEST_F(TornCopyTest, TenThousandFencedStepsRaiseNoAlarm) {
   }
 }
 
+// The engine chooses a snapshot's places behind the one before: of the same layout only.
+TEST_F(TornCopyTest, WritesAreFoundWhenTheLayoutChangesBetweenSnapshots) {
+  RandomState other = MakePlainState({{"adapter", 300'000}});
+  const auto other_slot = MakeSlot(other.layout);
+  const auto other_plan = CopyPlan::Make(other.layout, other.specs, kSmall).value();
+  const auto plan = CopyPlan::Make(state_.layout, state_.specs, kSmall).value();
+  HostCopyEngine engine(2);
+  for (const bool of_other : {false, false, true, true, false, true}) {
+    const auto job = std::make_shared<CopyJob>();
+    job->step = ++step_;
+    job->plan = of_other ? other_plan : plan;
+    job->slot = of_other ? other_slot : slot_;
+    const RandomState& state = of_other ? other : state_;
+    job->sources = MakeSources(*job->plan, state.pointers, state.strides).value();
+    ASSERT_FALSE(ArmFailpoints("client.copy.chunk=stall").has_error());
+    std::atomic<bool> done{false};
+    ASSERT_FALSE(engine.Start(job, [&](const auto&) { done = true; }).has_error());
+    if (of_other) {
+      std::fill(other.memory[0].begin(), other.memory[0].end(), static_cast<std::byte>(step_));
+    } else {
+      Update("exp_avg");
+    }
+    ASSERT_FALSE(ArmFailpoints("").has_error());
+    engine.WaitFence({});
+    EXPECT_EQ(job->outcome.kind, CopyOutcome::Kind::kTorn) << step_;
+    while (!done) {
+      std::this_thread::yield();
+    }
+  }
+}
+
 // A large tensor and one snapshot of it, step by step.
 class LargeTensorTest : public testing::Test {
  protected:
@@ -249,6 +284,37 @@ TEST(SourceSampleTest, SampleIsAtMostTheFractionButAnElementOfEachTensor) {
   const SourceSample sample(*plan, kDefaultSampleFraction, 5);
   EXPECT_GE(sample.SampledBytes(), 64U + 4U);
   EXPECT_LE(sample.SampledBytes(), 40'000U);
+}
+
+// What is chosen anew is what a sample of that seed has from the start, and other seeds have other
+// places.
+TEST(SourceSampleTest, PlacesChosenAnewAreThoseOfTheSeed) {
+  constexpr double kFraction = 0.3;
+  RandomState state = MakePlainState({{"weight", 16'384}});
+  const auto plan = CopyPlan::Make(state.layout, state.specs, 0).value();
+  const auto sources = MakeSources(*plan, state.pointers, {}).value();
+  const auto slot = MakeSlot(state.layout);
+  SourceSample reused(*plan, kFraction, 1);
+  std::set<std::size_t> found;
+  for (std::uint64_t seed = 2; seed < 30; ++seed) {
+    reused.ChooseAnew(*plan, seed);
+    SourceSample fresh(*plan, kFraction, seed);
+    ASSERT_EQ(reused.SampledBytes(), fresh.SampledBytes());
+    for (std::size_t at = 0; at < state.memory[0].size(); at += 512) {
+      reused.Take(sources);
+      fresh.Take(sources);
+      state.memory[0][at] ^= std::byte{1};
+      for (std::uint64_t chunk = 0; chunk < ChunkCount(slot->Size()); ++chunk) {
+        (void)CopyChunk(*plan, sources, slot->Data(), chunk);
+      }
+      const bool torn = fresh.Check(*plan, sources, slot->Data()).has_value();
+      ASSERT_EQ(reused.Check(*plan, sources, slot->Data()).has_value(), torn) << seed << " " << at;
+      if (torn) {
+        found.insert(at);
+      }
+    }
+  }
+  EXPECT_GT(found.size(), state.memory[0].size() / 512 * 3 / 4);
 }
 
 }  // namespace

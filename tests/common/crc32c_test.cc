@@ -1,6 +1,7 @@
 #include "common/crc32c.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -44,9 +45,10 @@ TEST(Crc32cTest, OneFlippedBitAnywhereShows) {
   std::string bytes(257, 'h');
   const std::uint32_t good = DigestOf(bytes);
   for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
-    bytes[bit / 8] ^= static_cast<char>(1 << (bit % 8));
+    const auto flipped = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+    const char was = std::exchange(bytes[bit / 8], flipped);
     EXPECT_NE(DigestOf(bytes), good) << bit;
-    bytes[bit / 8] ^= static_cast<char>(1 << (bit % 8));
+    bytes[bit / 8] = was;
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -24,8 +25,6 @@ class ActionRunnerTest : public ::testing::Test {
  protected:
   ActionRunnerTest() {
     io_thread_.Bind();
-    std::string pattern = "/dev/shm/hfrun-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     storage_tiers::ArenaOptions options;
     options.folder = folder_;
     options.budget_bytes = 64 * kMiB;
@@ -37,8 +36,6 @@ class ActionRunnerTest : public ::testing::Test {
                                              &gate_,
                                              MakeOutlets());
   }
-
-  ~ActionRunnerTest() override { std::filesystem::remove_all(folder_); }
 
   ActionRunner::Outlets MakeOutlets() {
     ActionRunner::Outlets outlets;
@@ -60,7 +57,8 @@ class ActionRunnerTest : public ::testing::Test {
     return send;
   }
 
-  std::string folder_;
+  TempFolder temp_;
+  const std::string folder_ = temp_.path();
   boost::asio::io_context io_{1};
   IoThread io_thread_;
   WorkerPool pool_{"cpu", 1};

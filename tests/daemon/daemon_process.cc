@@ -20,22 +20,14 @@ namespace {
 
 using std::chrono::milliseconds;
 
-std::string MakeFolder(std::string pattern) {
-  return ::mkdtemp(pattern.data()) == nullptr ? std::string() : pattern;
-}
-
 }  // namespace
 
-DaemonProcess::DaemonProcess()
-    : folder_(MakeFolder("/tmp/hfd-XXXXXX")), arena_(MakeFolder("/dev/shm/hfd-XXXXXX")) {
+DaemonProcess::DaemonProcess() {
   std::filesystem::create_directory(root());
 }
 
 DaemonProcess::~DaemonProcess() {
   KillAndWait();
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
-  std::filesystem::remove_all(arena_, ignored);
 }
 
 void DaemonProcess::Spawn(const Start& start) {
@@ -63,6 +55,7 @@ void DaemonProcess::Spawn(const Start& start) {
   const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   ::dup2(fd, 1);
   ::dup2(fd, 2);
+  // NOLINTBEGIN(concurrency-mt-unsafe): a child of fork has one thread
   if (start.failpoints.empty()) {
     ::unsetenv("HOLDFAST_FAILPOINTS");
   } else {
@@ -71,7 +64,9 @@ void DaemonProcess::Spawn(const Start& start) {
   for (const auto& [name, value] : start.environment) {
     ::setenv(name.c_str(), value.c_str(), 1);
   }
+  // NOLINTEND(concurrency-mt-unsafe)
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) {
     arguments.push_back(word.data());
   }

@@ -8,6 +8,8 @@
 
 #include <sys/types.h>
 
+#include "tests/support/temp_folder.h"
+
 namespace holdfast::tests {
 
 class DaemonProcess {
@@ -54,8 +56,10 @@ class DaemonProcess {
   [[nodiscard]] std::string Log() const;
 
  private:
-  std::string folder_;
-  std::string arena_;
+  const TempFolder temp_{TempFolder::Where::kShort};
+  const TempFolder memory_;
+  const std::string& folder_ = temp_.path();
+  const std::string& arena_ = memory_.path();
   pid_t pid_ = -1;
   int end_ = -1;  // how the last one ended; -1: it runs, or none did
 };

@@ -9,6 +9,7 @@
 
 #include "tests/daemon/power_cut_daemon.h"
 #include "tests/storage_tiers/persistent_tier_fixture.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -20,13 +21,6 @@ constexpr std::uint64_t kSeeds = 2;
 
 class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
  protected:
-  void SetUp() override {
-    root_ = "/dev/shm/holdfast-node-power-cut-XXXXXX";  // thousands of databases: no real disk
-    ASSERT_NE(::mkdtemp(root_.data()), nullptr);
-  }
-
-  void TearDown() override { std::filesystem::remove_all(root_); }
-
   struct Life {
     bool to_the_end = false;
     int static_images = 0;
@@ -99,7 +93,8 @@ class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
     std::filesystem::remove_all(after);
   }
 
-  std::string root_;
+  TempFolder temp_;  // thousands of databases: no real disk
+  const std::string root_ = temp_.path();
 };
 
 TEST_P(NodePowerCutTest, WhatWasDurableComesBackAndTrainingGoesOn) {

@@ -45,7 +45,7 @@ proto::GrantEvent AwaitGrant(RawClient* client) {
   for (;;) {
     for (auto it = client->events.begin(); it != client->events.end(); ++it) {
       if (it->has_grant()) {
-        const proto::GrantEvent grant = it->grant();
+        proto::GrantEvent grant = it->grant();
         client->events.erase(it);
         return grant;
       }

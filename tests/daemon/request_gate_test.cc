@@ -14,6 +14,7 @@
 #include "layout/image.h"
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -26,8 +27,6 @@ constexpr std::uint32_t kOtherUid = 2000;
 class RequestGateTest : public ::testing::Test {
  protected:
   RequestGateTest() {
-    std::string pattern = ::testing::TempDir() + "/hfgate-XXXXXX";
-    folder_ = fs::canonical(::mkdtemp(pattern.data())).string();
     fs::create_directories(folder_ + "/allowed/team");
     fs::create_directories(folder_ + "/private");
     RequestRules rules;
@@ -35,8 +34,6 @@ class RequestGateTest : public ::testing::Test {
     rules.client_roots = {folder_ + "/allowed"};
     gate_ = std::make_unique<RequestGate>(rules, &layouts_, &tiers_, &cpu_);
   }
-
-  ~RequestGateTest() override { fs::remove_all(folder_); }
 
   static TierSet::MakeFileSystem Maker() {
     return [] { return std::make_unique<storage_tiers::PosixFileSystem>(); };
@@ -67,7 +64,8 @@ class RequestGateTest : public ::testing::Test {
     return tests::RunCoroutine(io_, gate_->Admit(1, uid, message));
   }
 
-  std::string folder_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string folder_ = temp_.path();
   boost::asio::io_context io_{1};
   WorkerPool cpu_{"cpu", 1};
   LayoutStore layouts_;

@@ -43,7 +43,7 @@ std::vector<std::string> WaitForCleanRoot(const std::string& root) {
 }
 
 int VerifyRoot(const std::string& root, std::string* said) {
-  // A path of mkdtemp: nothing in it for a shell to interpret.
+  // A path of TempFolder: nothing in it for a shell to interpret.
   const std::string command = "cli/holdfast verify --root " + root + " 2>&1";
   FILE* output = ::popen(command.c_str(), "r");
   if (output == nullptr) {

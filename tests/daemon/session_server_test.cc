@@ -20,6 +20,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
 #include "tests/daemon/raw_client.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -39,17 +40,12 @@ class SessionServerTest : public testing::Test {
  protected:
   void SetUp() override {
     io_thread_.Bind();
-    std::string pattern = "/tmp/hfs-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     auto listener = Listener::Open(io_, folder_ + "/s", false);
     ASSERT_TRUE(listener.has_value()) << listener.error().ToString();
     server_.Start(std::move(listener).value());
   }
 
-  void TearDown() override {
-    EXPECT_TRUE(RunCoroutine(io_, End()));
-    std::filesystem::remove_all(folder_);
-  }
+  void TearDown() override { EXPECT_TRUE(RunCoroutine(io_, End())); }
 
   asio::awaitable<bool> End() {
     server_.Stop();
@@ -114,7 +110,8 @@ class SessionServerTest : public testing::Test {
     return Next(client).has_ping();
   }
 
-  std::string folder_;
+  TempFolder temp_{TempFolder::Where::kShort};
+  const std::string folder_ = temp_.path();
   asio::io_context io_{1};
   IoThread io_thread_;
   WorkerPool cpu_{"cpu", 1};

@@ -17,6 +17,7 @@
 #include "daemon/digest.h"
 #include "layout/image.h"
 #include "tests/common/run_coroutine.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -30,16 +31,12 @@ using tests::RunCoroutine;
 class SlotStoreTest : public testing::Test {
  protected:
   SlotStoreTest() {
-    std::string pattern = "/dev/shm/hfslots-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     storage_tiers::ArenaOptions options;
     options.folder = folder_;
     options.budget_bytes = 256 * kMiB;
     arena_ = Arena::Open(options).value();
     slots_ = std::make_unique<SlotStore>(*arena_, pool_);
   }
-
-  ~SlotStoreTest() override { std::filesystem::remove_all(folder_); }
 
   static SharedLayout MakeLayout() {
     std::vector<layout::TensorSpec> specs(1);
@@ -63,7 +60,8 @@ class SlotStoreTest : public testing::Test {
     return std::filesystem::exists(folder_ + "/slots/" + name.ToString());
   }
 
-  std::string folder_;
+  TempFolder temp_;
+  const std::string folder_ = temp_.path();
   asio::io_context io_{1};
   WorkerPool pool_{"test", 2};
   std::unique_ptr<Arena> arena_;

@@ -27,7 +27,7 @@ using std::chrono::milliseconds;
 using tests::RunCoroutine;
 
 std::string MakeRoot(const std::string& name) {
-  const std::string path = ::testing::TempDir() + "/" + name + std::to_string(::getpid());
+  std::string path = ::testing::TempDir() + "/" + name + std::to_string(::getpid());
   std::filesystem::create_directories(path);
   return path;
 }

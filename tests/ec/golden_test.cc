@@ -1,12 +1,5 @@
 // I10: parity that one version wrote is decoded by every later one: matrix, parity bytes and places
-// are what they were (docs/format/erasure_code.md).
-//
-// To write the files anew after a deliberate change (with a new matrix id!):
-//   HOLDFAST_REWRITE_GOLDEN=$PWD/tests/golden/ec <this program>
-// and keep the old files, with a test that reads them.
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
+// are what they were (docs/format/erasure_code.md). A deliberate change takes a new matrix id.
 #include <string>
 
 #include <gtest/gtest.h>
@@ -14,23 +7,10 @@
 #include "ec/codec.h"
 #include "ec/matrix.h"
 #include "tests/ec/groups.h"
+#include "tests/support/golden_file.h"
 
 namespace holdfast::ec {
 namespace {
-
-// The content of the golden file; in rewrite mode "now" is written to it first.
-std::string Golden(const std::string& name, const std::string& now) {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
-  const char* rewrite = std::getenv("HOLDFAST_REWRITE_GOLDEN");
-  const std::string folder = rewrite != nullptr ? rewrite : "tests/golden/ec";
-  const std::string path = folder + "/" + name;
-  if (rewrite != nullptr) {
-    std::ofstream(path, std::ios::binary) << now;
-  }
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.good()) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // Segments of 61, 60, 59, ... bytes by a rule that nothing else uses.
 std::vector<Bytes> GoldenSegments(std::uint32_t k) {
@@ -48,7 +28,7 @@ TEST(GoldenTest, TheMatrixIsAsEver) {
   const Matrix matrix =
       ParityMatrix({.data = kMaxMembers - kMaxParity, .parity = kMaxParity}).value();
   const std::string now(matrix.begin(), matrix.end());
-  EXPECT_EQ(Golden("matrix_1.bin", now), now);
+  EXPECT_EQ(GoldenFile("ec/matrix_1.bin", now), now);
 }
 
 TEST(GoldenTest, ParityIsAsEverAndOldParityDecodes) {
@@ -61,7 +41,7 @@ TEST(GoldenTest, ParityIsAsEverAndOldParityDecodes) {
   for (const Bytes& row : rows) {
     now += AsText(row);
   }
-  const std::string golden = Golden("parity_8+3_matrix_1.bin", now);
+  const std::string golden = GoldenFile("ec/parity_8+3_matrix_1.bin", now);
   EXPECT_EQ(golden, now);
   ASSERT_EQ(golden.size(), 3u * 61);
   // Segments 0 to 2 from the others and the bytes of the file.
@@ -102,7 +82,7 @@ TEST(GoldenTest, SegmentsAndRowsLieWhereTheyEverDid) {
   const std::string now = Places({.data = 1, .parity = 1}) + Places({.data = 1, .parity = 2}) +
                           Places({.data = 4, .parity = 1}) + Places({.data = 3, .parity = 2}) +
                           Places({.data = 8, .parity = 3});
-  EXPECT_EQ(Golden("places.txt", now), now);
+  EXPECT_EQ(GoldenFile("ec/places.txt", now), now);
 }
 
 }  // namespace

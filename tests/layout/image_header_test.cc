@@ -85,7 +85,7 @@ TEST(ImageHeaderTest, PaddingIsExactAtTheEdgeOfAPage) {
                             R"("":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},)"
                             R"("":{"dtype":"U8","shape":[1],"data_offsets":[2,3]},)"
                             R"("":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}})";
-  const std::size_t room = 4096 - 8 - frame.size() - 3 * 1000;
+  const std::size_t room = 4096 - 8 - frame.size() - 3000;
   for (std::size_t extra : {0u, 1u}) {
     std::vector<TensorSpec> specs;
     for (char c : {'a', 'b', 'c'}) {
@@ -150,7 +150,7 @@ TEST(ImageHeaderTest, LengthsThatAreNotDtypeTimesShapeAreRefused) {
 }
 
 TEST(ImageHeaderTest, TextOutsideOfTheGrammarIsRefused) {
-  const char* kTexts[] = {
+  const char* texts[] = {
       "",
       " {}",
       "\xef\xbb\xbf{}",
@@ -193,7 +193,7 @@ TEST(ImageHeaderTest, TextOutsideOfTheGrammarIsRefused) {
       R"({"\ud800":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
   };
   ASSERT_TRUE(Read(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0).has_value());
-  for (const char* text : kTexts) {
+  for (const char* text : texts) {
     ExpectCorrupt(text, 0);
   }
 }

@@ -93,6 +93,7 @@ TEST(ImagePlanTest, ImagesOf2To53BytesAreRefusedHoweverTheyAddUp) {
   EXPECT_FALSE(PlanImage(std::vector{WholeTensor("a", proto::F64, {1ull << 50})}).has_value());
   EXPECT_FALSE(PlanImage(std::vector{WholeTensor("a", proto::C128, {1ull << 53})}).has_value());
   std::vector<TensorSpec> specs;
+  specs.reserve(10);
   for (int i = 0; i < 9; ++i) {
     specs.push_back(WholeTensor("t" + std::to_string(i), proto::F64, {1ull << 47}));
   }
@@ -232,6 +233,7 @@ TEST(ImagePlanTest, ALayoutOfNewerSoftwareIsAVersionMismatch) {
 
 TEST(ImagePlanTest, AHundredThousandTensorsArePlannedQuickly) {
   std::vector<TensorSpec> specs;
+  specs.reserve(100'000);
   for (int i = 0; i < 100'000; ++i) {
     specs.push_back(WholeTensor("model.layers." + std::to_string(i) + ".self_attn.q_proj.weight",
                                 i % 2 == 0 ? proto::BF16 : proto::F32,

@@ -41,11 +41,10 @@ TEST(WireBudgetTest, PackedNumbersAreNotElements) {
 
 // The parser keeps them, each in an object of its own.
 TEST(WireBudgetTest, UnknownFieldsAreElements) {
-  const std::string unknown_number = "\xa2\x1f\x00";                 // field 500, empty text
-  const std::string unknown_wire_type = std::string("\x0a\x00", 2);  // format_version as text
+  const std::string unknown_number = std::string("\xa2\x1f\x00", 3);  // field 500, empty text
+  const std::string unknown_wire_type = std::string("\x0a\x00", 2);   // format_version as text
   const std::string unknown_varint = std::string("\xa0\x1f\x00", 3);
-  for (const std::string& field :
-       {std::string(unknown_number.data(), 2) + '\0', unknown_wire_type, unknown_varint}) {
+  for (const std::string& field : {unknown_number, unknown_wire_type, unknown_varint}) {
     std::string bytes;
     for (int i = 0; i < 100; ++i) {
       bytes += field;

@@ -208,7 +208,7 @@ class FakeClient:
 
     def stats(self) -> Stats:
         values: dict[str, Any] = {f.name: 0 for f in dataclasses.fields(Stats)}
-        return Stats(**{**values, "connected": True})
+        return Stats(**{**values, "connected": True, "note": ""})
 
     def restore_begin(
         self,

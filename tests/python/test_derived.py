@@ -213,3 +213,24 @@ def test_wrong_pairs_are_refused(text: str) -> None:
         holdfast.Checkpointer(
             "mixed", model=training.model, optimizer=training.optimizer, derived=pairs
         )
+
+
+def test_dtensors_are_refused() -> None:
+    """Their local parts would be compared with the whole."""
+    import torch.distributed as dist
+    from torch.distributed.tensor import distribute_tensor
+
+    training = Mixed(layers=1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = dist.init_device_mesh("cpu", (1,))
+        part = distribute_tensor(training.masters[0].detach(), mesh)
+        with pytest.raises(holdfast.StateError, match="DTensors, of which each rank holds a part"):
+            holdfast.Checkpointer(
+                "mixed",
+                model=training.model,
+                optimizer=training.optimizer,
+                derived=[(training.model[0].weight, part)],
+            )
+    finally:
+        dist.destroy_process_group()

@@ -32,13 +32,21 @@ def run_tests(tmp_path: pathlib.Path, stages: str, bazel: str = "exit 0") -> tup
     return done.returncode, done.stdout.splitlines()
 
 
-def test_a_skipped_case_is_counted_and_its_reason_kept(tmp_path: pathlib.Path) -> None:
+def test_skipped_and_failed_cases_are_counted_and_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.xml").write_text(JUNIT)
-    skipped = tmp_path / "skipped"
-    command = [ROOT / "tools/test_report.py", "junit", tmp_path / "x.xml", "1", skipped]
+    command = [ROOT / "tools/test_report.py", "junit", tmp_path / "x.xml", "1", tmp_path]
     counts = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     assert counts.split() == ["1", "1", "1"]
-    assert skipped.read_text() == "A.Left: no io_uring here\n"
+    assert (tmp_path / "skipped").read_text() == "A.Left: no io_uring here\n"
+    assert (tmp_path / "failed").read_text() == "A.Bad\n"
+
+
+def test_a_command_that_fails_without_a_failed_case_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "events.json").write_text("")
+    command = [ROOT / "tools/test_report.py", "bazel", tmp_path / "events.json", "1", tmp_path]
+    counts = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert counts.split() == ["0", "1", "0"]
+    assert "ended with 1" in (tmp_path / "failed").read_text()
 
 
 # Answers the query for targets with two and that for seeds with none, builds nothing, and puts the
@@ -63,13 +71,14 @@ def test_each_fuzz_target_is_a_case_and_a_finding_fails(
     monkeypatch.setenv("FUZZ_OUT", str(tmp_path / "out"))
     code, lines = run_tests(tmp_path, "fuzz", FUZZ)
     assert code == 1
-    assert lines[-1] == "1 passed, 1 failed"
+    assert lines[-2:] == ["failed: fuzz: //x:bad failed", "1 passed, 1 failed"]
 
 
 def test_a_stage_that_breaks_down_counts_as_failed(tmp_path: pathlib.Path) -> None:
     for stages in ("tests", "asan", "fuzz", "no-such-stage"):
         code, lines = run_tests(tmp_path, stages, "exit 1")
         assert (code, lines[-1]) == (1, "0 passed, 1 failed"), stages
+        assert lines[-2].startswith("failed: "), stages
 
 
 def test_clang_tidy_says_which_files_its_budget_did_not_reach(

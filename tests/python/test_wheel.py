@@ -98,10 +98,14 @@ def test_the_same_build_gives_the_same_wheel(
 
 def test_a_wheel_without_one_of_its_libraries_is_refused(package: pathlib.Path) -> None:
     bundle.check(package)
-    libraries = [*(package / "_lib").iterdir(), *(package / "_bin").glob("lib*")]
+    libraries = [
+        *(package / "_lib").iterdir(),
+        *(package / "_bin").glob("lib*"),
+        *(package / "_fabric").iterdir(),
+    ]
     assert len(libraries) > 10
     for library in libraries:
-        if library.name == "libholdfast.so":
+        if library.name in ("libholdfast.so", bundle.FABRIC):
             continue
         away = library.rename(package / "away")
         with pytest.raises(elf.WheelError, match=re.escape(library.name)):
@@ -225,6 +229,8 @@ def hide(installed: Installed, bazel_bin: pathlib.Path, mapped_anyway: set[str])
     libraries: set[pathlib.Path] = set()
     for place in (bundle.LIBRARY, *bundle.PROGRAMS.values()):
         libraries |= {path.resolve() for path in elf.resolve(bazel_bin / place).values()}
+    fabric = elf.installed(bundle.FABRIC)
+    libraries |= {path.resolve() for path in (fabric, *elf.resolve(fabric).values())}
     left = {path for path in libraries if str(path) not in mapped_anyway}
     assert len(left) > 10
     installed.hidden = [ROOT, outputs, *sorted(left)]
@@ -284,6 +290,9 @@ def test_the_command_of_an_installed_wheel_is_the_program_itself(
     version = archive.version(installed.package)
     told = installed.run("holdfast", "--version")
     assert told.stdout.startswith(f"holdfast {version}\ncopy engines: host"), told.stderr
+    if installed.hidden:
+        own = installed.package / "_bin/../_fabric" / bundle.FABRIC
+        assert re.search(rf"^fabric: libfabric 1\.\d+ \({re.escape(str(own))}\)$", told.stdout, re.M)
     assert installed.run("holdfastd", "--version").stdout == f"holdfastd {version}\n"
     assert installed.run("holdfast", "no-such-command").returncode == 2
     assert installed.run("holdfast", "status").returncode == 4
@@ -302,6 +311,21 @@ def test_the_command_of_an_installed_wheel_is_the_program_itself(
     assert installed.daemons() == [daemon.pid]
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(20) == 0
+
+
+def test_the_hosts_libfabric_goes_before_the_one_in_the_wheel(installed: Installed) -> None:
+    hosts = elf.installed(bundle.FABRIC)
+    told = installed.run("holdfast", "--version").stdout
+    assert re.search(rf"^fabric: libfabric 1\.\d+ \(.*/{re.escape(hosts.name)}\)$", told, re.M), told
+    assert "_fabric" not in told
+    if can_hide(installed.home):
+        # The host's libfabric is gone, its libibverbs is there: the drivers that it loads are its own.
+        installed.hidden = [hosts.resolve()]
+        trace = ["env", "LD_DEBUG=files", str(installed.package / "_bin/holdfast"), "--version"]
+        result = installed.run(*trace)
+        assert str(installed.package / "_bin/../_fabric" / bundle.FABRIC) in result.stdout
+        loaded = set(re.findall(r"calling init: (\S+)", result.stderr))
+        assert {p for p in loaded if "libibverbs" in p} == {str(elf.installed("libibverbs.so.1"))}
 
 
 def into_closed_pipe(installed: Installed, program: pathlib.Path) -> int:

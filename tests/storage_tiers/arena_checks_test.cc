@@ -8,6 +8,7 @@
 
 #include "storage_tiers/uring_descriptor.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -26,7 +27,7 @@ class ArenaChecksTest : public ::testing::Test {
     WriteFile(root_ + path, text);
   }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   const std::string root_ = folder_.path();
 };
 

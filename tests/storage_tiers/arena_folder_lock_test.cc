@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/temp_folder.h"
+
 namespace holdfast::storage_tiers {
 namespace {
 
@@ -17,12 +19,8 @@ namespace fs = std::filesystem;
 class ArenaFolderLockTest : public ::testing::Test {
  protected:
   ArenaFolderLockTest() {
-    std::string pattern = ::testing::TempDir() + "/hflock-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     fd_ = Descriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   }
-
-  ~ArenaFolderLockTest() override { fs::remove_all(folder_); }
 
   Result<FolderLock> Take() const { return FolderLock::Take(fd_.get(), folder_, "the arena"); }
 
@@ -37,7 +35,8 @@ class ArenaFolderLockTest : public ::testing::Test {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
   }
 
-  std::string folder_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string folder_ = temp_.path();
   Descriptor fd_;
 };
 

@@ -7,6 +7,7 @@
 #include "storage_tiers/prefault.h"
 #include "storage_tiers/uring_descriptor.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -53,7 +54,7 @@ class PrefaultTest : public ::testing::TestWithParam<Way> {
     return options;
   }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   std::atomic<bool> cancel_{false};
 };
 

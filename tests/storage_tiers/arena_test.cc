@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/failpoint.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -31,7 +32,7 @@ class ArenaTest : public ::testing::Test {
     return Arena::Open({path_, budget, 2});
   }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   const std::string path_ = folder_.path() + "/arena";
   std::atomic<bool> never_{false};
 };
@@ -303,6 +304,7 @@ TEST_F(ArenaTest, AFileThatOthersCanOpenIsNotBelieved) {
 
 TEST_F(ArenaTest, HugePagesRoundTheCapacity) {
   struct statfs status = {};
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
   const char* const huge = std::getenv("HOLDFAST_TEST_HUGETLBFS");
   if (huge == nullptr || ::statfs(huge, &status) != 0) {
     GTEST_SKIP() << "set HOLDFAST_TEST_HUGETLBFS to a mount with two free pages";

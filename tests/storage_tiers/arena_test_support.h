@@ -24,36 +24,6 @@
 
 namespace holdfast::storage_tiers {
 
-// A fresh folder on tmpfs, removed with the object; in TEST_TMPDIR where /dev/shm is no tmpfs, or
-// if asked for (a death test's program ends without removing anything).
-class MemoryFolder {
- public:
-  enum class Where { kMemory, kTestTmpdir };
-
-  explicit MemoryFolder(Where where = Where::kMemory) {
-    struct statfs status = {};
-    const bool tmpfs = where == Where::kMemory && ::statfs("/dev/shm", &status) == 0 &&
-                       status.f_type == TMPFS_MAGIC && ::access("/dev/shm", W_OK) == 0;
-    path_ = (tmpfs ? "/dev/shm" : ::testing::TempDir()) + "/holdfast-test-XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr) {
-      ADD_FAILURE() << "mkdtemp " << path_;
-    }
-  }
-
-  MemoryFolder(const MemoryFolder&) = delete;
-  MemoryFolder& operator=(const MemoryFolder&) = delete;
-
-  ~MemoryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 // A forked child that does "work", reports that it is ready, and waits to be ended.
 class Child {
  public:

@@ -11,6 +11,7 @@
 #include "storage_tiers/catalog.h"
 #include "tests/storage_tiers/catalog_test_support.h"
 #include "tests/support/rocksdb_power_cut.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -30,15 +31,6 @@ CatalogBatch NumberedBatch(std::uint64_t number) {
 
 class CatalogCrashTest : public ::testing::Test {
  protected:
-  CatalogCrashTest() {
-    root_ = ::testing::TempDir() + "/catalog-crash-XXXXXX";
-    if (::mkdtemp(root_.data()) == nullptr) {
-      ADD_FAILURE() << root_;
-    }
-  }
-
-  ~CatalogCrashTest() override { std::filesystem::remove_all(root_); }
-
   // A disk of its own with an Env on it.
   struct Disk {
     Disk()
@@ -109,7 +101,8 @@ class CatalogCrashTest : public ::testing::Test {
     std::filesystem::remove_all(after);
   }
 
-  std::string root_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string root_ = temp_.path();
 };
 
 // I3

@@ -1,12 +1,5 @@
-// Records written by version 1 must be read for ever, under the keys that they had.
-//
-// A file is the key's length (u32, little-endian), the key, the value.  To write the files of a new
-// family (never to change an old file):
-//   HOLDFAST_REWRITE_GOLDEN=$PWD/tests/golden/catalog <this program>
-
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
+// Records written by version 1 must be read for ever, under the keys that they had. An old file is
+// never written anew. A file is the key's length (u32, little-endian), the key, the value.
 #include <string>
 
 #include <google/protobuf/util/message_differencer.h>
@@ -17,6 +10,7 @@
 #include "storage_tiers/catalog_contents.h"
 #include "storage_tiers/catalog_keys.h"
 #include "tests/storage_tiers/catalog_test_support.h"
+#include "tests/support/golden_file.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -30,15 +24,10 @@ struct KeyValue {
 
 KeyValue Golden(const std::string& name, const KeyValue& today) {
   const std::string file_name = name + "_v1.record";
-  if (const char* const folder = std::getenv("HOLDFAST_REWRITE_GOLDEN")) {
-    std::string framed(4, '\0');
-    StoreLe32(framed.data(), static_cast<std::uint32_t>(today.key.size()));
-    std::ofstream(std::string(folder) + "/" + file_name, std::ios::binary)
-        << framed << today.key << today.value;
-    return today;
-  }
-  std::ifstream file("tests/golden/catalog/" + file_name, std::ios::binary);
-  const std::string bytes(std::istreambuf_iterator<char>(file), {});
+  std::string framed(4, '\0');
+  StoreLe32(framed.data(), static_cast<std::uint32_t>(today.key.size()));
+  framed.append(today.key).append(today.value);
+  const std::string bytes = GoldenFile("catalog/" + file_name, framed);
   if (bytes.size() < 4 || LoadLe32(bytes.data()) > bytes.size() - 4) {
     ADD_FAILURE() << file_name << " cannot be read";
     return {};

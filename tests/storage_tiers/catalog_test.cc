@@ -15,6 +15,7 @@
 #include "storage_tiers/catalog_keys.h"
 #include "storage_tiers/catalog_records.h"
 #include "tests/storage_tiers/catalog_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -26,18 +27,6 @@ using ::testing::SizeIs;
 
 class CatalogTest : public ::testing::Test {
  protected:
-  CatalogTest() {
-    std::string path = ::testing::TempDir() + "/catalog-XXXXXX";
-    if (::mkdtemp(path.data()) == nullptr) {
-      ADD_FAILURE() << path;
-    }
-    folder_ = path + "/state";
-  }
-
-  ~CatalogTest() override {
-    std::filesystem::remove_all(std::filesystem::path(folder_).parent_path());
-  }
-
   [[nodiscard]] Result<std::unique_ptr<Catalog>> Open(CatalogOptions options = {}) const {
     return Catalog::Open(folder_, options);
   }
@@ -58,7 +47,8 @@ class CatalogTest : public ::testing::Test {
     ASSERT_TRUE(db->Put(synced, key, value).ok());
   }
 
-  std::string folder_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string folder_ = temp_.path() + "/state";
 };
 
 CatalogBatch OneOfEach() {

@@ -11,20 +11,13 @@
 
 #include "storage_tiers/file_system_transfer.h"
 #include "storage_tiers/posix_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
 
 class PosixFileSystemTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "/fs-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-  }
-
-  void TearDown() override { EXPECT_TRUE(RemoveTree(fs_, root_)); }
-
   std::string Path(const std::string& name) const { return JoinPath(root_, name); }
 
   void Write(const std::string& name, std::string_view text) {
@@ -34,7 +27,8 @@ class PosixFileSystemTest : public ::testing::Test {
   }
 
   PosixFileSystem fs_;
-  std::string root_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string root_ = temp_.path();
 };
 
 TEST_F(PosixFileSystemTest, ANameThatIsTakenIsNeverOpenedForWriting) {

@@ -14,6 +14,7 @@
 #include "common/crc32c.h"
 #include "storage_tiers/uring_descriptor.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -65,7 +66,7 @@ class MappingGuardTest : public ::testing::Test {
     return folder_.path() + "/" + name;
   }
 
-  MemoryFolder folder_{MemoryFolder::Where::kTestTmpdir};
+  TempFolder folder_{TempFolder::Where::kTestTmpdir};
 };
 
 TEST_F(MappingGuardTest, AnIntactRangeIsNotPoisoned) {
@@ -191,6 +192,7 @@ TEST_F(MappingGuardTest, ManyThreadsFaultWhileOthersRegister) {
     }
   });
   std::vector<std::thread> readers;
+  readers.reserve(kReaders);
   for (int i = 0; i < kReaders; ++i) {
     readers.emplace_back([&] {
       for (const auto& file : files) {

@@ -17,6 +17,7 @@
 
 #include "storage_tiers/arena.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -65,7 +66,7 @@ class SlotPlacementTest : public ::testing::Test {
     EXPECT_EQ(slot.value()->capacity(), kMiB);
   }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   std::shared_ptr<FakePolicy> policy_ = std::make_shared<FakePolicy>();
   std::unique_ptr<Arena> arena_;
   std::uint32_t made_ = 0;
@@ -133,7 +134,7 @@ TEST(ParseNodesTest, ReadsWhatSysfsWrites) {
 // The call itself, as far as one node allows: the file has the policy afterwards, seen through
 // another mapping of it.
 TEST(SystemMemoryPolicyTest, ThePolicyIsTheFilesOwn) {
-  const MemoryFolder folder;
+  const TempFolder folder;
   const Descriptor file(
       ::open((folder.path() + "/file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   ASSERT_EQ(::ftruncate(file.get(), kMiB), 0);

@@ -15,6 +15,7 @@
 #include "tests/storage_tiers/persistent_tier_fixture.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/power_cut_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -236,16 +237,10 @@ TEST(PersistentTierFaultTest, ADamagedSidecarIsWrittenAgain) {
 
 class PersistentTierRaceTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    root_ = ::testing::TempDir() + "/race-XXXXXX";
-    ASSERT_NE(::mkdtemp(root_.data()), nullptr);
-  }
-
-  void TearDown() override { EXPECT_TRUE(RemoveTree(fs_, root_)); }
-
   // Runs act(i) in 8 threads, each with a tier of its own, as on 8 nodes.
   void Race(const std::function<void(PersistentTier&, int)>& act) {
     std::vector<std::thread> threads;
+    threads.reserve(8);
     for (int i = 0; i < 8; ++i) {
       threads.emplace_back([&, i] {
         PersistentTier tier(fs_, root_, TierScope::kShared);
@@ -258,7 +253,8 @@ class PersistentTierRaceTest : public ::testing::Test {
   }
 
   PosixFileSystem fs_;
-  std::string root_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string root_ = temp_.path();
 };
 
 TEST_F(PersistentTierRaceTest, OfManyJobsOfOneNameOneIsMade) {

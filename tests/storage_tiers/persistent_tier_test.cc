@@ -9,6 +9,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/storage_tiers/persistent_tier_fixture.h"
 #include "tests/support/power_cut_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -115,6 +116,7 @@ TEST_F(PersistentTierTest, OnlyTheHolderOfTheTokenUpdatesTheNewestRecord) {
 }
 
 TEST_F(PersistentTierTest, StrangeNamesAmongTheRecordsAreIgnored) {
+  const std::string incarnations = "/root/" + kJob + "/incarnations";
   for (const std::string name : {"007.json",
                                  "0.json",
                                  "-1.json",
@@ -123,7 +125,7 @@ TEST_F(PersistentTierTest, StrangeNamesAmongTheRecordsAreIgnored) {
                                  ".tmp-9.json-00",
                                  "x.json",
                                  ".json"}) {
-    Replace("/root/" + kJob + "/incarnations/" + name, "{}");
+    Replace(JoinPath(incarnations, name), "{}");
   }
 
   EXPECT_EQ(tier_.HighestIncarnation(kJob).value(), 0u);
@@ -157,8 +159,8 @@ TEST_F(PersistentTierTest, APublishedSnapshotIsListedAndReadBack) {
 }
 
 TEST_F(PersistentTierTest, RealFilesOfALargeWorldAreReadBack) {
-  std::string root = ::testing::TempDir() + "/tier-XXXXXX";
-  ASSERT_NE(::mkdtemp(root.data()), nullptr);
+  const TempFolder temp(TempFolder::Where::kTestTmpdir);
+  const std::string& root = temp.path();
   PosixFileSystem posix;
   PersistentTier tier(posix, root, TierScope::kNode);
   ASSERT_TRUE(tier.EnsureJob(kJob, kUid));
@@ -170,7 +172,6 @@ TEST_F(PersistentTierTest, RealFilesOfALargeWorldAreReadBack) {
     EXPECT_TRUE(ReadBack(tier, shard));
     EXPECT_TRUE(Exists(posix, JoinPath(JoinPath(root, kJob), files.value()[0].path())).value());
   }
-  ASSERT_TRUE(RemoveTree(posix, root));
 }
 
 TEST_F(PersistentTierTest, NothingChangesOnceASnapshotIsPublished) {

@@ -10,6 +10,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/power_cut_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -114,12 +115,13 @@ TEST(PublishTest, ATemporaryFileTakenByACleanUpIsWrittenAgain) {
 
 TEST(PublishTest, OfManyRacingWritersOneWinsAndAllAgree) {
   PosixFileSystem fs;
-  std::string folder = ::testing::TempDir() + "/publish-XXXXXX";
-  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const TempFolder temp(TempFolder::Where::kTestTmpdir);
+  const std::string& folder = temp.path();
   constexpr int kWriters = 8;
   std::atomic<int> winners = 0;
   std::atomic<int> losers = 0;
   std::vector<std::thread> threads;
+  threads.reserve(kWriters);
   for (int i = 0; i < kWriters; ++i) {
     threads.emplace_back([&, i] {
       const Status published = PublishExclusive(fs, folder, "a", "writer " + std::to_string(i));

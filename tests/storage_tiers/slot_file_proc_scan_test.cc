@@ -7,6 +7,7 @@
 
 #include "storage_tiers/slot_file_quarantine.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -52,7 +53,7 @@ class ProcScanTest : public ::testing::Test {
 
   [[nodiscard]] Result<bool> Find() const { return FindInProc(proc_, identity_, 99); }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   const std::string proc_ = folder_.path() + "/proc";
   FileIdentity identity_;
 };

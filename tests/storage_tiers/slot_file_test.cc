@@ -11,6 +11,7 @@
 
 #include "storage_tiers/arena.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -29,7 +30,7 @@ class SlotFileTest : public ::testing::Test {
     return arena_->CreateSlot(name, kCapacity, never_).value();
   }
 
-  MemoryFolder folder_;
+  TempFolder folder_;
   std::unique_ptr<Arena> arena_;
   std::atomic<bool> never_{false};
 };

@@ -15,6 +15,7 @@
 #include "storage_tiers/uring_io.h"
 #include "storage_tiers/uring_parked.h"
 #include "storage_tiers/uring_queue.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
 namespace {
@@ -88,8 +89,6 @@ class ScriptedQueue final : public IoQueue {
 class UringHangTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = ::testing::TempDir() + "/hang-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder_.data()), nullptr);
     image_.resize(3 * kMiB + 1234);
     std::uint32_t x = 7;
     for (char& c : image_) {
@@ -104,7 +103,6 @@ class UringHangTest : public ::testing::Test {
     script_->silent = false;
     script_->answer = nullptr;
     EXPECT_EQ(ReapParkedTransfers(), 0u);
-    EXPECT_TRUE(RemoveTree(fs_, folder_));
   }
 
   ImageTransfer Open(int flags, bool direct) {
@@ -123,7 +121,8 @@ class UringHangTest : public ::testing::Test {
   }
 
   PosixFileSystem fs_;
-  std::string folder_;
+  TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string folder_ = temp_.path();
   std::string image_;
   ImageIoOptions options_;
   const std::shared_ptr<Script> script_ = std::make_shared<Script>();

@@ -19,6 +19,7 @@
 #include "storage_tiers/file_system_verify.h"
 #include "storage_tiers/posix_file_system.h"
 #include "storage_tiers/uring_queue.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/unique_name.h"
 
 namespace holdfast::storage_tiers {
@@ -53,12 +54,6 @@ class Mapping {
   void* memory_;
 };
 
-std::string MakeFolder() {
-  std::string folder = ::testing::TempDir() + "/uring-XXXXXX";
-  EXPECT_NE(::mkdtemp(folder.data()), nullptr);
-  return folder;
-}
-
 constexpr std::size_t kSizes[] = {
     0, 1, 4095, 4096, 4097, kMiB - 1, kMiB, kMiB + 1, 4 * kMiB + 4096 + 7, 9 * kMiB + 5};
 
@@ -67,7 +62,8 @@ class UringIoTest : public ::testing::TestWithParam<std::tuple<std::size_t, bool
 TEST_P(UringIoTest, WhatWasWrittenIsReadBackWithItsExactLength) {
   const auto [size, uring, direct] = GetParam();
   PosixFileSystem fs({.allow_direct = direct, .allow_uring = uring});
-  const std::string folder = MakeFolder();
+  const TempFolder temp(TempFolder::Where::kTestTmpdir);
+  const std::string& folder = temp.path();
   const std::string path = JoinPath(folder, "image");
   Mapping source(size);
   source.FillWithPattern();
@@ -84,7 +80,6 @@ TEST_P(UringIoTest, WhatWasWrittenIsReadBackWithItsExactLength) {
   const Status read = VerifyingRead(fs, path, destination.view(), digests, {}, &bad);
   ASSERT_TRUE(read) << read.error().ToString();
   EXPECT_TRUE(AsText(destination.view()) == AsText(source.view()));
-  ASSERT_TRUE(RemoveTree(fs, folder));
   // A test of a way that was not gone is no test.
   if (fs.uring_refused()) {
     GTEST_SKIP() << "no io_uring here: only pread and pwrite were tried";
@@ -95,7 +90,8 @@ TEST_P(UringIoTest, WhatWasWrittenIsReadBackWithItsExactLength) {
 }
 
 TEST(UringFallbackTest, AFileSystemSaysThatItMovedAnImageTheSlowWay) {
-  const std::string folder = MakeFolder();
+  const TempFolder temp(TempFolder::Where::kTestTmpdir);
+  const std::string& folder = temp.path();
   PosixFileSystem by_choice({.allow_direct = false, .allow_uring = false});
   Mapping source(kMiB);
   ASSERT_TRUE(by_choice.WriteImage(JoinPath(folder, "a"), source.view(), {}));
@@ -111,7 +107,6 @@ TEST(UringFallbackTest, AFileSystemSaysThatItMovedAnImageTheSlowWay) {
   if (probe >= 0) {
     ::close(probe);
   }
-  ASSERT_TRUE(RemoveTree(by_choice, folder));
 }
 
 INSTANTIATE_TEST_SUITE_P(Tails,
@@ -127,14 +122,11 @@ INSTANTIATE_TEST_SUITE_P(Tails,
 
 class UringVerifyTest : public ::testing::Test {
  protected:
-  void SetUp() override { folder_ = MakeFolder(); }
-
-  void TearDown() override { EXPECT_TRUE(RemoveTree(fs_, folder_)); }
-
   std::string Path() const { return JoinPath(folder_, "image"); }
 
   PosixFileSystem fs_;
-  std::string folder_;
+  const TempFolder temp_{TempFolder::Where::kTestTmpdir};
+  const std::string& folder_ = temp_.path();
 };
 
 TEST_F(UringVerifyTest, FlippedBytesOnDiskAreFoundByChunk) {

@@ -1,4 +1,4 @@
-"""Lays the native half of the package out: holdfast/_bin and holdfast/_lib.
+"""Lays the native half of the package out: holdfast/_bin, holdfast/_lib and holdfast/_fabric.
 
 _lib  libholdfast.so and every library beside glibc and the C++ runtime that it or a program needs.
       Each gets a name of its own (libz-holdfast.so.1): the loader takes two files of one name for
@@ -6,6 +6,9 @@ _lib  libholdfast.so and every library beside glibc and the C++ runtime that it 
 _bin  holdfastd, holdfast, and the C++ runtime (libstdc++, libgcc_s) for these two only. In a
       trainer libholdfast takes the runtime that is there, since torch cannot be without one: an
       own, loaded first, would be too old for an extension that was compiled later than ours.
+_fabric  libfabric and what it needs, for a machine that has none (transport/fabric_version.h). They
+      keep their names, since a host's drivers of its cards ask for libibverbs by name: only the
+      programs load them.
 
 All are found by RPATH, which goes before LD_LIBRARY_PATH: the daemon inherits a trainer's
 environment.
@@ -20,6 +23,7 @@ import elf
 from elf import CXX_RUNTIME, GLIBC, WheelError
 
 LIBRARY = "client/libholdfast.so"
+FABRIC = "libfabric.so.1"
 PROGRAMS = {"holdfastd": "daemon/holdfastd", "holdfast": "cli/holdfast"}
 
 
@@ -29,8 +33,8 @@ def own_name(library: str) -> str:
 
 def lay_out(bazel_bin: pathlib.Path, package: pathlib.Path) -> set[pathlib.Path]:
     """Fills package/_bin and package/_lib; gives the libraries of this machine that went in."""
-    programs, libraries = package / "_bin", package / "_lib"
-    for folder in (programs, libraries):
+    programs, libraries, fabric = package / "_bin", package / "_lib", package / "_fabric"
+    for folder in (programs, libraries, fabric):
         folder.mkdir()
     sources = {programs / name: bazel_bin / place for name, place in PROGRAMS.items()}
     sources[libraries / "libholdfast.so"] = bazel_bin / LIBRARY
@@ -44,8 +48,12 @@ def lay_out(bazel_bin: pathlib.Path, package: pathlib.Path) -> set[pathlib.Path]
         sources[target] = path
     for target, source in sources.items():
         _adopt(source, target, set(found) - CXX_RUNTIME)
+    installed = elf.installed(FABRIC)
+    brought = {FABRIC: installed} | elf.resolve(installed)
+    for name, path in brought.items():
+        _adopt(path, fabric / name, set())
     check(package)
-    return set(found.values())
+    return set(found.values()) | set(brought.values())
 
 
 def _adopt(source: pathlib.Path, target: pathlib.Path, renamed: set[str]) -> None:
@@ -73,5 +81,6 @@ def check(package: pathlib.Path) -> None:
     for name in PROGRAMS:
         wrong += elf.findings(package / "_bin" / name, GLIBC)
     wrong += elf.findings(package / "_lib" / "libholdfast.so", GLIBC | CXX_RUNTIME)
+    wrong += elf.findings(package / "_fabric" / FABRIC, GLIBC)
     if wrong:
         raise WheelError("\n".join(wrong))

@@ -63,6 +63,14 @@ def read(path: pathlib.Path) -> Elf:
     )
 
 
+def installed(name: str) -> pathlib.Path:
+    """The file that this machine's linker takes for a library of that name."""
+    found = re.search(rf"^\t{re.escape(name)} \(.*x86-64.*\) => (.*)$", run("/sbin/ldconfig", "-p"), re.M)
+    if found is None:
+        raise WheelError(f"this machine has no {name}")
+    return pathlib.Path(found[1])
+
+
 def resolve(path: pathlib.Path) -> dict[str, pathlib.Path]:
     """Every library that this machine loads for "path", but those of glibc."""
     found: dict[str, pathlib.Path] = {}

@@ -36,7 +36,7 @@ extern "C" {
 
 /* NOLINTBEGIN(readability-identifier-naming): C has no namespaces. */
 
-#define HF_ABI_VERSION 3u
+#define HF_ABI_VERSION 4u
 #define HF_EXPORT __attribute__((visibility("default")))
 
 typedef struct hf_client hf_client;
@@ -256,6 +256,7 @@ typedef struct hf_stats {
   uint64_t static_bytes;        /* of it: what all of them share; 0: nothing */
   uint32_t connected;           /* 1: a daemon answers now */
   uint32_t fenced;              /* 1: a newer incarnation exists */
+  char note[256];               /* why copies are slower than they could be; empty: they are not */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);

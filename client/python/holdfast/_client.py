@@ -11,6 +11,7 @@ import array
 import ctypes
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from holdfast._values import HOST, Begun, Capture, Choice, Drained, Incarnation,
 from holdfast._values import TensorSpec
 from holdfast.errors import HoldfastError, error_of
 
+_log = logging.getLogger("holdfast")
 _MAX_MS = 2**32 - 1
 _MOST_TIERS = 16
 
@@ -141,6 +143,7 @@ class Client:
         handle = ctypes.c_void_p()
         self._handle: ctypes.c_void_p | None = None
         self._begin = _native.BeginStruct()
+        self._noted = False
         self.check(
             self.lib.hf_connect(
                 socket.encode(), ctypes.byref(options), _milliseconds(timeout), ctypes.byref(handle)
@@ -278,6 +281,14 @@ class Client:
         code = self.lib.hf_fence(self._handle, _streams(streams), len(streams))
         if code != 0:
             raise self._error(code)
+        if streams and not self._noted:
+            self.tell_note(self.stats().note)
+
+    def tell_note(self, note: str) -> None:
+        """Once: that the GPU's copies are slow, and why."""
+        if note and not self._noted:
+            self._noted = True
+            _log.warning("%s", note)
 
     def wait_sealed(self, step: int, timeout: float) -> None:
         self.check(self.lib.hf_wait_sealed(self._handle, step, _milliseconds(timeout)))
@@ -286,7 +297,9 @@ class Client:
         raw = _native.StatsStruct()
         self.check(self.lib.hf_get_stats(self._handle, ctypes.byref(raw)))
         values = {field.name: getattr(raw, field.name) for field in dataclasses.fields(Stats)}
-        values.update(connected=bool(raw.connected), fenced=bool(raw.fenced))
+        values.update(
+            connected=bool(raw.connected), fenced=bool(raw.fenced), note=raw.note.decode()
+        )
         return Stats(**values)
 
     def restore_begin(

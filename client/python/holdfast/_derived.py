@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
+from holdfast._sharded import is_sharded
 from holdfast._tensors import Entry
 from holdfast.errors import StateError
 
@@ -203,6 +204,8 @@ def _checked(pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, tor
         good = False
     if not good:
         raise StateError("derived: give pairs (tensor, the tensor that it is a cast of)")
+    if is_sharded(tensor) or is_sharded(source):
+        raise StateError("derived: DTensors, of which each rank holds a part, are always saved")
     if tensor.shape != source.shape or tensor.device != source.device:
         raise StateError(
             f"derived: a tensor of {list(tensor.shape)} on {tensor.device} cannot be a cast of one "

@@ -134,6 +134,7 @@ class StatsStruct(ctypes.Structure):
         ("static_bytes", c_uint64),
         ("connected", c_uint32),
         ("fenced", c_uint32),
+        ("note", ctypes.c_char * 256),
     ]
 
 

@@ -198,8 +198,8 @@ class TrainingState:
                     self._watch_place(module._parameters, name)
                 else:
                     full = dotted(key, path, name)
-                    self._watch_place(module._parameters, name)
                     if self.derived.takes(full, parameter):
+                        self._watch_place(module._parameters, name)  # as an entry's place is
                         continue
                     kind = self._frozen.class_of(full, parameter, STABLE)
                     yield entry(full, module._parameters, name, parameter, kind, replica)

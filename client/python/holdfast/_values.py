@@ -89,6 +89,8 @@ class Stats:
     static_bytes: int
     connected: bool
     fenced: bool
+    #: Why copies are slower than they could be; empty: they are not.
+    note: str
 
 
 @dataclasses.dataclass(frozen=True)

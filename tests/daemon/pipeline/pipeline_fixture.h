@@ -24,6 +24,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 
@@ -33,8 +34,6 @@ class PipelineTest : public ::testing::Test {
   static constexpr SnapshotKey kId{1, 5};
 
   PipelineTest() {
-    std::string pattern = "/dev/shm/hfpipe-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     std::filesystem::create_directory(Root());
     storage_tiers::ArenaOptions options;
     options.folder = folder_ + "/arena";
@@ -45,17 +44,6 @@ class PipelineTest : public ::testing::Test {
     slots_ = std::make_unique<SlotStore>(*arena_, pool_);
     context_ = std::make_unique<PipelineContext>(PipelineContext{tiers_, *slots_, layouts_});
     MakeShard();
-  }
-
-  // A try that was left hanging may still be making its last file.
-  ~PipelineTest() override {
-    std::error_code error;
-    for (int tries = 0; tries < 100; ++tries) {
-      if (std::filesystem::remove_all(folder_, error); !error) {
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
   }
 
   std::string Root() const { return folder_ + "/root"; }
@@ -152,7 +140,8 @@ class PipelineTest : public ::testing::Test {
   const JobUid uid_ = JobUid(16, 'u');
   storage_tiers::PosixFileSystem base_;
   holdfast::testing::FaultFileSystem* faults_ = nullptr;
-  std::string folder_;
+  TempFolder temp_;
+  const std::string folder_ = temp_.path();
   boost::asio::io_context io_{1};
   WorkerPool pool_{"cpu", 1};
   std::unique_ptr<storage_tiers::Arena> arena_;

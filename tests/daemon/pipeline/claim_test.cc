@@ -16,6 +16,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -30,8 +31,6 @@ const std::string kUid(16, 'u');
 class ClaimTest : public ::testing::Test {
  protected:
   ClaimTest() {
-    std::string pattern = "/dev/shm/hfclaim-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     fs::create_directories(Root());
     storage_tiers::ArenaOptions options;
     options.folder = folder_ + "/arena";
@@ -42,8 +41,6 @@ class ClaimTest : public ::testing::Test {
     slots_ = std::make_unique<SlotStore>(*arena_, pool_);
     context_ = std::make_unique<PipelineContext>(PipelineContext{tiers_, *slots_, layouts_});
   }
-
-  ~ClaimTest() override { fs::remove_all(folder_); }
 
   std::string Root() const { return folder_ + "/root"; }
 
@@ -86,7 +83,8 @@ class ClaimTest : public ::testing::Test {
 
   storage_tiers::PosixFileSystem base_;
   holdfast::testing::FaultFileSystem* faults_ = nullptr;
-  std::string folder_;
+  TempFolder temp_;
+  const std::string folder_ = temp_.path();
   std::unique_ptr<storage_tiers::Arena> arena_;
   WorkerPool pool_{"cpu", 1};
   std::unique_ptr<SlotStore> slots_;

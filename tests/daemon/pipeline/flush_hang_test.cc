@@ -17,6 +17,7 @@
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -30,8 +31,6 @@ using tests::RunCoroutine;
 class FlushHangTest : public ::testing::Test {
  protected:
   FlushHangTest() {
-    std::string pattern = "/dev/shm/hfflush-XXXXXX";
-    folder_ = ::mkdtemp(pattern.data());
     fs::create_directories(folder_ + "/root");
     fs::create_directories(folder_ + "/arena");
     fs::permissions(folder_ + "/arena", fs::perms::owner_all);
@@ -51,7 +50,6 @@ class FlushHangTest : public ::testing::Test {
     while (tiers_.pending() > 0) {
       std::this_thread::yield();
     }
-    fs::remove_all(folder_);
   }
 
   static TierOptions Options(milliseconds limit) {
@@ -102,14 +100,15 @@ class FlushHangTest : public ::testing::Test {
       }
     });
     proto::ImageKind bad_image = proto::DYNAMIC;
-    const Status status = RunCoroutine(io_, Flush(*context_, action, cancel, &bad_image));
+    Status status = RunCoroutine(io_, Flush(*context_, action, cancel, &bad_image));
     soon.join();
     return status;
   }
 
   storage_tiers::PosixFileSystem base_;
   holdfast::testing::FaultFileSystem* faults_ = nullptr;
-  std::string folder_;
+  TempFolder temp_;
+  const std::string folder_ = temp_.path();
   std::unique_ptr<storage_tiers::Arena> arena_;
   WorkerPool pool_{"cpu", 1};
   std::unique_ptr<SlotStore> slots_;

@@ -1,0 +1,47 @@
+"""The binding itself, with a real library and daemon behind it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import pytest
+
+from holdfast import _native
+from holdfast._client import Client
+from node import Node
+
+
+class SlowLibrary:
+    """The real library, on a machine that does not let slots be pinned."""
+
+    NOTE = "slots cannot be pinned: cudaHostRegister: out of memory"
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def hf_get_stats(self, handle: Any, out: Any) -> int:
+        code: int = self._real.hf_get_stats(handle, out)
+        out._obj.note = self.NOTE.encode()
+        return code
+
+
+def test_why_copies_are_slow_is_told_once(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(os.environ["HOLDFAST_SOCKET"], 5)
+    try:
+        assert client.stats().note == ""
+        on_a_gpu = [(0, 0)]
+        with caplog.at_level(logging.WARNING, "holdfast"):
+            client.fence(on_a_gpu)
+            assert not caplog.records
+            client.lib = SlowLibrary(_native.library())  # type: ignore[assignment]
+            for _ in range(3):
+                client.fence(on_a_gpu)
+        assert [record.getMessage() for record in caplog.records] == [SlowLibrary.NOTE]
+        assert client.stats().note == SlowLibrary.NOTE
+    finally:
+        client.close()
