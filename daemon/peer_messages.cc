@@ -52,6 +52,7 @@ void Fill(const RestoreFailure& failure, proto::FailedSource* out) {
   out->set_source_is_bad(failure.source_is_bad);
   out->set_fatal(failure.fatal);
   out->set_reason(failure.reason);
+  out->set_code(static_cast<std::uint32_t>(failure.code));
 }
 
 proto::ShardState::State ToProto(ShardEntry::State state) {
@@ -165,6 +166,12 @@ Result<RankReport> RankOf(const proto::RankState& rank) {
   return out;
 }
 
+Errc CodeOf(std::uint32_t code) {
+  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
+                     code <= static_cast<std::uint32_t>(Errc::kInternal);
+  return known ? static_cast<Errc>(code) : Errc::kInternal;
+}
+
 Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
   RestoreFailure out;
   out.attempt = failure.attempt();
@@ -175,6 +182,7 @@ Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
   out.source_is_bad = failure.source_is_bad();
   out.fatal = failure.fatal();
   out.reason = failure.reason();
+  out.code = CodeOf(failure.code());
   return out;
 }
 
@@ -210,12 +218,6 @@ Status ReadLists(const proto::PeerCommand& message, Command* out) {
     out->durable.emplace(published.root(), id);
   }
   return Ok();
-}
-
-Errc CodeOf(std::uint32_t code) {
-  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
-                     code <= static_cast<std::uint32_t>(Errc::kInternal);
-  return known ? static_cast<Errc>(code) : Errc::kInternal;
 }
 
 Status ReadKnown(const proto::PeerReport& message, Report* out) {

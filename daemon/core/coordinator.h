@@ -34,8 +34,8 @@ class Coordinator {
   void OnMemberLost(const std::string& node_uuid);
   // The job has said which nodes it has.
   void OnMembers();
-  // A member has refused a command of this epoch.
-  void OnFenced(const std::string& node_uuid, const Error& error);
+  // A node has refused this incarnation: nothing more is decided for it.
+  void OnFenced(const Error& error);
 
   void OnTierListed(const std::string& root,
                     std::uint32_t attempt,

@@ -53,8 +53,7 @@ bool Coordinator::TakeFatal() {
   for (const auto& [node, report] : reports_) {
     for (const RestoreFailure& failure : report.failures) {
       if (failure.fatal && failure.attempt == attempt()) {
-        FailAttempt("rank " + std::to_string(failure.rank) + ": " + failure.reason,
-                    Errc::kInvalidArgument);
+        FailAttempt("rank " + std::to_string(failure.rank) + ": " + failure.reason, failure.code);
         return true;
       }
     }

@@ -106,8 +106,8 @@ void Coordinator::NameSilent(Inventory* inventory) const {
 
 // Another start of the job has gone past this one, or has taken its number: nothing more is decided
 // for the ranks of this one.
-void Coordinator::OnFenced(const std::string& node, const Error& error) {
-  TakeFence(Error(Errc::kFenced, "node " + NodeText(node) + ": " + error.message));
+void Coordinator::OnFenced(const Error& error) {
+  TakeFence(error);
 }
 
 }  // namespace holdfast::daemon

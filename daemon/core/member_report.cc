@@ -73,22 +73,21 @@ Result<bool> Member::OnCommand(const Command& command) {
   if (command_.stamp.boot != 0 && !command.stamp.NewerThan(command_.stamp)) {
     return false;
   }
-  const bool new_attempt = command.attempt != command_.attempt;
-  const bool new_phase = command.phase != command_.phase;
+  // The first command says nothing of what came before it: there is nothing to take back.
+  const bool new_attempt = heard() && command.attempt != command_.attempt;
+  const bool new_phase = !heard() || command.phase != command_.phase;
   command_ = command;
   if (!job_->CoordinatorNode().empty()) {
     Mirror();
   }
+  std::erase_if(failures_, [&](const auto& failure) { return failure.attempt != command.attempt; });
   if (new_attempt) {
-    failures_.clear();
     for (auto& [rank, state] : ranks_) {
       ReleaseRestore(&state);
       AnswerLoaded(&state, false);
     }
   }
-  if (command_.phase == Phase::kPrepare || command_.phase == Phase::kGo) {
-    PrepareSources();
-  }
+  TakeEarlyLoads();
   if (command_.phase == Phase::kRun && new_phase) {
     for (auto& [rank, state] : ranks_) {
       const bool loaded = state.loaded_request_attempt == command_.attempt;
@@ -96,12 +95,22 @@ Result<bool> Member::OnCommand(const Command& command) {
       ReleaseRestore(&state);
     }
   }
+  Obey();
+  return new_attempt || new_phase;
+}
+
+void Member::Obey() {
+  if (!heard()) {
+    return;
+  }
+  if (command_.phase == Phase::kPrepare || command_.phase == Phase::kGo) {
+    PrepareSources();
+  }
   AnswerRestores();
   ApplyAbandoned();
   Announce();
   StartFlushes();
   AnswerDrains();
-  return new_attempt || new_phase;
 }
 
 // A slot that still fills for an abandoned id is given up, not freed: its copies may land (I7).

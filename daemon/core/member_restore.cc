@@ -29,6 +29,13 @@ void Member::OnRestore(Rank rank, RequestId request, const proto::RestoreRequest
 
 void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& body) {
   RankSession& state = ranks_.at(rank);
+  if (!heard()) {
+    // Whether its attempt goes on, is committed or over, only the coordinator's word can say.
+    AnswerSuperseded(state, state.loaded_request.value_or(0));
+    state.loaded_request = request;
+    state.early_load = body;
+    return;
+  }
   if (command_.phase == Phase::kRun) {
     // The commit may be of an attempt that this rank loaded before the daemon came back.
     AnswerSuperseded(state, state.loaded_request.value_or(0));
@@ -49,7 +56,10 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
     failures_.back().fatal = true;
     return;
   }
-  if (body.attempt() != command_.attempt || state.answered != body.attempt()) {
+  // A number never names two attempts: what was loaded for this one before this daemon came back
+  // counts, or a commit could find one rank that was sent to load again.
+  const bool told = body.ok() || state.answered == body.attempt();
+  if (body.attempt() != command_.attempt || !told) {
     AnswerLoaded(&state, false);  // of an attempt that is over
     return;
   }
@@ -65,6 +75,18 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
   if (body.source_is_bad() && command_.choice.has_value() && source != command_.sources.end() &&
       source->second.kind == Source::Kind::kArena) {
     Poison(*command_.choice, rank, Shortened(body.failure()), body.bad_image());
+  }
+}
+
+void Member::TakeEarlyLoads() {
+  for (auto& [rank, state] : ranks_) {
+    const auto early = std::exchange(state.early_load, std::nullopt);
+    const auto request = std::exchange(state.loaded_request, std::nullopt);
+    if (early.has_value() && request.has_value()) {
+      OnLoaded(rank, *request, *early);
+    } else {
+      state.loaded_request = request;
+    }
   }
 }
 

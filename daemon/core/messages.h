@@ -89,6 +89,7 @@ struct RestoreFailure {
   Source source;
   bool source_is_bad = false;  // never use it again in this incarnation
   bool fatal = false;          // no attempt can help: the restore ends for all ranks
+  Errc code = Errc::kInvalidArgument;  // of a fatal one
   std::string reason;
 
   friend bool operator==(const RestoreFailure&, const RestoreFailure&) = default;

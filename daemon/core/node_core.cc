@@ -187,6 +187,7 @@ void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   state_->GiveUpLimbo();
   state_->FreeOrphans();
   state_->TryOpens();
+  state_->LookForCoordinators();
   for (auto& [uid, unit] : state_->jobs) {
     if (unit->coordinator != nullptr) {
       unit->coordinator->OnTick();

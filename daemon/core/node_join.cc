@@ -134,6 +134,7 @@ void NodeState::EnterEpoch(JobUnit* unit, const Epoch& epoch, std::uint32_t worl
   unit->coordinator.reset();
   unit->commands.clear();
   unit->report = {};
+  unit->fenced.reset();
   unit->opener = 0;
   unit->job.SaveIncarnation(&context, epoch.number);
 }

@@ -233,6 +233,7 @@ void NodeState::StartIncarnation(const PendingClaim& pending, const ClaimedIncar
   unit->member->StartEpoch();
   unit->commands.clear();
   unit->report = {};
+  unit->fenced.reset();
   unit->coordinator = std::make_unique<Coordinator>(&context, &unit->job);
   unit->opener = pending.session;
   proto::ServerMessage message;

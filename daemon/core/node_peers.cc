@@ -37,15 +37,25 @@ void NoteSent(Outgoing<Message>* out, const Message& message, MonotonicTime repe
 }
 
 template <typename Message>
-bool NoteAnswer(Outgoing<Message>* out, const MessageStamp& stamp, bool answered) {
+void NoteAnswer(Outgoing<Message>* out, const MessageStamp& stamp, bool answered) {
   const bool of_last = out->last.has_value() && out->last->stamp == stamp;
   out->answered = out->answered || (of_last && answered);
-  return of_last;
+}
+
+// What is told to those of this very incarnation once a newer start is known to exist.
+Status CheckFence(const JobUnit& unit, const Epoch& epoch) {
+  if (IsFenced(unit.job, epoch)) {
+    return Fenced(unit.job, epoch);
+  }
+  return unit.fenced.has_value() && epoch == unit.job.epoch() ? Status(*unit.fenced) : Ok();
 }
 
 }  // namespace
 
 void NodeState::SendToPeers(JobUnit* unit) {
+  if (unit->fenced.has_value()) {
+    return;
+  }
   const Job& job = unit->job;
   const MonotonicTime repeat_at = context.now + context.options.peer_repeat;
   if (unit->coordinator != nullptr) {
@@ -108,9 +118,7 @@ Status NodeState::TakeReport(const std::string& node, const JobUid& uid, const R
   if (unit == nullptr) {
     return Error(Errc::kUnavailable, "the job is not known here (yet)");
   }
-  if (IsFenced(unit->job, report.stamp.epoch)) {
-    return Fenced(unit->job, report.stamp.epoch);
-  }
+  HF_TRYV(CheckFence(*unit, report.stamp.epoch));
   const auto session = peers_.find(node);
   if (session == peers_.end() || session->second != report.stamp.boot) {
     return Error(Errc::kUnavailable, "a report counts only while its sender's session is up");
@@ -141,9 +149,7 @@ Status NodeState::TakeCommand(const std::string& node, const JobUid& uid, const 
                      std::to_string(job.record.owner_uid()) + " here");
   }
   const Epoch& epoch = command.stamp.epoch;
-  if (IsFenced(job, epoch)) {
-    return Fenced(job, epoch);
-  }
+  HF_TRYV(CheckFence(*unit, epoch));
   if (epoch.number > job.record.epoch_number()) {
     EnterEpoch(unit, epoch, command.world_size);
   }
@@ -170,17 +176,38 @@ void NodeState::TakeAnswer(const std::string& node,
   if (unit == nullptr || stamp.epoch != unit->job.epoch() || stamp.boot != context.boot_number()) {
     return;
   }
-  const bool fenced = !status.has_value() && status.error().code == Errc::kFenced;
-  if (unit->coordinator == nullptr) {
-    NoteAnswer(&unit->report, stamp, status.has_value() || fenced);
+  if (!status.has_value() && status.error().code == Errc::kFenced) {
+    Fence(unit, Error(Errc::kFenced, "node " + NodeText(node) + ": " + status.error().message));
     return;
   }
-  const auto out = unit->commands.find(node);
-  const bool of_last =
-      out != unit->commands.end() && NoteAnswer(&out->second, stamp, status.has_value() || fenced);
-  if (fenced && of_last) {
-    unit->coordinator->OnFenced(node, status.error());
-    Exchange(unit);
+  if (unit->coordinator == nullptr) {
+    NoteAnswer(&unit->report, stamp, status.has_value());
+  } else if (const auto out = unit->commands.find(node); out != unit->commands.end()) {
+    NoteAnswer(&out->second, stamp, status.has_value());
+  }
+}
+
+// Another start of the job has gone past this one, or has taken its number.  Epochs only rise, so a
+// refusal stands, however late it comes: the ranks here are told at once, those of other nodes when
+// they next report to this one or hear of the newer start.
+void NodeState::Fence(JobUnit* unit, const Error& error) {
+  if (unit->fenced.has_value()) {
+    return;
+  }
+  unit->fenced = error;
+  unit->member->Fence(error);
+  if (unit->coordinator != nullptr) {
+    unit->coordinator->OnFenced(error);
+  }
+  Exchange(unit);
+}
+
+void NodeState::LookForCoordinators() {
+  for (auto& [uid, unit] : jobs) {
+    const std::string node = unit->job.CoordinatorNode();
+    const bool elsewhere = unit->coordinator == nullptr && !node.empty();
+    unit->member->OnCoordinatorSilent(elsewhere &&
+                                      (!peers_.contains(node) || !unit->member->heard()));
   }
 }
 

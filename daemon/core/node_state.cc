@@ -176,6 +176,8 @@ void NodeState::Exchange(JobUnit* unit) {
       unit->coordinator->OnReport(unit->member->MakeReport());
       const Result<bool> obeyed = unit->member->OnCommand(unit->coordinator->MakeCommand());
       changed = obeyed.has_value() && obeyed.value();
+    } else {
+      unit->member->Obey();
     }
     unit->member->Settle();
   }

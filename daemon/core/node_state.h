@@ -32,6 +32,7 @@ struct JobUnit {
   std::unique_ptr<Member> member;
   std::unique_ptr<Coordinator> coordinator;           // where this node serves rank 0
   SessionId opener = 0;                               // who started the present incarnation
+  std::optional<Error> fenced;  // a node has refused this incarnation: nobody here goes on for it
   std::map<std::string, Outgoing<Command>> commands;  // of the coordinator, by node
   Outgoing<Report> report;                            // to the coordinator's node
 };
@@ -80,6 +81,10 @@ class NodeState {
                   const JobUid& uid,
                   const MessageStamp& stamp,
                   const Status& status);
+
+  void Fence(JobUnit* unit, const Error& error);
+  // Before the members' ticks: whose coordinator is out of sight.
+  void LookForCoordinators();
 
   std::uint64_t FreeJob(JobUnit* unit);
 

@@ -37,6 +37,7 @@ Report FullReport() {
   failure.source.kind = Source::Kind::kTier;
   failure.source.root = "/a";
   failure.source_is_bad = failure.fatal = true;
+  failure.code = Errc::kUnavailable;
   failure.reason = "why";
   report.failures = {failure, RestoreFailure()};
   report.flushed["/a"][kOne] = {0, 1};

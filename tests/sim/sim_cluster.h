@@ -67,6 +67,7 @@ class SimCluster : public PeerNetwork {
   std::map<int, int> answers;
 
  private:
+  std::uint64_t Boots() const;  // rises with each start and end of a daemon
   int IndexOf(const std::string& uuid) const;
   int IndexOf(const CoreHarness* node) const;
   void Push(const CoreHarness* from,

@@ -122,7 +122,7 @@ void CoreHarness::Crash() {
   cancelled_.clear();
   quarantined_.clear();
   opened_files_.clear();
-  crash_point_ = CrashPoint::kNone;
+  crash_plan_ = {};
   for (auto& [name, client] : clients_) {
     client.session = 0;
     client.waiting.clear();
@@ -206,17 +206,18 @@ bool CoreHarness::TakeOne() {
     Violation("a record that no start would read: " + valid.error().message);
   }
   const bool comes_back = ++readies_ == die_once_.first;
-  const CrashPoint point =
-      comes_back ? die_once_.second : std::exchange(crash_point_, CrashPoint::kNone);
-  if (point != CrashPoint::kBeforeSync) {
+  const CrashPlan plan = comes_back ? die_once_.second : std::exchange(crash_plan_, {});
+  if (plan.point != CrashPoint::kBeforeSync) {
     ApplyBatch(ready.batch);
   }
-  if (point != CrashPoint::kNone) {
-    comes_back ? DieAndComeBack() : Crash();
-    return true;
+  last_actions_ = ready.actions.size();
+  const bool dies = plan.point != CrashPoint::kNone;
+  const std::size_t started = dies ? std::min(plan.actions, last_actions_) : last_actions_;
+  for (std::size_t i = 0; i < started; ++i) {
+    std::visit([this](const auto& one) { Start(one); }, ready.actions[i]);
   }
-  for (const Action& action : ready.actions) {
-    std::visit([this](const auto& one) { Start(one); }, action);
+  if (dies) {
+    comes_back ? DieAndComeBack() : Crash();
   }
   return true;
 }

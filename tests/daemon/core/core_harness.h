@@ -35,7 +35,12 @@ namespace holdfast::daemon {
 enum class CrashPoint : std::uint8_t {
   kNone,
   kBeforeSync,  // nothing of the batch is on disk, no action was started
-  kAfterSync,   // the batch is on disk, no action was started
+  kAfterSync,   // the batch is on disk, so many of its actions were started
+};
+
+struct CrashPlan {
+  CrashPoint point = CrashPoint::kNone;
+  std::size_t actions = 0;
 };
 
 class CoreHarness {
@@ -97,14 +102,21 @@ class CoreHarness {
   // ---- the daemon ----
   void Crash();
 
-  void CrashAtNextReady(CrashPoint point) { crash_point_ = point; }
+  void CrashAtNextReady(CrashPoint point, std::size_t actions = 0) {
+    crash_plan_ = {point, actions};
+  }
 
   // Readys taken so far, by all daemons.
   std::uint64_t readies() const { return readies_; }
 
   // At the "number"-th Ready (from 1) the daemon dies; a new one starts at once, and every client
   // that was connected comes back and repeats what was not answered.
-  void DieOnceAtReady(std::uint64_t number, CrashPoint point) { die_once_ = {number, point}; }
+  void DieOnceAtReady(std::uint64_t number, CrashPoint point, std::size_t actions = 0) {
+    die_once_ = {number, {point, actions}};
+  }
+
+  // Actions of the last Ready.
+  std::size_t last_actions() const { return last_actions_; }
 
   void Restart();
 
@@ -250,9 +262,10 @@ class CoreHarness {
   std::vector<Held> held_;
   std::set<std::string> held_kinds_;
   std::set<std::tuple<JobUid, std::string, SnapshotKey, Rank>> cancelled_;
-  CrashPoint crash_point_ = CrashPoint::kNone;
+  CrashPlan crash_plan_;
   std::uint64_t readies_ = 0;
-  std::pair<std::uint64_t, CrashPoint> die_once_;
+  std::size_t last_actions_ = 0;
+  std::pair<std::uint64_t, CrashPlan> die_once_;
   std::uint64_t boot_ = 0;
   SessionId next_session_ = 1;
   storage_tiers::CatalogContents records_;

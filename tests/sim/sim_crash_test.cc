@@ -1,0 +1,103 @@
+// A start of the job over three nodes, in which one daemon dies at every point in turn: before and
+// after each durable write, and after each message that left.  All ranks get the snapshot back, and
+// train on (L, I11).
+
+#include <gtest/gtest.h>
+
+#include "tests/sim/sim_cluster.h"
+
+namespace holdfast::daemon {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr SnapshotKey k11{1, 1};
+constexpr SnapshotKey k22{2, 2};
+
+struct Death {
+  int node = 0;
+  std::uint64_t ready = 0;  // 0: nobody dies
+  CrashPoint point = CrashPoint::kNone;
+  std::size_t actions = 0;
+};
+
+std::string TextOf(const Death& death) {
+  return "node " + std::to_string(death.node) + " dies at its Ready " +
+         std::to_string(death.ready) +
+         (death.point == CrashPoint::kBeforeSync
+              ? " before the sync"
+              : " after the sync and " + std::to_string(death.actions) + " actions");
+}
+
+class CrashPlay {
+ public:
+  explicit CrashPlay(const Death& death) : death_(death) {
+    sim_.Start({0, 1, 2});
+    sim_.Step(1);
+    first_ = sim_.Node(death.node).readies() + 1;
+    if (death.ready != 0) {
+      sim_.Node(death.node).DieOnceAtReady(death.ready, death.point, death.actions);
+    }
+    sim_.Open({0, 1, 2});
+    sim_.Restore({});
+    for (int i = 0; i < kTicks; ++i) {
+      sim_.LoadAll();
+      sim_.Tick(seconds(2));
+    }
+    last_ = sim_.Node(death.node).readies();
+    sim_.Step(2);
+    sim_.Tick(seconds(2));
+  }
+
+  // Of the node that dies, from the start of incarnation 2 until its restore is over.
+  std::uint64_t first() const { return first_; }
+
+  std::uint64_t last() const { return last_; }
+
+  void Check() {
+    for (const std::string& violation : sim_.violations()) {
+      ADD_FAILURE() << violation;
+    }
+    for (Rank rank = 0; rank < 3; ++rank) {
+      EXPECT_TRUE(sim_.Client(rank).returned) << "r" << rank;
+      EXPECT_TRUE(sim_.Client(rank).told == k11) << "r" << rank;
+    }
+    const auto newest = sim_.Node(0).history().newest_complete;
+    EXPECT_TRUE(newest.begin()->second == k22);
+    if (::testing::Test::HasFailure()) {
+      ADD_FAILURE() << TextOf(death_);
+    }
+  }
+
+ private:
+  // Far less than restore_wait: what is lost is repaired by repetition, not by a deadline.
+  static constexpr int kTicks = 6;
+
+  const Death death_;
+  SimCluster sim_{3, 3, 2};
+  std::uint64_t first_ = 0;
+  std::uint64_t last_ = 0;
+};
+
+class SimCrashTest : public ::testing::TestWithParam<int> {};
+
+TEST_P(SimCrashTest, ARestoreOutlivesTheDeathOfADaemonAtAnyPoint) {
+  constexpr std::size_t kMostActions = 8;
+  CrashPlay nobody({GetParam()});
+  nobody.Check();
+  ASSERT_GT(nobody.last(), nobody.first() + 8);
+  for (std::uint64_t ready = nobody.first(); ready <= nobody.last(); ++ready) {
+    CrashPlay({GetParam(), ready, CrashPoint::kBeforeSync}).Check();
+    for (std::size_t actions = 0; actions < kMostActions && !HasFailure(); ++actions) {
+      CrashPlay({GetParam(), ready, CrashPoint::kAfterSync, actions}).Check();
+    }
+    ASSERT_FALSE(HasFailure());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Nodes, SimCrashTest, ::testing::Values(0, 1), [](const auto& node) {
+  return node.param == 0 ? std::string("Coordinator") : std::string("Member");
+});
+
+}  // namespace
+}  // namespace holdfast::daemon
