@@ -194,8 +194,11 @@ void SimCluster::Restore(const RestoreWish& wish) {
 
 void SimCluster::LoadAll() {
   for (Rank rank = 0; rank < on_.size(); ++rank) {
-    NodeOf(rank).Loaded(Name(rank), false);
-    Pump();
+    const FakeClient& client = Client(rank);
+    if (client.told.has_value() && !client.returned && !client.reports_loaded) {
+      NodeOf(rank).Loaded(Name(rank), false);
+      Pump();
+    }
   }
 }
 
