@@ -187,10 +187,9 @@ Status Connection::Dispatch(Reply reply) {
       return handler_->OnEvent(std::move(reply));
     }
     const std::uint64_t newer = reply.message.fenced().newer_epoch();
-    const Error fenced(
-        Errc::kFenced,
-        (newer == 0 ? "another start" : "incarnation " + std::to_string(newer)) +
-            std::string(" of this job exists: this one may do nothing any more"));
+    const Error fenced(Errc::kFenced,
+                       (newer == 0 ? "another start" : "incarnation " + std::to_string(newer)) +
+                           std::string(" of this job exists: this one may do nothing any more"));
     handler_->OnFenced(fenced);
     Retire(fenced);
     return fenced;

@@ -315,6 +315,7 @@ proto::CommandRequest ToProto(const JobUid& job,
   out->set_has_error(command.error.has_value());
   out->set_error(command.error.value_or(""));
   out->set_superseded(command.superseded.value_or(""));
+  out->set_fenced(command.fenced.value_or(""));
   out->set_error_code(static_cast<std::uint32_t>(command.error_code));
   for (const auto& [id, reason] : command.abandoned) {
     proto::AbandonedId* entry = out->add_abandoned();
@@ -389,6 +390,7 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
   }
   command.passed_over.assign(message.passed_over().begin(), message.passed_over().end());
   command.error = message.has_error() ? std::optional(message.error()) : std::nullopt;
+  command.fenced = message.fenced().empty() ? std::nullopt : std::optional(message.fenced());
   command.superseded =
       message.superseded().empty() ? std::nullopt : std::optional(message.superseded());
   command.error_code = CodeOf(message.error_code());

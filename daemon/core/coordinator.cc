@@ -218,6 +218,7 @@ Command Coordinator::MakeCommand() {
   command.error = error_;
   command.error_code = error_code_;
   command.superseded = superseded_;
+  command.fenced = fenced_;
   command.world_size = world_size();
   command.owner_uid = job_->record.owner_uid();
   command.decision = decision();

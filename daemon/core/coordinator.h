@@ -165,6 +165,7 @@ class Coordinator {
   std::map<std::string, std::string> tier_errors_;
   // A tier knows a higher incarnation, in its words: publish and delete nothing any more.
   std::optional<std::string> superseded_;
+  std::optional<std::string> fenced_;  // a node has refused this incarnation, in its words
 };
 
 }  // namespace holdfast::daemon

@@ -108,6 +108,7 @@ void Coordinator::NameSilent(Inventory* inventory) const {
 // for the ranks of this one.
 void Coordinator::OnFenced(const Error& error) {
   TakeFence(error);
+  fenced_ = error.message;
 }
 
 }  // namespace holdfast::daemon

@@ -146,8 +146,10 @@ class Member {
   // Does what the last command asks for, as far as it can be done now: a rank that came after the
   // command must find it obeyed all the same, since a coordinator elsewhere does not repeat it.
   void Obey();
+
   // Whether the coordinator was heard since this daemon or the incarnation started.
   bool heard() const { return command_.stamp.boot != 0; }
+
   // At each tick: the coordinator, on another node, is out of sight.  Ranks that wait for its word
   // are told so in time.
   void OnCoordinatorSilent(bool silent);

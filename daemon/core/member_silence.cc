@@ -27,8 +27,8 @@ void Member::OnCoordinatorSilent(bool silent) {
                     Error(Errc::kUnavailable,
                           "node " + NodeText(job_->CoordinatorNode()) +
                               ", which serves rank 0, has been silent for " +
-                              std::to_string(seconds.count()) + " s (restore.wait): " +
-                              WhatIsMissing(rank, state) +
+                              std::to_string(seconds.count()) +
+                              " s (restore.wait): " + WhatIsMissing(rank, state) +
                               "; see why it cannot be reached, then start the job again"));
     }
   }

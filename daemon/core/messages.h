@@ -87,8 +87,8 @@ struct RestoreFailure {
   Rank rank = 0;
   SnapshotKey id;
   Source source;
-  bool source_is_bad = false;  // never use it again in this incarnation
-  bool fatal = false;          // no attempt can help: the restore ends for all ranks
+  bool source_is_bad = false;          // never use it again in this incarnation
+  bool fatal = false;                  // no attempt can help: the restore ends for all ranks
   Errc code = Errc::kInvalidArgument;  // of a fatal one
   std::string reason;
 
@@ -144,6 +144,8 @@ struct Command {
   std::set<std::pair<std::string, SnapshotKey>> durable;  // published
   // Why nothing of this incarnation can become durable any more: a tier knows a newer one.
   std::optional<std::string> superseded;
+  // A node has refused this incarnation: no rank of it goes on.
+  std::optional<std::string> fenced;
   // What a member records of the incarnation, so that a later one finds it on every node.
   std::uint32_t world_size = 0;
   std::uint32_t owner_uid = 0;
@@ -172,8 +174,8 @@ inline bool SameContent(const Command& a, const Command& b) {
          a.choice == b.choice && a.sources == b.sources && a.passed_over == b.passed_over &&
          a.error == b.error && a.error_code == b.error_code && a.abandoned == b.abandoned &&
          a.complete == b.complete && a.discarded == b.discarded && a.flush == b.flush &&
-         a.durable == b.durable && a.superseded == b.superseded && a.world_size == b.world_size &&
-         a.owner_uid == b.owner_uid &&
+         a.durable == b.durable && a.superseded == b.superseded && a.fenced == b.fenced &&
+         a.world_size == b.world_size && a.owner_uid == b.owner_uid &&
          a.decision.SerializeAsString() == b.decision.SerializeAsString();
 }
 

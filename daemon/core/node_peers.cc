@@ -53,9 +53,6 @@ Status CheckFence(const JobUnit& unit, const Epoch& epoch) {
 }  // namespace
 
 void NodeState::SendToPeers(JobUnit* unit) {
-  if (unit->fenced.has_value()) {
-    return;
-  }
   const Job& job = unit->job;
   const MonotonicTime repeat_at = context.now + context.options.peer_repeat;
   if (unit->coordinator != nullptr) {
@@ -73,7 +70,7 @@ void NodeState::SendToPeers(JobUnit* unit) {
     return;
   }
   const std::string node = job.CoordinatorNode();
-  if (node.empty()) {
+  if (node.empty() || unit->fenced.has_value()) {
     return;
   }
   const Report report = unit->member->MakeReport();
@@ -164,6 +161,9 @@ Status NodeState::TakeCommand(const std::string& node, const JobUid& uid, const 
   if (!obeyed.has_value()) {
     return obeyed.error();
   }
+  if (command.fenced.has_value()) {
+    Fence(unit, Error(Errc::kFenced, *command.fenced));
+  }
   Exchange(unit);
   return Ok();
 }
@@ -176,20 +176,20 @@ void NodeState::TakeAnswer(const std::string& node,
   if (unit == nullptr || stamp.epoch != unit->job.epoch() || stamp.boot != context.boot_number()) {
     return;
   }
-  if (!status.has_value() && status.error().code == Errc::kFenced) {
-    Fence(unit, Error(Errc::kFenced, "node " + NodeText(node) + ": " + status.error().message));
-    return;
-  }
+  const bool fenced = !status.has_value() && status.error().code == Errc::kFenced;
   if (unit->coordinator == nullptr) {
-    NoteAnswer(&unit->report, stamp, status.has_value());
+    NoteAnswer(&unit->report, stamp, status.has_value() || fenced);
   } else if (const auto out = unit->commands.find(node); out != unit->commands.end()) {
-    NoteAnswer(&out->second, stamp, status.has_value());
+    NoteAnswer(&out->second, stamp, status.has_value() || fenced);
+  }
+  if (fenced) {
+    Fence(unit, Error(Errc::kFenced, "node " + NodeText(node) + ": " + status.error().message));
   }
 }
 
 // Another start of the job has gone past this one, or has taken its number.  Epochs only rise, so a
-// refusal stands, however late it comes: the ranks here are told at once, those of other nodes when
-// they next report to this one or hear of the newer start.
+// refusal stands, however late it comes: the ranks here are told at once, those of other nodes by
+// the coordinator, whoever of them heard the refusal.
 void NodeState::Fence(JobUnit* unit, const Error& error) {
   if (unit->fenced.has_value()) {
     return;

@@ -30,8 +30,8 @@ struct Outgoing {
 struct JobUnit {
   Job job;
   std::unique_ptr<Member> member;
-  std::unique_ptr<Coordinator> coordinator;           // where this node serves rank 0
-  SessionId opener = 0;                               // who started the present incarnation
+  std::unique_ptr<Coordinator> coordinator;  // where this node serves rank 0
+  SessionId opener = 0;                      // who started the present incarnation
   std::optional<Error> fenced;  // a node has refused this incarnation: nobody here goes on for it
   std::map<std::string, Outgoing<Command>> commands;  // of the coordinator, by node
   Outgoing<Report> report;                            // to the coordinator's node

@@ -64,6 +64,7 @@ Command FullCommand() {
   command.error = "";
   command.error_code = Errc::kUnavailable;
   command.superseded = "a newer start";
+  command.fenced = "another token";
   command.abandoned[kOne] = "torn";
   command.complete = {kOne};
   command.discarded = {kTwo};
@@ -111,6 +112,7 @@ TEST(PeerMessagesTest, CommandComesBackWhole) {
   EXPECT_EQ(got.error, command.error);
   EXPECT_EQ(got.error_code, command.error_code);
   EXPECT_EQ(got.superseded, command.superseded);
+  EXPECT_EQ(got.fenced, command.fenced);
   EXPECT_EQ(got.abandoned, command.abandoned);
   EXPECT_EQ(got.discarded, command.discarded);
   EXPECT_EQ(got.flush, command.flush);

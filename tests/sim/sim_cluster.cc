@@ -158,9 +158,9 @@ void SimCluster::HoldFrom(int node, bool hold) {
   hold ? (void)held_.insert(node) : (void)held_.erase(node);
 }
 
-void SimCluster::Open(const std::vector<int>& on) {
+void SimCluster::Open(const std::vector<int>& on, const std::set<int>& out_of_reach) {
   for (Rank rank = 0; rank < on_.size(); ++rank) {
-    if (Client(rank).alive) {
+    if (Client(rank).alive && !out_of_reach.contains(on_[rank])) {
       NodeOf(rank).Die(Name(rank), false);
     }
   }

@@ -29,7 +29,8 @@ class SimCluster : public PeerNetwork {
 
   // A new start of the job: rank i on node on[i].  Goes on to the end of the restore.
   void Start(const std::vector<int>& on, const RestoreWish& wish = {});
-  void Open(const std::vector<int>& on);
+  // The launcher cannot kill the trainers of "out_of_reach".
+  void Open(const std::vector<int>& on, const std::set<int>& out_of_reach = {});
   void Restore(const RestoreWish& wish);
   void LoadAll();
   void Step(holdfast::daemon::Step step);

@@ -14,15 +14,19 @@ using std::chrono::seconds;
 constexpr SnapshotKey k11{1, 1};
 
 struct Death {
-  int node = 0;
   std::uint64_t ready = 0;  // 0: nobody dies
   CrashPoint point = CrashPoint::kNone;
   std::size_t actions = 0;
 };
 
+struct Variant {
+  int node = 0;               // that dies
+  bool late_clients = false;  // they come back after the peers have spoken to the new daemon
+  bool second_attempt = false;
+};
+
 std::string TextOf(const Death& death) {
-  return "node " + std::to_string(death.node) + " dies at its Ready " +
-         std::to_string(death.ready) +
+  return "dies at its Ready " + std::to_string(death.ready) +
          (death.point == CrashPoint::kBeforeSync
               ? " before the sync"
               : " after the sync and " + std::to_string(death.actions) + " actions");
@@ -30,20 +34,30 @@ std::string TextOf(const Death& death) {
 
 class CrashPlay {
  public:
-  explicit CrashPlay(const Death& death) : death_(death) {
+  explicit CrashPlay(const Variant& variant, const Death& death = {})
+      : variant_(variant), death_(death) {
     sim_.Start({0, 1, 2});
     sim_.Step(1);
-    first_ = sim_.Node(death.node).readies() + 1;
+    first_ = Node().readies() + 1;
     if (death.ready != 0) {
-      sim_.Node(death.node).DieOnceAtReady(death.ready, death.point, death.actions);
+      Node().DieOnceAtReady(death.ready, death.point, death.actions);
     }
     sim_.Open({0, 1, 2});
+    if (variant.late_clients) {
+      Node().ClientsComeLate();
+    }
     sim_.Restore({});
+    if (variant.second_attempt) {
+      sim_.NodeOf(2).Loaded("r2", true);
+      sim_.Pump();
+    }
     for (int i = 0; i < kTicks; ++i) {
+      Node().ClientsComeBack();
+      sim_.Pump();
       sim_.LoadAll();
       sim_.Tick(seconds(2));
     }
-    last_ = sim_.Node(death.node).readies();
+    last_ = Node().readies();
     sim_.Step(2);
     sim_.Tick(seconds(2));
   }
@@ -72,31 +86,48 @@ class CrashPlay {
   // Far less than restore_wait: what is lost is repaired by repetition, not by a deadline.
   static constexpr int kTicks = 6;
 
+  CoreHarness& Node() { return sim_.Node(variant_.node); }
+
+  const Variant variant_;
   const Death death_;
   SimCluster sim_{3, 3, 2};
   std::uint64_t first_ = 0;
   std::uint64_t last_ = 0;
 };
 
-class SimCrashTest : public ::testing::TestWithParam<int> {};
+class SimCrashTest : public ::testing::TestWithParam<Variant> {};
 
 TEST_P(SimCrashTest, ARestoreOutlivesTheDeathOfADaemonAtAnyPoint) {
   constexpr std::size_t kMostActions = 8;
-  CrashPlay nobody({GetParam()});
+  CrashPlay nobody(GetParam());
   nobody.Check();
   ASSERT_GT(nobody.last(), nobody.first() + 8);
   for (std::uint64_t ready = nobody.first(); ready <= nobody.last(); ++ready) {
-    CrashPlay({GetParam(), ready, CrashPoint::kBeforeSync}).Check();
+    CrashPlay(GetParam(), {ready, CrashPoint::kBeforeSync}).Check();
     for (std::size_t actions = 0; actions < kMostActions && !HasFailure(); ++actions) {
-      CrashPlay({GetParam(), ready, CrashPoint::kAfterSync, actions}).Check();
+      CrashPlay(GetParam(), {ready, CrashPoint::kAfterSync, actions}).Check();
     }
     ASSERT_FALSE(HasFailure());
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Nodes, SimCrashTest, ::testing::Values(0, 1), [](const auto& node) {
-  return node.param == 0 ? std::string("Coordinator") : std::string("Member");
-});
+std::string NameOf(const ::testing::TestParamInfo<Variant>& variant) {
+  return std::string(variant.param.node == 0 ? "Coordinator" : "Member") +
+         (variant.param.late_clients ? "LateClients" : "") +
+         (variant.param.second_attempt ? "SecondAttempt" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants,
+                         SimCrashTest,
+                         ::testing::Values(Variant{0, false, false},
+                                           Variant{0, true, false},
+                                           Variant{0, false, true},
+                                           Variant{0, true, true},
+                                           Variant{1, false, false},
+                                           Variant{1, true, false},
+                                           Variant{1, false, true},
+                                           Variant{1, true, true}),
+                         NameOf);
 
 }  // namespace
 }  // namespace holdfast::daemon

@@ -176,6 +176,92 @@ TEST_F(SimStoriesTest, two_starts_with_the_same_number) {
   sim_.Tick(seconds(2));
   ASSERT_TRUE(sim_.Client(0).restore_error.has_value());
   EXPECT_NE(sim_.Client(0).restore_error->find("another token"), std::string::npos);
+  for (Rank rank = 0; rank < 3; ++rank) {
+    EXPECT_TRUE(sim_.Client(rank).fenced) << "r" << rank;
+  }
+}
+
+// Nobody asks the node any more: it learns from the refusal of its own report.
+TEST_F(SimStoriesTest, fenced_member_ends_its_ranks) {
+  sim_.Start({0, 1, 2});
+  sim_.Isolate(1);
+  sim_.Open({0, 2, 3}, {1});
+  sim_.Restore({});
+  sim_.Tick(seconds(61));
+  ExpectReturned(std::nullopt);
+  sim_.Start({0, 2, 3});
+  FakeClient& half_dead = sim_.Node(1).Client("r1");
+  EXPECT_FALSE(half_dead.fenced);
+  sim_.Isolate(1, false);
+  sim_.Tick(seconds(2));
+  EXPECT_TRUE(half_dead.fenced);
+  sim_.Node(1).Disconnect("r1");
+  half_dead.fenced = false;
+  sim_.Node(1).Register("r1");
+  EXPECT_TRUE(half_dead.fenced);
+  ExpectReturned(std::nullopt);
+}
+
+TEST_F(SimStoriesTest, silent_coordinator_is_named_in_time) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  sim_.Open({0, 1, 2});
+  sim_.Isolate(0);
+  sim_.Restore({});
+  sim_.Tick(seconds(1));
+  sim_.Tick(seconds(59));
+  EXPECT_FALSE(sim_.Client(1).restore_error.has_value());
+  sim_.Tick(seconds(1));
+  for (const Rank rank : {1U, 2U}) {
+    ASSERT_TRUE(sim_.Client(rank).restore_error.has_value());
+    EXPECT_NE(sim_.Client(rank).restore_error->find(NodeText(sim_.Node(0).node_uuid())),
+              std::string::npos);
+    EXPECT_NE(sim_.Client(rank).restore_error->find("waits for"), std::string::npos);
+  }
+  sim_.Isolate(0, false);
+  sim_.Tick(seconds(2));
+  sim_.Restore({});
+  sim_.LoadAll();
+  ExpectReturned(k11);
+}
+
+// The coordinator must not count a rank that was told an error, and the others must not wait for
+// it.
+TEST_F(SimStoriesTest, rank_that_gave_up_a_silent_coordinator_ends_the_attempt) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  sim_.Open({0, 1, 2});
+  sim_.Restore({});
+  sim_.Isolate(1);
+  sim_.LoadAll();
+  sim_.Tick(seconds(1));
+  sim_.Tick(seconds(61));
+  ASSERT_TRUE(sim_.Client(1).restore_error.has_value());
+  EXPECT_NE(sim_.Client(1).restore_error->find("all ranks have loaded step 1"), std::string::npos);
+  sim_.Isolate(1, false);
+  sim_.Tick(seconds(2));
+  for (const Rank rank : {0U, 2U}) {
+    EXPECT_FALSE(sim_.Client(rank).returned);
+    ASSERT_TRUE(sim_.Client(rank).restore_error.has_value());
+    EXPECT_NE(sim_.Client(rank).restore_error->find("rank 1"), std::string::npos);
+  }
+  sim_.Restore({});
+  sim_.LoadAll();
+  ExpectReturned(k11);
+}
+
+TEST_F(SimStoriesTest, rank_that_leaves_another_node_is_named) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  sim_.Open({0, 1, 2});
+  sim_.Node(2).Leave("r2");
+  sim_.Restore({});
+  sim_.Tick(seconds(1));
+  sim_.Tick(seconds(61));
+  ASSERT_TRUE(sim_.Client(1).restore_error.has_value());
+  EXPECT_NE(sim_.Client(1).restore_error->find("rank 2"), std::string::npos);
+  sim_.Start({0, 1, 2});
+  ExpectReturned(k11);
 }
 
 }  // namespace

@@ -115,6 +115,11 @@ class CoreHarness {
     die_once_ = {number, {point, actions}};
   }
 
+  // After such a death the clients stay away until ClientsComeBack.
+  void ClientsComeLate() { clients_come_late_ = true; }
+
+  void ClientsComeBack();
+
   // Actions of the last Ready.
   std::size_t last_actions() const { return last_actions_; }
 
@@ -259,6 +264,8 @@ class CoreHarness {
 
   std::unique_ptr<NodeCore> core_;
   std::deque<std::function<void()>> due_;
+  bool clients_come_late_ = false;
+  std::deque<std::function<void()>> late_;
   std::vector<Held> held_;
   std::set<std::string> held_kinds_;
   std::set<std::tuple<JobUid, std::string, SnapshotKey, Rank>> cancelled_;
