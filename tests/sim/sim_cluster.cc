@@ -50,7 +50,10 @@ void SimCluster::Push(const CoreHarness* from,
 
 void SimCluster::Send(CoreHarness* from, const SendReport& action) {
   const std::uint64_t ticket = next_ticket_++;
-  asked_[ticket] = {from->node_uuid(), action.job_uid, action.report.stamp};
+  asked_[ticket] = {from->node_uuid(),
+                    action.job_uid,
+                    action.report.stamp,
+                    action.report.answers_attempt};
   Push(from, action.node_uuid, [sender = from->node_uuid(), ticket, action](CoreHarness* node) {
     node->core()->OnPeerReport(sender, ticket, action.job_uid, action.report);
   });
@@ -58,7 +61,7 @@ void SimCluster::Send(CoreHarness* from, const SendReport& action) {
 
 void SimCluster::Send(CoreHarness* from, const SendCommand& action) {
   const std::uint64_t ticket = next_ticket_++;
-  asked_[ticket] = {from->node_uuid(), action.job_uid, action.command.stamp};
+  asked_[ticket] = {from->node_uuid(), action.job_uid, action.command.stamp, 0};
   Push(from, action.node_uuid, [sender = from->node_uuid(), ticket, action](CoreHarness* node) {
     node->core()->OnPeerCommand(sender, ticket, action.job_uid, action.command);
   });
@@ -67,6 +70,10 @@ void SimCluster::Send(CoreHarness* from, const SendCommand& action) {
 void SimCluster::Send(CoreHarness* from, const AnswerPeer& action) {
   const Asked asked = asked_.at(action.ticket);
   ++answers[action.status.has_value() ? 0 : static_cast<int>(action.status.error().code)];
+  if (action.status.has_value() && asked.answers_attempt != 0) {
+    const Epoch& epoch = asked.stamp.epoch;
+    inventories_.insert({epoch.number, epoch.token, asked.answers_attempt, asked.from});
+  }
   Push(from,
        asked.from,
        [asked, status = action.status, sender = from->node_uuid()](CoreHarness* node) {
@@ -86,6 +93,18 @@ void SimCluster::Deliver(std::size_t which, bool keep) {
   }
 }
 
+// What was on its way in a session is lost with it.
+void SimCluster::EndSession(int a, int b) {
+  std::erase_if(pending_, [&](const Envelope& envelope) {
+    return (envelope.from == a && envelope.to == b) || (envelope.from == b && envelope.to == a);
+  });
+  for (const int node : {a, b}) {
+    std::erase_if(inventories_, [&](const auto& inventory) {
+      return std::get<3>(inventory) == Node(node).node_uuid();
+    });
+  }
+}
+
 // A session is up where both daemons are, and hear each other.
 void SimCluster::Reconcile() {
   const int count = static_cast<int>(nodes_.size());
@@ -101,6 +120,7 @@ void SimCluster::Reconcile() {
       if (seen != seen_.end() && (!reach || seen->second != now)) {
         const std::string gone = seen->second.first;
         seen_.erase(seen);
+        EndSession(a, b);
         Node(a).core()->OnPeerDown(gone);
         Node(a).Settle();
       }
@@ -158,7 +178,7 @@ void SimCluster::HoldFrom(int node, bool hold) {
   hold ? (void)held_.insert(node) : (void)held_.erase(node);
 }
 
-void SimCluster::Open(const std::vector<int>& on, const std::set<int>& out_of_reach) {
+void SimCluster::Launch(const std::vector<int>& on, const std::set<int>& out_of_reach) {
   for (Rank rank = 0; rank < on_.size(); ++rank) {
     if (Client(rank).alive && !out_of_reach.contains(on_[rank])) {
       NodeOf(rank).Die(Name(rank), false);
@@ -177,6 +197,10 @@ void SimCluster::Open(const std::vector<int>& on, const std::set<int>& out_of_re
     entry->set_node_uuid(uuid);
     entry->add_ranks(rank);
   }
+}
+
+void SimCluster::Open(const std::vector<int>& on, const std::set<int>& out_of_reach) {
+  Launch(on, out_of_reach);
   NodeOf(0).Open("r0");
   Pump();
   for (Rank rank = 0; rank < on_.size(); ++rank) {

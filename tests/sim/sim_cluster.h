@@ -23,6 +23,15 @@ class SimCluster : public PeerNetwork {
 
   CoreHarness& Node(int node) { return *nodes_[static_cast<std::size_t>(node)]; }
 
+  int nodes() const { return static_cast<int>(nodes_.size()); }
+
+  FakeWorld& world() { return *world_; }
+
+  int IndexOf(const std::string& uuid) const;
+
+  // Nodes of ranks in the present start.
+  const std::vector<int>& on() const { return on_; }
+
   FakeClient& Client(Rank rank);
 
   CoreHarness& NodeOf(Rank rank) { return Node(on_.at(rank)); }
@@ -31,6 +40,8 @@ class SimCluster : public PeerNetwork {
   void Start(const std::vector<int>& on, const RestoreWish& wish = {});
   // The launcher cannot kill the trainers of "out_of_reach".
   void Open(const std::vector<int>& on, const std::set<int>& out_of_reach = {});
+  // Only that: new processes, and members for the launcher to tell.
+  void Launch(const std::vector<int>& on, const std::set<int>& out_of_reach);
   void Restore(const RestoreWish& wish);
   void LoadAll();
   void Step(holdfast::daemon::Step step);
@@ -67,10 +78,15 @@ class SimCluster : public PeerNetwork {
   // The answers that peers gave, by code; 0: taken.
   std::map<int, int> answers;
 
+  // Nodes whose inventory of that attempt the coordinator has, and whose session is still up.
+  bool HasInventory(const Epoch& epoch, std::uint32_t attempt, const std::string& node) const {
+    return inventories_.contains({epoch.number, epoch.token, attempt, node});
+  }
+
  private:
   std::uint64_t Boots() const;  // rises with each start and end of a daemon
-  int IndexOf(const std::string& uuid) const;
   int IndexOf(const CoreHarness* node) const;
+  void EndSession(int a, int b);
   void Push(const CoreHarness* from,
             const std::string& to,
             std::function<void(CoreHarness*)> deliver);
@@ -79,6 +95,7 @@ class SimCluster : public PeerNetwork {
     std::string from;
     JobUid job;
     MessageStamp stamp;
+    std::uint32_t answers_attempt = 0;  // of a report
   };
 
   std::shared_ptr<FakeWorld> world_ = std::make_shared<FakeWorld>();
@@ -89,6 +106,7 @@ class SimCluster : public PeerNetwork {
   std::set<int> held_;
   std::map<std::pair<int, int>, std::pair<std::string, std::uint64_t>> seen_;  // sessions
   std::map<std::uint64_t, Asked> asked_;
+  std::set<std::tuple<std::uint64_t, std::uint64_t, std::uint32_t, std::string>> inventories_;
   std::uint64_t next_ticket_ = 1;
 };
 
