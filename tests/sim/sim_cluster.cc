@@ -50,10 +50,8 @@ void SimCluster::Push(const CoreHarness* from,
 
 void SimCluster::Send(CoreHarness* from, const SendReport& action) {
   const std::uint64_t ticket = next_ticket_++;
-  asked_[ticket] = {from->node_uuid(),
-                    action.job_uid,
-                    action.report.stamp,
-                    action.report.answers_attempt};
+  asked_[ticket] = {
+      from->node_uuid(), action.job_uid, action.report.stamp, action.report.answers_attempt};
   Push(from, action.node_uuid, [sender = from->node_uuid(), ticket, action](CoreHarness* node) {
     node->core()->OnPeerReport(sender, ticket, action.job_uid, action.report);
   });
@@ -188,6 +186,9 @@ void SimCluster::Launch(const std::vector<int>& on, const std::set<int>& out_of_
   FakeJob& job = Node(0).JobOf("r0");
   job.members.Clear();
   for (Rank rank = 0; rank < on_.size(); ++rank) {
+    if (Client(rank).alive) {
+      NodeOf(rank).Die(Name(rank), false);
+    }
     NodeOf(rank).Spawn(Name(rank));
     const std::string uuid = NodeOf(rank).node_uuid();
     auto member = std::find_if(job.members.begin(), job.members.end(), [&](const auto& known) {
@@ -244,12 +245,16 @@ void SimCluster::Step(holdfast::daemon::Step step) {
 }
 
 void SimCluster::Tick(std::chrono::milliseconds elapsed) {
+  Advance(elapsed);
+  Pump();
+}
+
+void SimCluster::Advance(std::chrono::milliseconds elapsed) {
   world_->now += elapsed;
   world_->wall += elapsed;
   for (auto& node : nodes_) {
     node->TickCore();
   }
-  Pump();
 }
 
 }  // namespace holdfast::daemon

@@ -23,6 +23,10 @@ class SimCluster : public PeerNetwork {
 
   CoreHarness& Node(int node) { return *nodes_[static_cast<std::size_t>(node)]; }
 
+  const CoreHarness& Node(int node) const { return *nodes_[static_cast<std::size_t>(node)]; }
+
+  const FakeJob& job() const { return world_->jobs.at("train"); }
+
   int nodes() const { return static_cast<int>(nodes_.size()); }
 
   FakeWorld& world() { return *world_; }
@@ -46,10 +50,14 @@ class SimCluster : public PeerNetwork {
   void LoadAll();
   void Step(holdfast::daemon::Step step);
   void Tick(std::chrono::milliseconds elapsed);
+  // Only that: nothing is delivered.
+  void Advance(std::chrono::milliseconds elapsed);
 
   // Messages from one node to the other are lost; the session of the two ends.
   void Cut(int from, int to, bool cut = true);
   void Isolate(int node, bool cut = true);
+
+  void Heal() { cut_.clear(); }
 
   // Messages from that node wait, until they are released, in order or the newest first.
   void HoldFrom(int node, bool hold = true);

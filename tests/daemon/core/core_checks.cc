@@ -71,8 +71,11 @@ void CheckComplete(CoreHarness* harness) {
                          std::to_string(sealed) + " of " + std::to_string(outcome.world_size()) +
                          " ranks ever sealed it");
     }
-    SnapshotKey& newest = harness->history().newest_complete[uid];
-    newest = std::max(newest, id);
+    const auto lost = harness->history().lost_up_to.find(uid);
+    if (lost == harness->history().lost_up_to.end() || lost->second < id) {
+      SnapshotKey& newest = harness->history().newest_complete[uid];
+      newest = std::max(newest, id);
+    }
   }
 }
 
@@ -218,8 +221,12 @@ void ForgetLost(CoreHarness* harness) {
     const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const auto& known) {
       return known.second.uid == entry.first;
     });
-    return harness->world().nodes.size() > 1 && job != jobs.end() &&
-           !RestorableAnywhere(harness, entry.first, job->first);
+    const bool lost = harness->world().nodes.size() > 1 && job != jobs.end() &&
+                      !RestorableAnywhere(harness, entry.first, job->first);
+    if (lost) {
+      harness->history().lost_up_to[entry.first] = entry.second;
+    }
+    return lost;
   });
 }
 

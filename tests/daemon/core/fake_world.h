@@ -51,6 +51,9 @@ struct FakeWorld {
     bool catalog_lost = false;
     std::map<std::pair<JobUid, SnapshotKey>, std::set<Rank>> sealed;
     std::map<JobUid, SnapshotKey> newest_complete;
+    // Up to here all may be gone: the nodes that held it lost their memory, or were silent when a
+    // later start chose.
+    std::map<JobUid, SnapshotKey> lost_up_to;
     // What the frozen tensors of a shard held when its trainer sealed it.
     std::map<std::tuple<JobUid, SnapshotKey, Rank>, std::string> bases;
     std::set<JobUid> given_up;  // finished, dropped, or damaged by the test: I3 holds no more
