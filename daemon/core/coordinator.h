@@ -119,6 +119,7 @@ class Coordinator {
   std::vector<std::string> Silent() const;
   void TakeDecisions(const Report& report);
   void AddHeld(const std::string& node, const ShardEntry& entry, Inventory* inventory) const;
+  void AddUnrecorded(Inventory* inventory) const;
   void NameSilent(Inventory* inventory) const;
 
   std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> HeldShards() const;

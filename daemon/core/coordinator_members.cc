@@ -90,6 +90,17 @@ void Coordinator::AddHeld(const std::string& node,
       here != nullptr && here->poisoned ? here->poison_reason : "found bad on its node";
 }
 
+// An incarnation can end before anybody records what every rank had sealed.  Where nodes that do not
+// serve those ranks now hold it, that must not look as if there were nothing (I3, R).
+void Coordinator::AddUnrecorded(Inventory* inventory) const {
+  for (const auto& [id, held] : HeldShards()) {
+    const auto world = inventory->world_sizes.find(id);
+    if (world != inventory->world_sizes.end() && held.size() == world->second) {
+      inventory->was_complete.insert(id);
+    }
+  }
+}
+
 // A node that did not answer counts as lost for this incarnation; who misses its shards is told so.
 void Coordinator::NameSilent(Inventory* inventory) const {
   const std::vector<std::string> silent = Silent();

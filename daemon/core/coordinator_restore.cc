@@ -186,6 +186,7 @@ Inventory Coordinator::TakeInventory() const {
   for (const auto& [node, report] : reports_) {
     inventory.was_complete.insert(report.known_complete.begin(), report.known_complete.end());
   }
+  AddUnrecorded(&inventory);
   AddTiers(&inventory);
   NameSilent(&inventory);
   for (const auto& [id, sources] : inventory.sources) {

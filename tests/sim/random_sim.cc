@@ -142,7 +142,12 @@ void RandomSim::DoDaemon(const SimAction& action) {
     case SimKind::kTierFails:
       node.Tier(kRoot).SetFailing(plan_.with_tier && action.b % 2 == 0);
       break;
-    case SimKind::kLoseMemory:
+    case SimKind::kLoseMemory:  // the machine goes, and its trainers with it
+      for (const Trainer& trainer : Trainers()) {
+        if (&sim_.Node(trainer.node) == &node) {
+          node.Die(trainer.name, false);
+        }
+      }
       node.LoseMemory();
       break;
     default:

@@ -16,11 +16,13 @@ std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
   return text == nullptr || *text == '\0' ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-// "I4" of "n1: I4: (1,2) is freed ...": what the shorter runs must break too.
+// "I4" of "n1: I4: (1,2) is freed ...", the first words of others: what the shorter runs must break
+// too.
 std::string RuleOf(const std::string& violation) {
   const auto colon = violation.find(": ");
   const bool of_node = colon != std::string::npos && violation[0] == 'n';
-  return of_node ? violation.substr(colon + 2, 3) : violation.substr(0, 3);
+  return of_node ? violation.substr(colon + 2, 3)
+                 : violation.substr(0, violation[0] == 'L' ? 12 : 3);
 }
 
 std::string FirstViolation(const SimPlan& plan) {

@@ -169,12 +169,21 @@ void CheckReturned(CoreHarness* harness) {
   }
 }
 
+// A node that no later start asked knows of none; what it restored is not the present base.
+bool IsNewestStart(CoreHarness* harness, const proto::JobRecord& job) {
+  const auto& nodes = harness->world().nodes;
+  return std::none_of(nodes.begin(), nodes.end(), [&](CoreHarness* node) {
+    const proto::JobRecord* other = FindJob(node->Records(), job.job_uid());
+    return other != nullptr && other->epoch_number() > job.epoch_number();
+  });
+}
+
 // The base and the fallback of the present incarnation are not to be lost by retention.
 void CheckParentOnTier(CoreHarness* harness) {
   for (const proto::IncarnationRecord& incarnation : harness->Records().incarnations) {
     const proto::JobRecord* job = FindJob(harness->Records(), incarnation.job_uid());
     if (job == nullptr || job->epoch_number() != incarnation.number() ||
-        !incarnation.decision().has_choice()) {
+        !incarnation.decision().has_choice() || !IsNewestStart(harness, *job)) {
       continue;
     }
     const SnapshotKey base = KeyOf(incarnation.decision().choice());
