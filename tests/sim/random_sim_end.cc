@@ -60,7 +60,7 @@ void RandomSim::LetSettle() {
     sim_.Pump();
     sim_.Advance(seconds(5));
     sim_.Pump();
-    checks_.Check();
+    Check();
     if (i > 4 && (All(HasReturned) || All(WasToldAnError))) {
       break;
     }
@@ -121,7 +121,7 @@ void RandomSim::ExpectProgress() {
     }
     sim_.Advance(seconds(61));
     sim_.Pump();
-    checks_.Check();
+    Check();
   }
   const auto& newest = sim_.world().history.newest_complete;
   const bool newer =

@@ -33,6 +33,12 @@ void RandomSim::Launch(std::uint32_t how, std::uint32_t spared) {
       out_of_reach.insert(node);
     }
   }
+  // One that reaches every node leaves nobody of any earlier start.
+  for (const Trainer& trainer : Trainers()) {
+    if (out_of_reach.empty()) {
+      sim_.Node(trainer.node).Die(trainer.name, false);
+    }
+  }
   before_launch_ = sim_.Node(0).JobOf("r0").epoch;
   step_ = 0;
   sim_.Launch(Placement(how), out_of_reach);
