@@ -119,11 +119,11 @@ Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
   HF_TRY(const SnapshotKey id, KeyOf(shard.id()));
   switch (shard.state()) {
     case proto::ShardState::FILLING:
-      return ShardEntry{id, shard.rank(), State::kFilling, shard.world_size()};
+      return ShardEntry{id, shard.rank(), State::kFilling, shard.world_size(), shard.token()};
     case proto::ShardState::SEALED:
-      return ShardEntry{id, shard.rank(), State::kSealed, shard.world_size()};
+      return ShardEntry{id, shard.rank(), State::kSealed, shard.world_size(), shard.token()};
     case proto::ShardState::POISONED:
-      return ShardEntry{id, shard.rank(), State::kPoisoned, shard.world_size()};
+      return ShardEntry{id, shard.rank(), State::kPoisoned, shard.world_size(), shard.token()};
     default:
       return Invalid("a shard's state " + std::to_string(shard.state()));
   }
@@ -256,6 +256,7 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
     entry->set_rank(shard.rank);
     entry->set_state(ToProto(shard.state));
     entry->set_world_size(shard.world_size);
+    entry->set_token(shard.token);
   }
   for (const SnapshotKey& key : report.known_complete) {
     Fill(key, out->add_known_complete());

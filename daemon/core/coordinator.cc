@@ -124,8 +124,12 @@ void Coordinator::Decide() {
 
 std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> Coordinator::HeldShards() const {
   std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> held;
+  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
   for (const auto& [node, report] : reports_) {
     for (const ShardEntry& entry : report.shards) {
+      if (entry.token != starts.at(entry.id)) {
+        continue;
+      }
       const auto [it, fresh] = held[entry.id].emplace(entry.rank, entry.state);
       if (!fresh && entry.state == ShardEntry::State::kSealed) {
         it->second = entry.state;
@@ -136,9 +140,10 @@ std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> Coordinator::HeldShards
 }
 
 std::uint32_t Coordinator::WorldOf(const SnapshotKey& id) const {
+  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
   for (const auto& [node, report] : reports_) {
     for (const ShardEntry& entry : report.shards) {
-      if (entry.id == id && entry.world_size != 0) {
+      if (entry.id == id && entry.world_size != 0 && entry.token == starts.at(id)) {
         return entry.world_size;
       }
     }

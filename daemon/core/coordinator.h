@@ -118,6 +118,7 @@ class Coordinator {
   bool IsOutOfSight(Rank rank) const;
   std::vector<std::string> Silent() const;
   void TakeDecisions(const Report& report);
+  std::map<SnapshotKey, std::uint64_t> StartsOfIds() const;
   void AddHeld(const std::string& node, const ShardEntry& entry, Inventory* inventory) const;
   void AddUnrecorded(Inventory* inventory) const;
   void NameSilent(Inventory* inventory) const;

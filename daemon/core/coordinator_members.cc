@@ -1,5 +1,7 @@
 // The coordinator's view of its members, present and former: who must answer, who has not.
 
+#include <algorithm>
+
 #include "daemon/core/coordinator.h"
 
 namespace holdfast::daemon {
@@ -67,6 +69,26 @@ void Coordinator::TakeDecisions(const Report& report) {
   }
 }
 
+// I8: where two starts took one number, without a shared tier, their ids look alike.  Only the
+// shards of one of them may count together: of the one that more ranks have sealed.
+std::map<SnapshotKey, std::uint64_t> Coordinator::StartsOfIds() const {
+  std::map<SnapshotKey, std::map<std::uint64_t, std::set<Rank>>> ranks;
+  for (const auto& [node, report] : reports_) {
+    for (const ShardEntry& entry : report.shards) {
+      ranks[entry.id][entry.token].insert(entry.rank);
+    }
+  }
+  std::map<SnapshotKey, std::uint64_t> starts;
+  for (const auto& [id, by_token] : ranks) {
+    const auto most =
+        std::max_element(by_token.begin(), by_token.end(), [](const auto& a, const auto& b) {
+          return a.second.size() < b.second.size();
+        });
+    starts[id] = most->first;
+  }
+  return starts;
+}
+
 // Where nothing decodes a lost shard, one can be had from the node that serves its rank now.
 void Coordinator::AddHeld(const std::string& node,
                           const ShardEntry& entry,
@@ -90,8 +112,8 @@ void Coordinator::AddHeld(const std::string& node,
       here != nullptr && here->poisoned ? here->poison_reason : "found bad on its node";
 }
 
-// An incarnation can end before anybody records what every rank had sealed.  Where nodes that do not
-// serve those ranks now hold it, that must not look as if there were nothing (I3, R).
+// An incarnation can end before anybody records what every rank had sealed.  Where nodes that do
+// not serve those ranks now hold it, that must not look as if there were nothing (I3, R).
 void Coordinator::AddUnrecorded(Inventory* inventory) const {
   for (const auto& [id, held] : HeldShards()) {
     const auto world = inventory->world_sizes.find(id);

@@ -175,11 +175,18 @@ void Coordinator::GiveUpWaiting(const char* what,
 
 Inventory Coordinator::TakeInventory() const {
   Inventory inventory;
+  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
   for (const auto& [node, report] : reports_) {
     for (const ShardEntry& entry : report.shards) {
       const bool older = entry.id.incarnation != epoch_.number;
-      if (older && entry.state != ShardEntry::State::kFilling) {
+      if (!older || entry.state == ShardEntry::State::kFilling) {
+        continue;
+      }
+      if (entry.token == starts.at(entry.id)) {
         AddHeld(node, entry, &inventory);
+      } else {
+        inventory.out_of_reach[entry.id].push_back(
+            "node " + NodeText(node) + " has that of another start with the same number");
       }
     }
   }

@@ -314,6 +314,7 @@ class Member {
   void TellRestoreError(RankSession* state);
   void AnswerLoaded(RankSession* state, bool committed);
   void TakeEarlyLoads();
+  std::uint64_t TokenOf(std::uint64_t incarnation) const;
   std::string WhatIsMissing(Rank rank, const RankSession& state) const;
   void GiveUpRestore(Rank rank, RankSession* state, const Error& error);
   void ReleaseRestore(RankSession* state);

@@ -11,6 +11,12 @@ constexpr std::size_t kAnnouncedKept = 512;
 
 }  // namespace
 
+// A node obeys only one start of a number, so its record says whose the shards are.
+std::uint64_t Member::TokenOf(std::uint64_t incarnation) const {
+  const auto record = job_->incarnations.find(incarnation);
+  return record == job_->incarnations.end() ? 0 : record->second.token();
+}
+
 Report Member::MakeReport() {
   Report report;
   report.stamp = {job_->epoch(), context_->boot_number(), context_->next_sequence++};
@@ -34,7 +40,8 @@ Report Member::MakeReport() {
           {id,
            rank,
            shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed,
-           shard.sidecar.world_size()});
+           shard.sidecar.world_size(),
+           TokenOf(id.incarnation)});
     }
     if (job_->IsComplete(id)) {
       report.known_complete.insert(id);
@@ -43,8 +50,11 @@ Report Member::MakeReport() {
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
     const bool filling = slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing;
     if (slot.job == job_->uid() && filling && slot.step != kNoStep) {
-      report.shards.push_back(
-          {{slot.epoch_number, slot.step}, slot.rank, ShardEntry::State::kFilling});
+      report.shards.push_back({{slot.epoch_number, slot.step},
+                               slot.rank,
+                               ShardEntry::State::kFilling,
+                               0,
+                               TokenOf(slot.epoch_number)});
     }
   });
   for (const auto& [root, ids] : job_->durables) {

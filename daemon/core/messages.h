@@ -55,6 +55,7 @@ struct ShardEntry {
   Rank rank = 0;
   State state = State::kFilling;
   std::uint32_t world_size = 0;  // that the id was taken with; 0: not sealed yet
+  std::uint64_t token = 0;       // of the start that took it: two may have had one number
 
   friend bool operator==(const ShardEntry&, const ShardEntry&) = default;
 };

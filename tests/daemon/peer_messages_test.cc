@@ -26,7 +26,7 @@ Report FullReport() {
   rank.loaded = 11;
   report.ranks[0] = rank;
   report.ranks[17] = RankReport();
-  report.shards = {{kOne, 0, ShardEntry::State::kFilling},
+  report.shards = {{kOne, 0, ShardEntry::State::kFilling, 0, 77},
                    {kOne, 1, ShardEntry::State::kSealed, 2},
                    {kTwo, 1, ShardEntry::State::kPoisoned, 3}};
   report.known_complete = {kOne, kTwo};
