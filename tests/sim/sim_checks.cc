@@ -73,10 +73,16 @@ void SimChecks::CheckEpochs() {
 
 void SimChecks::CheckCoordinators() {
   std::map<Start, std::string> coordinators;
+  std::map<std::uint64_t, std::uint64_t> tokens;
   for (int i = 0; i < sim_->nodes(); ++i) {
     for (const proto::IncarnationRecord& record : sim_->Node(i).Records().incarnations) {
       if (!record.coordinator() || record.token() == 0) {
         continue;
+      }
+      const auto known = tokens.emplace(record.number(), record.token()).first;
+      if (known->second != record.token()) {
+        twins_ = true;
+        sim_->world().history.given_up.insert(record.job_uid());
       }
       const auto [first, fresh] =
           coordinators.emplace(Start{record.number(), record.token()}, sim_->Node(i).name());
@@ -98,7 +104,8 @@ void SimChecks::CheckOutcomes() {
       if (job == nullptr || id.incarnation != job->epoch_number()) {
         continue;
       }
-      const auto [first, fresh] = outcomes_.emplace(id, outcome.outcome());
+      const auto [first, fresh] =
+          outcomes_.emplace(std::pair(job->epoch_token(), id), outcome.outcome());
       if (!fresh && first->second != outcome.outcome()) {
         Violation("I1: " + node.name() + " has another outcome of " + ShortText(id) +
                   " than others of its incarnation");
@@ -155,7 +162,8 @@ std::optional<SnapshotKey> SimChecks::PassedOver(const proto::IncarnationRecord&
   const bool older =
       decision.has_choice() && newest != all.end() && KeyOf(decision.choice()) >= newest->second;
   const bool of_now = newest != all.end() && newest->second.incarnation >= record.number();
-  return newest == all.end() || older || of_now ? std::nullopt : std::optional(newest->second);
+  return twins_ || newest == all.end() || older || of_now ? std::nullopt
+                                                          : std::optional(newest->second);
 }
 
 // R: the greatest id that could be had is chosen.

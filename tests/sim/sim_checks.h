@@ -24,6 +24,10 @@ class SimChecks {
   void OnLoaded(const FakeClient& client);
   void Check();
 
+  // Two launchers took one number: ids of the two look alike, so what was complete, and where it
+  // went, cannot be told from ids any more (I3, R).
+  bool twins() const { return twins_; }
+
  private:
   using Start = std::pair<std::uint64_t, std::uint64_t>;  // number, token
   using Attempt = std::tuple<std::uint64_t, std::uint64_t, std::uint32_t>;
@@ -45,11 +49,12 @@ class SimChecks {
 
   SimCluster* const sim_;
   int starts_ = 0;
+  bool twins_ = false;
   std::map<std::int32_t, int> start_of_pid_;
   std::map<std::string, std::uint64_t> epochs_;  // highest recorded, by node
   std::map<Attempt, std::set<Rank>> loaded_;
-  std::map<Attempt, int> loaded_start_;  // whose bytes
-  std::map<SnapshotKey, proto::Outcome> outcomes_;
+  std::map<Attempt, int> loaded_start_;                                       // whose bytes
+  std::map<std::pair<std::uint64_t, SnapshotKey>, proto::Outcome> outcomes_;  // by token and id
   std::set<Attempt> decided_;
   std::set<Attempt> committed_;
 };
