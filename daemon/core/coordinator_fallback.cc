@@ -28,7 +28,13 @@ void Coordinator::CloseFallback() {
     return;
   }
   const auto base = Base();
-  const auto fallback = base.has_value() ? PlanFallback(TakeInventory(), *base) : std::nullopt;
+  const Inventory inventory = TakeInventory();
+  auto fallback = base.has_value() ? PlanFallback(inventory, *base) : PlanKept(inventory);
+  // Training began without anything: what late answers show to have been complete is still the
+  // newest there is (I3).  What they show to be half is not.
+  if (!base.has_value() && fallback.has_value() && !inventory.was_complete.contains(*fallback)) {
+    fallback.reset();
+  }
   MutableDecision()->set_fallback_open(false);
   if (fallback.has_value()) {
     *MutableDecision()->mutable_fallback() = job_->Id(*fallback);

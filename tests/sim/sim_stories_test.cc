@@ -264,6 +264,30 @@ TEST_F(SimStoriesTest, rank_that_leaves_another_node_is_named) {
   ExpectReturned(k11);
 }
 
+// What was sealed by all but recorded by nobody, and found only when training had begun afresh.
+TEST_F(SimStoriesTest, late_answers_show_a_complete_snapshot) {
+  sim_.Start({0, 1, 2});
+  sim_.HoldFrom(1);
+  sim_.HoldFrom(2);
+  sim_.Step(1);
+  EXPECT_FALSE(IsComplete(sim_.Node(0), k11));
+  sim_.pending().clear();
+  sim_.HoldFrom(1, false);
+  sim_.HoldFrom(2, false);
+  sim_.Isolate(2);
+  sim_.Open({0, 1, 3});
+  sim_.Restore({});
+  sim_.Tick(seconds(61));
+  ExpectReturned(std::nullopt);
+  sim_.Isolate(2, false);
+  sim_.Tick(seconds(2));
+  for (const int node : {0, 1, 2}) {
+    EXPECT_TRUE(Holds(sim_.Node(node), k11)) << node;
+  }
+  sim_.Start({0, 1, 2});
+  ExpectReturned(k11);
+}
+
 // Two launchers took the number 2: (2,1) of the one is not (2,1) of the other.
 TEST(SimTwinTest, same_step_of_twin_starts_never_mixes) {
   SimCluster sim(4, 2, 2);
