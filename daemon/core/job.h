@@ -57,6 +57,8 @@ struct Job {
   std::set<std::string> ExpectedRoots() const;
   // What the present incarnation restored, or keeps until that is as safe.
   bool IsBaseOrFallback(const SnapshotKey& key) const;
+  // The fallback, which needs no memory: a shared tier has it.
+  bool IsFallbackOnTier(const SnapshotKey& key) const;
   // A tier was silent when the present incarnation chose: what it knows may be the fallback.
   bool FallbackIsOpen() const;
   // Older incarnations that chose it and ended before all ranks had loaded, since one that had.
