@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "common/log.h"
+#include "common/with_timeout.h"
 #include "daemon/digest.h"
 #include "daemon/pipeline/claim.h"
 #include "daemon/pipeline/flush.h"
@@ -17,6 +18,14 @@ namespace {
 
 // Slots, flushes and requests of a node bound what can run; this only bounds a bug.
 constexpr std::size_t kMostActions = 65'536;
+
+constexpr std::chrono::seconds kRecordRetry{5};
+
+// Not where the record belongs to another start, or to a newer one by now.
+bool MayHeal(Errc code) {
+  return code == Errc::kUnavailable || code == Errc::kTimeout || code == Errc::kIoError ||
+         code == Errc::kNoSpace || code == Errc::kPermission;
+}
 
 Error Refused() {
   return Error(Errc::kCancelled, "the daemon is ending");
@@ -236,10 +245,41 @@ ActionRunner::Task ActionRunner::DoClaim(ClaimIncarnation action) {
   (*core_)->OnIncarnationClaimed(ticket, std::move(claimed));
 }
 
+// One at a time for each record, the newest next: of two at once the older one could stay, and a
+// commit that no later start can see keeps everything of older incarnations for ever.
 void ActionRunner::Do(WriteIncarnation action) {
-  if (!tasks_.Spawn(RecordDecision(context_, std::move(action)))) {
+  const RecordKey key{action.file.job_uid(), action.file.number()};
+  const auto [record, first] = records_.try_emplace(key);
+  record->second = std::move(action);
+  if (first && !tasks_.Spawn(DoRecord(key))) {
+    records_.erase(key);
     LogDebug("incarnation.not_recorded", "the daemon is ending");
   }
+}
+
+ActionRunner::Task ActionRunner::DoRecord(RecordKey key) {
+  WriteIncarnation action;
+  std::string told;
+  for (bool again = true; again;) {
+    if (auto next = std::exchange(records_.at(key), std::nullopt); next.has_value()) {
+      action = std::move(*next);
+    }
+    const Status written = co_await RecordDecision(context_, action);
+    again = records_.at(key).has_value();
+    if (written.has_value()) {
+      continue;
+    }
+    if (written.error().message != told) {
+      told = written.error().message;
+      LogWarning("incarnation.not_recorded",
+                 "job " + action.job_name + ", incarnation " +
+                     std::to_string(action.file.number()) + ": " + written.error().ToString());
+    }
+    if (MayHeal(written.error().code)) {
+      again = (co_await SleepFor(kRecordRetry)).has_value();  // else the daemon is ending
+    }
+  }
+  records_.erase(key);
 }
 
 void ActionRunner::Do(ListTier action) {

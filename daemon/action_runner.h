@@ -70,6 +70,7 @@ class ActionRunner {
 
  private:
   using FlushKey = std::tuple<JobUid, std::string, SnapshotKey, Rank>;
+  using RecordKey = std::pair<JobUid, std::uint64_t>;  // and the incarnation
   using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 
   // Immediate.
@@ -107,6 +108,7 @@ class ActionRunner {
   [[nodiscard]] Task DoDigest(DigestSlot action);
   [[nodiscard]] Task DoVerify(VerifySlot action);
   [[nodiscard]] Task DoClaim(ClaimIncarnation action);
+  [[nodiscard]] Task DoRecord(RecordKey key);
   [[nodiscard]] Task DoList(ListTier action);
   [[nodiscard]] Task DoOpenShard(OpenShardFile action);
   [[nodiscard]] Task DoFlush(FlushShard action, CancelFlag cancel);
@@ -121,6 +123,8 @@ class ActionRunner {
   const Outlets outlets_;
   ShardFiles files_;
   std::map<FlushKey, CancelFlag> flushes_;
+  // Incarnations whose record is being written, and what is to be written next.
+  std::map<RecordKey, std::optional<WriteIncarnation>> records_;
   ActionCounters counters_;
   TaskGroup tasks_;
 };

@@ -43,6 +43,8 @@ FLAGS = [
     '-DHOLDFAST_CUDA_VERSION="12.0"',
     "-DHOLDFAST_DEVICE_CODE=1",
 ]
+# And what one file is built with.
+OWN_FLAGS = {"tests/client/copy_cuda/engine_mutation_test.cc": ["-DHOLDFAST_CUDA_MUTATIONS"]}
 
 # The folders that tools/lint_rules.py lets include CUDA.
 NEEDS_CUDA = re.compile(r"(tests/)?client/copy_cuda/|tests/support/cuda_|bench/gpu/")
@@ -132,7 +134,7 @@ def main() -> int:
         if time.monotonic() > deadline:
             skipped.append(path)
             return
-        clean, output = tidy(path, flags)
+        clean, output = tidy(path, [*flags, *OWN_FLAGS.get(path, [])])
         if clean:
             (CACHE / keys[path]).touch()
         else:

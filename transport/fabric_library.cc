@@ -57,9 +57,10 @@ Result<FabricLibrary> Fill(void* handle) {
   return library;
 }
 
-// What knows the host's cards comes in halves that must be of one release: libibverbs and the drivers
-// that it loads.  A bundle has no drivers, so with its libfabric go the host's, where it has them: the
-// linker takes a library that is loaded already before any of that name in the bundle's folder.
+// What knows the host's cards comes in halves that must be of one release: libibverbs and the
+// drivers that it loads.  A bundle has no drivers, so with its libfabric go the host's, where it
+// has them: the linker takes a library that is loaded already before any of that name in the
+// bundle's folder.
 void LoadHostVerbs() {
   for (const char* const name : {"libibverbs.so.1", "librdmacm.so.1", "libefa.so.1"}) {
     (void)dlopen(name, RTLD_NOW | RTLD_LOCAL);  // for the life of the process, as libfabric is
@@ -74,6 +75,7 @@ Result<FabricLibrary> Load(const std::string& name) {
   // Local: what it brings along (verbs, psm) must not be found by anybody else.
   void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc keeps an error for each thread
     return Error(Errc::kUnavailable, dlerror());  // names the file
   }
   auto library = Fill(handle);

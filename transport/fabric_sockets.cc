@@ -41,6 +41,7 @@ std::size_t EndConnections(const std::string& address) {
     return 0;
   }
   std::size_t ended = 0;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own
   while (const dirent* entry = readdir(folder)) {
     const int descriptor = std::atoi(entry->d_name);
     sockaddr_storage peer{};

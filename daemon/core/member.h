@@ -345,6 +345,7 @@ class Member {
   // Ends whatever this rank's session waits for.
   void AnswerWaiting(RankSession* state, const Error& error);
   void EndSessions(const Error& error, std::uint64_t newer_epoch);
+  void GoOn();
   void Miss(RankSession* state, Rank rank, Step step, const std::string& reason);
 
   CoreContext* const context_;

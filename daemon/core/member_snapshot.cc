@@ -59,6 +59,7 @@ void Member::OnBegin(Rank rank, RequestId request, const proto::BeginRequest& bo
     return;
   }
   if (!repeated) {
+    GoOn();
     context_->slots.Apply(slot, SlotEvent::kBegin, context_->batch());
     slot->step = body.step();
     state.last_begun = body.step();
@@ -75,6 +76,15 @@ void Member::OnBegin(Rank rank, RequestId request, const proto::BeginRequest& bo
   proto::ServerMessage message;
   message.mutable_begin();
   ReplyTo(state, request, std::move(message));
+}
+
+// Its memory was given up, by force or by a rank that was done too early; what it saves from now on
+// must outlive its trainers again.
+void Member::GoOn() {
+  if (job_->record.finished()) {
+    job_->record.set_finished(false);
+    job_->Save(context_);
+  }
 }
 
 void Member::Miss(RankSession* state, Rank rank, Step step, const std::string& reason) {

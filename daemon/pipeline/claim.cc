@@ -222,10 +222,12 @@ asio::awaitable<Result<ClaimedIncarnation>> Claim(PipelineContext context,
                       " was taken by others again and again");
 }
 
-asio::awaitable<void> RecordDecision(PipelineContext context, WriteIncarnation action) {
+asio::awaitable<Status> RecordDecision(PipelineContext context, WriteIncarnation action) {
+  Status all = Ok();
   for (const proto::TierPolicy& policy : action.tiers) {
     auto tier = context.tiers.Open(policy.root(), policy.scope());
     if (!tier.has_value()) {
+      all = all.has_value() ? Status(tier.error()) : all;
       continue;
     }
     const bool expected = action.expected_roots.contains(policy.root());
@@ -241,12 +243,11 @@ asio::awaitable<void> RecordDecision(PipelineContext context, WriteIncarnation a
     const auto limit = tier.value()->options().call_limit;
     const Status written =
         co_await tier.value()->Call("record a decision", limit, std::move(call), TierWork::kChange);
-    if (!written.has_value()) {
-      LogWarning("incarnation.not_recorded",
-                 "job " + action.job_name + ", incarnation " +
-                     std::to_string(action.file.number()) + ": " + written.error().ToString());
+    if (!written.has_value() && all.has_value()) {
+      all = written;
     }
   }
+  co_return all;
 }
 
 namespace {

@@ -23,9 +23,10 @@ namespace holdfast::daemon {
 [[nodiscard]] boost::asio::awaitable<Result<ClaimedIncarnation>> Claim(PipelineContext context,
                                                                        ClaimIncarnation action);
 
-// Writes the decision into the incarnation's record on each tier; logged where that fails.
-[[nodiscard]] boost::asio::awaitable<void> RecordDecision(PipelineContext context,
-                                                          WriteIncarnation action);
+// Writes the decision into the incarnation's record on each tier.  The first error, after all were
+// tried.
+[[nodiscard]] boost::asio::awaitable<Status> RecordDecision(PipelineContext context,
+                                                            WriteIncarnation action);
 
 // The published snapshots of the job on one tier; none where the job is not there.  kUnavailable
 // where it is expected and not there.

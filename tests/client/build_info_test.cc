@@ -28,6 +28,7 @@ TEST(BuildInfoTest, TheProgramSaysWhatBazelBuilt) {
   const std::size_t got = std::fread(text.data(), 1, text.size(), program.get());
   const std::string said(text.data(), got);
   EXPECT_EQ(said.find("holdfast " + std::string(kVersion) + "\n"), 0U) << said;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets variables
   const std::string cuda = std::getenv("CUDA_OF_THIS_BUILD");
   const std::string engines = cuda.empty() ? "host (CPU only)" : "host, cuda " + cuda;
   EXPECT_NE(said.find("\ncopy engines: " + engines), std::string::npos) << said;

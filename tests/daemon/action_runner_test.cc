@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "storage_tiers/persistent_tier.h"
 #include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
 #include "tests/support/temp_folder.h"
@@ -91,6 +92,40 @@ TEST_F(ActionRunnerTest, AnAnswerWhoseFileIsClosedIsAnError) {
   runner_->Run(std::move(send));
   ASSERT_EQ(sent_.size(), 1U);
   EXPECT_TRUE(sent_[0].message.has_error());
+}
+
+// The choice is written, then the commit: the record must end with the commit though both writes
+// are under way at once, and though the tier refused the first.
+TEST_F(ActionRunnerTest, AnIncarnationsRecordEndsWithTheLastDecision) {
+  const std::string root = folder_ + "/root";
+  std::filesystem::create_directory(root);
+  storage_tiers::PosixFileSystem base;
+  for (std::uint64_t number = 1; number <= 40; ++number) {
+    WriteIncarnation write;
+    write.job_name = "job";
+    write.file.set_format_version(1);
+    write.file.set_job_uid(std::string(16, 'j'));
+    write.file.set_number(number);
+    write.file.set_token(7);
+    write.file.set_world_size(1);
+    proto::TierPolicy& tier = write.tiers.emplace_back();
+    tier.set_root(root);
+    tier.set_scope(proto::SHARED);
+    for (std::uint32_t attempt = 1; attempt <= 5; ++attempt) {
+      write.file.mutable_decision()->set_attempt(attempt);
+      write.file.mutable_decision()->set_decided(true);
+      write.file.mutable_decision()->set_committed(attempt == 5);
+      runner_->Run(write);
+    }
+    while (runner_->running() > 0) {
+      io_.restart();
+      io_.run_one_for(seconds(1));
+    }
+    storage_tiers::PersistentTier files(base, root, storage_tiers::TierScope::kShared);
+    const auto record = files.ReadIncarnation("job", number);
+    ASSERT_TRUE(record.has_value() && record.value().has_value()) << number;
+    ASSERT_TRUE(record.value()->decision().committed()) << number;
+  }
 }
 
 // The contract of action.h: answered exactly once, also after failure.

@@ -21,8 +21,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def raw(tensor: torch.Tensor) -> bytes:
-    """The tensor's elements in row-major order, of any type."""
-    plain = tensor.detach().contiguous()
+    """The tensor's elements in row-major order, of any type and device."""
+    plain = tensor.detach().cpu().contiguous()
     if plain.numel() == 0:
         return b""
     return bytes(plain.reshape(-1).view(torch.uint8).numpy().tobytes())

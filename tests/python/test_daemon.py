@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import time
@@ -89,6 +90,23 @@ def test_a_restart_goes_on_bit_for_bit_though_the_layout_changed_after_the_first
             second.step()
             checkpointer.snapshot(step)
         assert second.digest() == whole.digest()
+
+
+def test_the_default_device_of_the_program_does_not_matter(node: Node) -> None:
+    """With torch.set_default_device("cuda") everything made without a device lies there."""
+    training, again = Training(), Training(seed=1)
+    for each in (training, again):
+        each.cursor.shuffle = each.cursor.shuffle.repeat(100_000)  # state as large as a tensor
+        with torch.no_grad():
+            each.model[0].weight.data = each.model[0].weight.t().contiguous().t()
+    training.step()
+    with torch.device("meta"):
+        with make(training) as checkpointer:
+            checkpointer.restore()
+            take(checkpointer, 1)
+        with make(again) as checkpointer:
+            assert checkpointer.restore() == 1
+    assert again.digest() == training.digest()
 
 
 def test_a_lora_merge_between_two_snapshots_comes_back_as_it_was(node: Node) -> None:
@@ -197,6 +215,23 @@ def test_training_goes_on_while_the_daemon_is_dead_and_snapshots_go_on_after(nod
     with make(other) as again:
         assert again.restore() == 8
         assert other.digest() == expected
+
+
+def test_close_tells_that_the_last_snapshots_were_skipped(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = Training()
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        with make(training) as checkpointer:
+            checkpointer.restore()
+            training.step()
+            take(checkpointer, 1)
+            node.kill()
+            for step in (2, 3):
+                training.step()
+                assert not checkpointer.snapshot(step)
+            node.start()
+    assert "step 3 was skipped: the newest snapshot that is complete is step 1" in caplog.text
 
 
 def test_an_old_start_of_the_job_is_fenced(node: Node) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
+import torch
+
 import holdfast
-from holdfast import _daemon
+from holdfast import _daemon, _skips
 from node import alive, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -89,6 +93,45 @@ def test_eight_racing_trainers_start_one_daemon_that_outlives_them(
     _, error = later.communicate("go", timeout=60)
     assert later.returncode == 0 and "started" not in error
     assert daemons(arena) == [pid]
+
+
+def test_a_daemon_that_dies_under_training_is_told_and_started_again(
+    user: pathlib.Path, arena: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel killed it, and no service manager starts it: nothing more would ever be saved."""
+    with holdfast.Checkpointer("job", model=torch.nn.Linear(2, 2)) as checkpointer:
+        checkpointer.restore()
+        checkpointer.prepare()
+        assert checkpointer.snapshot(1)
+        checkpointer.wait(1)
+        (first,) = daemons(arena)
+        with caplog.at_level(logging.WARNING, "holdfast"):
+            os.kill(first, signal.SIGKILL)
+            wait_for("its end", lambda: None if alive(first) else True, 20)
+            # The first ones still fit into slots that were granted before.
+            step = 1
+            deadline = time.monotonic() + 60
+            while not (checkpointer.snapshot(step := step + 1) and daemons(arena)):
+                assert time.monotonic() < deadline
+                checkpointer.fence()
+                time.sleep(0.02)
+            checkpointer.wait(step)
+        (second,) = daemons(arena)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) < 5 and any("is not saved: holdfastd is away" in text for text in told), told
+    assert second != first
+
+
+def test_a_daemon_that_is_not_ours_is_not_started_again(
+    user: pathlib.Path, arena: pathlib.Path
+) -> None:
+    with holdfast.Checkpointer("job", model=torch.nn.Linear(2, 2)) as checkpointer:
+        client = checkpointer._connected()
+        assert _skips.restarter(client, None, True) is not None
+        assert _skips.restarter(client, None, False) is None
+        assert _skips.restarter(client, "/run/other.sock", True) is None
+        client.socket = _daemon._SYSTEM_SOCKET
+        assert _skips.restarter(client, None, True) is None
 
 
 def test_autostart_can_be_switched_off(user: pathlib.Path, arena: pathlib.Path) -> None:

@@ -18,7 +18,9 @@ std::string Read(const std::string& path) {
 
 }  // namespace
 
-std::string GoldenFile(const std::string& name) { return Read("tests/golden/" + name); }
+std::string GoldenFile(const std::string& name) {
+  return Read("tests/golden/" + name);
+}
 
 std::string GoldenFile(const std::string& name, const std::string& now) {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): tests read the environment from one thread

@@ -73,7 +73,7 @@ TEST_F(RangeReaderTest, TheFirstErrorEndsItAfterTheBlocksInFlight) {
   reader.faults = [](ByteCount offset, ByteCount) {
     FaultRangeReader::Fault fault;
     fault.delay = milliseconds(1);
-    if (offset == 5 * 64) {
+    if (offset == 320) {  // the sixth block
       fault.error = Error(Errc::kNotFound, "gone");
     }
     return fault;

@@ -133,6 +133,7 @@ class Client:
         staging_percent: int = 50,
     ) -> None:
         self.lib = _native.library()
+        self.socket = socket
         options = _native.Options()
         self.lib.hf_options_init(ctypes.byref(options))
         options.slots_wanted = slots

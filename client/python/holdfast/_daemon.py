@@ -24,7 +24,7 @@ from holdfast.errors import DeadlineError, UnavailableError
 _Client = TypeVar("_Client")
 
 _SYSTEM_SOCKET = "/run/holdfast/holdfastd.sock"
-_START_SECONDS = 30.0
+START_SECONDS = 30.0
 # A daemon that lives answers at once; one that is gone refuses at once.
 _TRY_SECONDS = 1.0
 # Kept so that the interpreter does not complain of a child that it did not wait for.
@@ -82,7 +82,7 @@ def _try(open_client: Callable[[str, float], _Client], paths: list[str]) -> _Cli
 def _lock(folder: pathlib.Path) -> Iterator[None]:
     """The right to start a daemon.  Given back by the kernel if this process dies."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    deadline = time.monotonic() + 2 * _START_SECONDS
+    deadline = time.monotonic() + 2 * START_SECONDS
     descriptor = os.open(folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
@@ -129,7 +129,7 @@ def _wait_for(
     process: subprocess.Popen[bytes],
     log: pathlib.Path,
 ) -> _Client:
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             return open_client(socket, _TRY_SECONDS)

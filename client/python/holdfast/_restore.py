@@ -40,6 +40,11 @@ def _written_once(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def _on_host(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Where the program has made a GPU torch's default device, too."""
+    return torch.empty(tuple(shape), dtype=dtype, device="cpu")
+
+
 class Transfer:
     """Tensors to be read from an image.  Those that are not contiguous go through a copy."""
 
@@ -56,7 +61,7 @@ class Transfer:
         elif target.is_contiguous():
             self._wanted[index] = target
         else:
-            plain = torch.empty(tuple(target.shape), dtype=target.dtype)
+            plain = _on_host(tuple(target.shape), target.dtype)
             self._wanted[index] = plain
             self._through.append((target, plain))
 
@@ -65,7 +70,7 @@ class Transfer:
         if target.numel() == 0:
             return
         if index not in self._wanted:
-            self._wanted[index] = torch.empty(saved.shape, dtype=saved.dtype)
+            self._wanted[index] = _on_host(saved.shape, saved.dtype)
         self._through.append((target.detach(), self._wanted[index]))
 
     def run(self, restore: Restore, threads: int) -> None:
@@ -130,7 +135,7 @@ class Loader:
         for name, document in self._sidecar.documents.items():
             if isinstance(document, dict) and list(document) == ["$json"]:
                 saved = self._saved_value(document["$json"])
-                large[name] = torch.empty(saved.shape, dtype=saved.dtype)
+                large[name] = _on_host(saved.shape, saved.dtype)
                 transfer.add(saved.index, large[name])
                 self._values[saved.name] = large[name]
             else:
@@ -154,7 +159,7 @@ class Loader:
         for name in [n for d in self._documents.values() for n in tensor_names(d)]:
             if name not in self._values:
                 value = self._saved_value(name)
-                self._values[name] = torch.empty(value.shape, dtype=value.dtype)
+                self._values[name] = _on_host(value.shape, value.dtype)
                 self._transfer.add(self._sidecar.source(value), self._values[name])
             saved.pop(name, None)
         entries = self._state.entries()

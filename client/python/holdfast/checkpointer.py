@@ -28,6 +28,7 @@ from holdfast._drain import DrainProgress
 from holdfast._group import Group
 from holdfast._registration import Registration
 from holdfast._frozen import Frozen
+from holdfast._skips import Skips, restarter
 from holdfast._state import TrainingState
 from holdfast._tiers import Tier, tiers_of, warn_of_missing
 from holdfast._values import Drained, Incarnation, Stats
@@ -159,6 +160,7 @@ class Checkpointer:
             self._client.close()
             raise
         self._registration = Registration(self._client, self._state)
+        self._skips = Skips(restarter(self._client, socket, autostart))
         if self._group.rank == 0:
             warn_of_missing(self._tiers)
         if auto_fence:
@@ -251,15 +253,16 @@ class Checkpointer:
         self._copying = begun.skipped is None
         if begun.skipped is not None:
             self._registration.release()
+            self._skips.skipped(step, begun.skipped)
             return SnapshotResult(step, True, begun.skipped)
+        self._skips.begun()
         return SnapshotResult(step, False, "", begun.bytes, begun.static_bytes)
 
     def _skip(self, client: Client, step: int, reason: str) -> SnapshotResult:
         """No layout is in force: the next snapshot tries again."""
         client.skip(step, reason)
         self._registration.release()
-        if reason != self._unregistered:
-            _log.warning("step %d is not saved: %s", step, reason)
+        self._skips.skipped(step, reason, at_once=True)
         self._unregistered = reason
         return SnapshotResult(step, True, reason)
 
@@ -366,12 +369,8 @@ class Checkpointer:
             drained = client.drain(timeout)
         if drained.step >= 0 and not drained.durable and self._tiers:
             raise UnavailableError(f"step {drained.step} is not durable: {drained.reason}")
-        begun = client.stats().last_begun_step
-        if begun >= 0 and (self.incarnation.number, begun) > (drained.incarnation, drained.step):
-            _log.warning(
-                "step %d was begun and given up, see ckpt.stats: the newest snapshot that is %s is "
-                "step %d", begun, "durable" if self._tiers else "complete", drained.step,
-            )  # fmt: skip
+        begun, how = client.stats().last_begun_step, "durable" if self._tiers else "complete"
+        self._skips.warn_of_newer(begun, self.incarnation.number, drained, how)
         return drained
 
     def finish(self) -> int:
