@@ -1,5 +1,7 @@
 #include "daemon/peer_messages.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 namespace holdfast::daemon {
@@ -55,16 +57,12 @@ void Fill(const RestoreFailure& failure, proto::FailedSource* out) {
   out->set_code(static_cast<std::uint32_t>(failure.code));
 }
 
+// By ShardEntry::State.
+constexpr std::array kShardStates = {
+    proto::ShardState::FILLING, proto::ShardState::SEALED, proto::ShardState::POISONED};
+
 proto::ShardState::State ToProto(ShardEntry::State state) {
-  switch (state) {
-    case ShardEntry::State::kFilling:
-      return proto::ShardState::FILLING;
-    case ShardEntry::State::kSealed:
-      return proto::ShardState::SEALED;
-    case ShardEntry::State::kPoisoned:
-      break;
-  }
-  return proto::ShardState::POISONED;
+  return kShardStates.at(static_cast<std::size_t>(state));
 }
 
 proto::PeerCommand::Phase ToProto(Phase phase) {
@@ -115,18 +113,13 @@ Result<Source> SourceOf(const proto::PeerSource& source) {
 }
 
 Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
-  using State = ShardEntry::State;
   HF_TRY(const SnapshotKey id, KeyOf(shard.id()));
-  switch (shard.state()) {
-    case proto::ShardState::FILLING:
-      return ShardEntry{id, shard.rank(), State::kFilling, shard.world_size(), shard.token()};
-    case proto::ShardState::SEALED:
-      return ShardEntry{id, shard.rank(), State::kSealed, shard.world_size(), shard.token()};
-    case proto::ShardState::POISONED:
-      return ShardEntry{id, shard.rank(), State::kPoisoned, shard.world_size(), shard.token()};
-    default:
-      return Invalid("a shard's state " + std::to_string(shard.state()));
+  const auto state = std::find(kShardStates.begin(), kShardStates.end(), shard.state());
+  if (state == kShardStates.end()) {
+    return Invalid("a shard's state " + std::to_string(shard.state()));
   }
+  const auto number = static_cast<ShardEntry::State>(state - kShardStates.begin());
+  return ShardEntry{id, shard.rank(), number, shard.world_size(), shard.token()};
 }
 
 Result<Phase> PhaseOf(proto::PeerCommand::Phase phase) {
@@ -391,9 +384,11 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
   }
   command.passed_over.assign(message.passed_over().begin(), message.passed_over().end());
   command.error = message.has_error() ? std::optional(message.error()) : std::nullopt;
-  command.fenced = message.fenced().empty() ? std::nullopt : std::optional(message.fenced());
-  command.superseded =
-      message.superseded().empty() ? std::nullopt : std::optional(message.superseded());
+  const auto text = [](const std::string& t) {
+    return t.empty() ? std::nullopt : std::optional(t);
+  };
+  command.fenced = text(message.fenced());
+  command.superseded = text(message.superseded());
   command.error_code = CodeOf(message.error_code());
   HF_TRYV(ReadLists(message, &command));
   command.world_size = message.world_size();

@@ -56,11 +56,8 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
     failures_.back().fatal = true;
     return;
   }
-  // A number never names two attempts: what was loaded for this one before this daemon came back
-  // counts, or a commit could find one rank that was sent to load again.
-  const bool told = body.ok() || state.answered == body.attempt();
-  if (body.attempt() != command_.attempt || !told) {
-    AnswerLoaded(&state, false);  // of an attempt that is over
+  if (body.attempt() != command_.attempt || state.answered != body.attempt()) {
+    AnswerLoaded(&state, false);  // of an attempt that is over, or before this daemon came back
     return;
   }
   if (body.ok()) {

@@ -288,6 +288,30 @@ TEST_F(SimStoriesTest, late_answers_show_a_complete_snapshot) {
   ExpectReturned(k11);
 }
 
+// Two slots: one for the base, one to train with; the fallback lies on the tier.
+TEST_F(SimStoriesTest, fallback_on_a_tier_needs_no_slot) {
+  proto::TierPolicy tier;
+  tier.set_root("/pfs");
+  tier.set_scope(proto::SHARED);
+  tier.set_every_steps(1);
+  tier.set_keep_last(2);
+  sim_.Node(0).JobOf("r0").tiers.push_back(tier);
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  sim_.Node(0).Tier("/pfs").SetFailing(true);
+  sim_.HoldFrom(1);
+  sim_.HoldFrom(2);
+  sim_.Step(2);  // so (1,1) is not freed: nobody knows yet that (1,2) is complete
+  sim_.pending().clear();
+  sim_.HoldFrom(1, false);
+  sim_.HoldFrom(2, false);
+  sim_.Node(0).Tier("/pfs").SetFailing(false);
+  sim_.Start({0, 1, 2});
+  ExpectReturned(k12);
+  sim_.Step(1);
+  EXPECT_TRUE(IsComplete(sim_.Node(0), {2, 1}));
+}
+
 // Two launchers took the number 2: (2,1) of the one is not (2,1) of the other.
 TEST(SimTwinTest, same_step_of_twin_starts_never_mixes) {
   SimCluster sim(4, 2, 2);
