@@ -60,7 +60,7 @@ void Explain(const SimPlan& plan, const std::string& violation) {
 
 TEST(SimRandomTest, EveryRunKeepsTheInvariantsAndEnds) {
   const std::uint64_t base = FromEnvironment("HOLDFAST_SIM_SEED_BASE", 1);
-  const std::uint64_t seeds = FromEnvironment("HOLDFAST_SIM_SEEDS", 300);
+  const std::uint64_t seeds = FromEnvironment("HOLDFAST_SIM_SEEDS", 800);
   for (std::uint64_t seed = base; seed < base + seeds && !HasFailure(); ++seed) {
     const SimPlan plan = PlanOf(seed);
     if (const std::string violation = FirstViolation(plan); !violation.empty()) {
