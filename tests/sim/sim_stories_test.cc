@@ -288,6 +288,47 @@ TEST_F(SimStoriesTest, late_answers_show_a_complete_snapshot) {
   ExpectReturned(k11);
 }
 
+TEST_F(SimStoriesTest, older_command_is_dropped) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  sim_.Open({0, 1, 2});
+  sim_.Restore({});
+  sim_.HoldFrom(0);
+  sim_.Isolate(1);
+  sim_.Reconcile();
+  sim_.Isolate(1, false);
+  sim_.Pump();  // the command of phase go, once more
+  const auto late = sim_.pending();
+  sim_.HoldFrom(0, false);
+  sim_.Pump();
+  sim_.LoadAll();
+  ExpectReturned(k11);
+  for (const auto& envelope : late) {
+    sim_.pending().push_back(envelope);
+  }
+  sim_.Pump();
+  EXPECT_TRUE(sim_.Node(1).Records().incarnations.back().decision().committed());
+}
+
+TEST_F(SimStoriesTest, old_inventory_does_not_answer_new_attempt) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  sim_.Open({0, 1, 2});
+  sim_.Restore({});
+  sim_.HoldFrom(2);
+  sim_.NodeOf(1).Loaded("r1", true);
+  sim_.Pump();
+  sim_.LoadAll();  // of an attempt that is over: the ranks ask again
+  const auto decision = [&] { return sim_.Node(0).Records().incarnations.back().decision(); };
+  EXPECT_EQ(decision().attempt(), 2U);
+  EXPECT_FALSE(decision().decided());
+  sim_.HoldFrom(2, false);
+  sim_.Pump();
+  EXPECT_TRUE(decision().decided());
+  sim_.LoadAll();
+  ExpectReturned(k11);
+}
+
 // Two slots: one for the base, one to train with; the fallback lies on the tier.
 TEST_F(SimStoriesTest, fallback_on_a_tier_needs_no_slot) {
   proto::TierPolicy tier;
