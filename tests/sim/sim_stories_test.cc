@@ -314,19 +314,25 @@ TEST_F(SimStoriesTest, old_inventory_does_not_answer_new_attempt) {
   sim_.Start({0, 1, 2});
   sim_.Step(1);
   sim_.Open({0, 1, 2});
-  sim_.Restore({});
-  sim_.HoldFrom(2);
-  sim_.NodeOf(1).Loaded("r1", true);
+  sim_.NodeOf(0).Restore("r0", {});
+  sim_.NodeOf(2).Restore("r2", {});
   sim_.Pump();
-  sim_.LoadAll();  // of an attempt that is over: the ranks ask again
-  const auto decision = [&] { return sim_.Node(0).Records().incarnations.back().decision(); };
-  EXPECT_EQ(decision().attempt(), 2U);
-  EXPECT_FALSE(decision().decided());
+  sim_.HoldFrom(2);
+  sim_.HoldFrom(0);
+  sim_.NodeOf(1).Restore("r1", {});
+  sim_.Pump();  // the choice is made, nobody has heard of it
+  const proto::ShardRecord shard = sim_.Node(1).Records().shards.front();
+  const SlotRef ref{shard.slot(), shard.generation()};
+  sim_.Node(1).DamageSlot(ref);
+  sim_.Node(1).core()->OnSlotPoisoned(ref, "bits flipped");
+  sim_.Node(1).Settle();
+  sim_.HoldFrom(0, false);
+  sim_.Pump();
+  EXPECT_EQ(sim_.Node(0).Records().incarnations.back().decision().attempt(), 2U);
+  EXPECT_FALSE(sim_.Client(0).restore_error.has_value());
   sim_.HoldFrom(2, false);
   sim_.Pump();
-  EXPECT_TRUE(decision().decided());
-  sim_.LoadAll();
-  ExpectReturned(k11);
+  EXPECT_TRUE(sim_.Client(0).restore_error.has_value());
 }
 
 // Two slots: one for the base, one to train with; the fallback lies on the tier.
