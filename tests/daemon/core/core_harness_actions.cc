@@ -257,4 +257,22 @@ void CoreHarness::Start(const DeleteDurable& action) {
   });
 }
 
+void CoreHarness::Start(const SendReport& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
+void CoreHarness::Start(const SendCommand& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
+void CoreHarness::Start(const AnswerPeer& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
 }  // namespace holdfast::daemon
