@@ -89,6 +89,17 @@ class ActionRunner {
 
   void Do(const AnswerPeer&) {}
 
+  // Of groups; never asked for while CoreOptions.code_parity is 0.
+  void Do(const MakeRow&) {}
+
+  void Do(const CancelMaking&) {}
+
+  void Do(const FetchSidecars&) {}
+
+  void Do(const PullShard&) {}
+
+  void Do(const RebuildShard&) {}
+
   // As tasks.
   void Do(PrepareSlot action);
   void Do(RemoveSlot action);

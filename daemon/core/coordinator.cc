@@ -117,7 +117,9 @@ void Coordinator::Decide() {
   }
   if (phase_ == Phase::kRun) {
     CloseFallback();
+    UpdateGroups();
     DecideOutcomes();
+    DecideProtect();
     ScheduleFlushes();
   }
 }
@@ -218,7 +220,6 @@ Command Coordinator::MakeCommand() {
   command.attempt = attempt();
   command.decided = decision().decided();
   command.choice = Base();
-  command.sources = plan_.sources;
   command.passed_over = plan_.passed_over;
   command.error = error_;
   command.error_code = error_code_;
@@ -227,6 +228,12 @@ Command Coordinator::MakeCommand() {
   command.world_size = world_size();
   command.owner_uid = job_->record.owner_uid();
   command.decision = decision();
+  command.coded = IsCoded();
+  command.not_coded = WantsGroups() ? not_coded_ : "";
+  command.group_version = group_version_;
+  command.protected_id = protected_;
+  command.margins = margins_;
+  command.choice_token = plan_.choice_token;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {
       command.complete.insert(id);

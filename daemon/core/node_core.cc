@@ -146,6 +146,34 @@ void NodeCore::OnDurableDeleted(const JobUid& job,
   state_->FinishDelete(job, root, id, status);
 }
 
+void NodeCore::OnRowMade(std::uint64_t ticket, Result<std::vector<std::uint32_t>> chunk_crc32c) {
+  for (auto& [uid, unit] : state_->jobs) {
+    if (unit->member->OnRowMade(ticket, chunk_crc32c)) {
+      state_->Exchange(unit.get());
+      return;
+    }
+  }
+}
+
+void NodeCore::OnSidecarsFetched(std::uint64_t ticket,
+                                 Result<std::vector<proto::Sidecar>> sidecars) {
+  for (auto& [uid, unit] : state_->jobs) {
+    if (unit->member->OnSidecarsFetched(ticket, sidecars)) {
+      state_->Exchange(unit.get());
+      return;
+    }
+  }
+}
+
+void NodeCore::OnShardMade(std::uint64_t ticket, const Status& status) {
+  for (auto& [uid, unit] : state_->jobs) {
+    if (unit->member->OnShardMade(ticket, status)) {
+      state_->Exchange(unit.get());
+      return;
+    }
+  }
+}
+
 void NodeCore::OnSlotPoisoned(SlotRef slot, const std::string& reason) {
   state_->PoisonSlot(slot, reason);
 }

@@ -59,8 +59,10 @@ void NodeState::SendToPeers(JobUnit* unit) {
     if (unit->coordinator->asked().empty()) {
       return;
     }
-    const Command command = unit->coordinator->MakeCommand();
+    const Command for_all = unit->coordinator->MakeCommand();
     for (const auto& [node, endpoints] : unit->coordinator->asked()) {
+      Command command = for_all;
+      unit->coordinator->Tailor(node, &command);
       Outgoing<Command>& out = unit->commands[node];
       if (IsDue(out, command, context.now)) {
         NoteSent(&out, command, repeat_at);

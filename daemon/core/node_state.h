@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -103,7 +104,9 @@ class NodeState {
   // recovery
   void RecoverJobs(const RecoveredState& recovered);
   void RecoverSlots(const RecoveredState& recovered);
-  void RecoverShards(const RecoveredState& recovered);
+  std::set<SlotRef> RecoverShards(const RecoveredState& recovered);
+  std::set<SlotRef> RecoverRows(const RecoveredState& recovered);
+  void FreeUnnamed(const std::set<SlotRef>& named);
   void DropSlotsOfNobody();
 
   void Refuse(SessionId session, RequestId request, Errc code, std::string text);
