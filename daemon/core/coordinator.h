@@ -157,6 +157,7 @@ class Coordinator {
                                         Rank rank) const;
   void AddRebuilds(Inventory* inventory) const;
   void MakeOrders();
+  bool KnowsTheLastStart(const SnapshotKey& id) const;
   bool IsGreatestObtainable() const;
 
   // members (coordinator_members.cc)

@@ -192,9 +192,33 @@ void Coordinator::MakeOrders() {
   }
 }
 
-// Who is silent cannot change the choice then: whatever was complete and newer, the members that
-// have answered would know of it.  What else the silent ones may hold is kept: the fallback is
-// open.
+// Whether some node that trained in the last start has answered, and still has that id.  What is
+// complete and newer it would have sealed as well, so nobody else can know more.
+bool Coordinator::KnowsTheLastStart(const SnapshotKey& id) const {
+  const std::uint64_t last = epoch_.number - 1;
+  const auto record = job_->incarnations.find(last);
+  if (record == job_->incarnations.end()) {
+    return false;
+  }
+  const proto::RestoreDecision& decision = record->second.decision();
+  const auto& members = record->second.member_node_uuids();
+  const bool base = decision.has_choice() && KeyOf(decision.choice()) == id;
+  for (const auto& [node, report] : reports_) {
+    const bool member = std::find(members.begin(), members.end(), node) != members.end();
+    const bool trained = id.incarnation == last || (base && member);
+    const bool has =
+        std::any_of(report.shards.begin(), report.shards.end(), [&](const ShardEntry& entry) {
+          return entry.id == id && entry.state == ShardEntry::State::kSealed;
+        });
+    if (trained && has && report.answers_attempt == attempt()) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Who is silent cannot change the choice then.  What else the silent ones may hold is kept: the
+// fallback is open.
 bool Coordinator::IsGreatestObtainable() const {
   if (context_->options.code_parity == 0) {
     return false;
@@ -218,7 +242,7 @@ bool Coordinator::IsGreatestObtainable() const {
   if (!inventory.was_complete.empty()) {
     greatest = std::max(greatest, *inventory.was_complete.rbegin());
   }
-  return PlanRestore(inventory, world_size(), {}).choice == greatest;
+  return KnowsTheLastStart(greatest) && PlanRestore(inventory, world_size(), {}).choice == greatest;
 }
 
 std::string Coordinator::ParityError() const {

@@ -82,6 +82,7 @@ void SimChecks::CheckMargins() {
 
 // All losses where they are few, else some, in turn.
 void SimChecks::CheckMargin(const JobUid& job, const SnapshotKey& id, std::uint32_t margin) {
+  sim_->world().history.margin_left[job] = static_cast<int>(margin);
   constexpr std::size_t kMostLosses = 6;
   const auto nodes = static_cast<std::size_t>(sim_->nodes());
   std::vector<std::vector<std::size_t>> losses;
@@ -232,6 +233,14 @@ void SimChecks::OnChoice(CoreHarness* node, const proto::IncarnationRecord& reco
 
 // What the start could not see counts as lost from then on.
 void SimChecks::OnCommit(const proto::IncarnationRecord& record) {
+  // Who was silent when it chose counts as lost for it.
+  int& margin = sim_->world().history.margin_left[record.job_uid()];
+  for (int i = 0; i < sim_->nodes(); ++i) {
+    const bool coordinates = sim_->NodeOf(0).node_uuid() == sim_->Node(i).node_uuid();
+    const bool heard = sim_->HasInventory(
+        {record.number(), record.token()}, record.decision().attempt(), sim_->Node(i).node_uuid());
+    margin -= coordinates || heard ? 0 : 1;
+  }
   const auto id = PassedOver(record);
   if (!id.has_value()) {
     return;

@@ -239,6 +239,12 @@ void ForgetLost(CoreHarness* harness) {
     });
     const bool lost = harness->world().nodes.size() > 1 && job != jobs.end() &&
                       !RestorableAnywhere(harness, entry.first, job->first);
+    // I3 with parity: what was protected outlives as many losses as its margin said.
+    int& margin = harness->history().margin_left[entry.first];
+    if (margin-- > 0 && lost) {
+      harness->Violation("I3: " + ShortText(entry.second) +
+                         " was complete and something was protected, but one loss took all");
+    }
     if (lost) {
       harness->history().lost_up_to[entry.first] = entry.second;
     }

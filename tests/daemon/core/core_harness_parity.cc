@@ -111,6 +111,7 @@ void CoreHarness::Start(const MakeRow& action) {
     }
     Result<std::string> text = status.has_value() ? RowOf(action) : status.error();
     if (cancelled_makings_.erase(action.ticket) > 0) {
+      arena_.Write(action.slot, "half a row");  // what was under way when it was told
       text = Error(Errc::kCancelled, "given up");
     }
     if (!text.has_value()) {
@@ -157,6 +158,7 @@ void CoreHarness::FinishShard(std::uint64_t ticket,
                               SlotRef slot,
                               const Result<std::string>& bytes) {
   if (cancelled_makings_.erase(ticket) > 0) {
+    arena_.Write(slot, "half a shard");
     core_->OnShardMade(ticket, Error(Errc::kCancelled, "given up"));
     return;
   }
