@@ -183,6 +183,9 @@ class NodeCore {
                     const MessageStamp& stamp,
                     const Status& status);
 
+  // Nodes that some job here must hear, with where they may be.
+  NodeHints WantedPeers() const;
+
   // ---- time ----
   // At least once a second.
   void OnTick(MonotonicTime now, WallTime wall_now);
