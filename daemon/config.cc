@@ -68,6 +68,14 @@ Status Between(const T& value, const T& least, const T& most) {
   return Ok();
 }
 
+// Those that are given.
+Status CheckAddresses(const std::vector<std::string>& addresses) {
+  for (const std::string& address : addresses) {
+    HF_TRYV(ParseAddress(address));
+  }
+  return Ok();
+}
+
 std::string OrOff(const std::string& value) {
   return Quoted(value.empty() ? "off" : value);
 }
@@ -165,8 +173,10 @@ Status CheckRange(const KeySpec& key, const Config& config) {
                  [&](const PathListField& f) {
                    return Between((config.*f.member).size(), std::size_t{0}, std::size_t{1024});
                  },
-                 [&](const AddressListField& f) {
-                   return Between((config.*f.member).size(), std::size_t{0}, kMaxEndpoints);
+                 [&](const AddressField& f) { return CheckAddresses({config.*f.member}); },
+                 [&](const AddressListField& f) -> Status {
+                   HF_TRYV(Between((config.*f.member).size(), std::size_t{0}, kMaxEndpoints));
+                   return CheckAddresses(config.*f.member);
                  },
                  [](const auto&) -> Status { return Ok(); }},
       key.field);

@@ -281,11 +281,10 @@ void Daemon::Parts::UpdateMetrics() {
 }
 
 void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
-  if (peers_ == nullptr) {
-    return;
-  }
-  const PeerCounters& counts = peers_->counters();
-  samples->push_back({&kPeersConnected, "", static_cast<double>(peers_->links().connected())});
+  const bool on = peers_ != nullptr;
+  const PeerCounters counts = on ? peers_->counters() : PeerCounters{};
+  const std::size_t connected = on ? peers_->links().connected() : 0;
+  samples->push_back({&kPeersConnected, "", static_cast<double>(connected)});
   samples->push_back({&kPeerMessages, "report", static_cast<double>(counts.reports_sent)});
   samples->push_back({&kPeerMessages, "command", static_cast<double>(counts.commands_sent)});
   samples->push_back({&kPeerUnanswered, "", static_cast<double>(counts.unanswered)});
@@ -293,7 +292,7 @@ void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
     const auto refusal = static_cast<transport::Refusal>(i);
     samples->push_back({&kPeerRefused,
                         std::string(transport::Name(refusal)),
-                        static_cast<double>(peers_->refused(refusal))});
+                        static_cast<double>(on ? peers_->refused(refusal) : 0)});
   }
 }
 
