@@ -26,6 +26,7 @@
 #include "client/copy_engine.h"
 #include "client/copy_plan.h"
 #include "client/fork_guard.h"
+#include "client/job_nodes.h"
 #include "client/slot_table.h"
 #include "client/step_ledger.h"
 #include "common/mutex.h"
@@ -91,6 +92,8 @@ struct SessionStats {
 
 class Session final : private ConnectionHandler {
  public:
+  using TierPolicies = google::protobuf::RepeatedPtrField<proto::TierPolicy>;
+
   Session(SessionOptions options, std::unique_ptr<CopyEngine> engine);
   ~Session() override;
 
@@ -99,6 +102,13 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] bool Forked() const { return guard_.Forked(); }
 
   [[nodiscard]] Status Connect(MonotonicTime deadline);
+
+  // What the other ranks of the job must know of this one's node.
+  [[nodiscard]] Result<proto::NodeCard> MakeCard(const std::string& job_name);
+
+  // Of the whole job, the same on all ranks.  Before OpenIncarnation and Join; "tiers" as rank 0
+  // opens with.
+  [[nodiscard]] Status SetNodes(JobNodes nodes, TierPolicies tiers);
 
   [[nodiscard]] Result<Incarnation> OpenIncarnation(const proto::OpenIncarnationRequest& request);
 
@@ -305,6 +315,8 @@ class Session final : private ConnectionHandler {
   // Identity, of Join.
   bool joined_ HF_GUARDED_BY(mutex_) = false;
   std::string job_name_ HF_GUARDED_BY(mutex_);
+  JobNodes nodes_ HF_GUARDED_BY(mutex_);
+  TierPolicies tiers_ HF_GUARDED_BY(mutex_);
   Incarnation incarnation_ HF_GUARDED_BY(mutex_);
   std::uint32_t rank_ HF_GUARDED_BY(mutex_) = 0;
   std::uint32_t world_size_ HF_GUARDED_BY(mutex_) = 0;

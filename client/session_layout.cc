@@ -27,6 +27,10 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
   if (const std::int32_t node = engine_->NumaNode(); node != kAnyNumaNode) {
     body->set_numa_node(node);
   }
+  if (!nodes_.members.empty()) {
+    body->mutable_members()->Assign(nodes_.members.begin(), nodes_.members.end());
+    *body->mutable_tiers() = tiers_;
+  }
   NameFrozen(registered->static_hash, body);
   if (resume) {
     for (proto::HeldSlot& slot : slots_.Held()) {

@@ -46,6 +46,10 @@ class ActionRunner {
   struct Outlets {
     std::function<void(SessionId, Outgoing)> send;
     std::function<void(SessionId)> close;
+    // To the daemons of other nodes; may be empty where there are none (CoreOptions.peers).
+    std::function<void(const SendReport&)> report;
+    std::function<void(const SendCommand&)> command;
+    std::function<void(const AnswerPeer&)> answer_peer;
   };
 
   ActionRunner(const boost::asio::any_io_executor& executor,
@@ -82,12 +86,9 @@ class ActionRunner {
   void Do(const CloseShardFile& action);
   void Do(const CancelFlush& action);
 
-  // Between nodes; never asked for, since the core is not told of any peers (CoreOptions.peers).
-  void Do(const SendReport&) {}
-
-  void Do(const SendCommand&) {}
-
-  void Do(const AnswerPeer&) {}
+  void Do(const SendReport& action);
+  void Do(const SendCommand& action);
+  void Do(const AnswerPeer& action);
 
   // Of groups; never asked for while CoreOptions.code_parity is 0.
   void Do(const MakeRow&) {}

@@ -209,6 +209,10 @@ void NodeCore::OnPeerAnswer(const std::string& node_uuid,
   state_->TakeAnswer(node_uuid, job, stamp, status);
 }
 
+NodeHints NodeCore::WantedPeers() const {
+  return state_->WantedPeers();
+}
+
 void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   state_->context.now = now;
   state_->context.wall_now = wall_now;

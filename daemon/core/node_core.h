@@ -197,6 +197,9 @@ class NodeCore {
                     const MessageStamp& stamp,
                     const Status& status);
 
+  // Nodes that some job here must hear, with where they may be.
+  NodeHints WantedPeers() const;
+
   // ---- what peers ask (valid until the next call) ----
   // Bytes that lie whole in this arena: a sealed image, or a recorded row.
   struct StoredBytes {

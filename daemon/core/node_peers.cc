@@ -88,6 +88,26 @@ void NodeState::SendToPeers(JobUnit* unit) {
   }
 }
 
+NodeHints NodeState::WantedPeers() const {
+  NodeHints wanted;
+  const auto want = [&wanted](const std::string& node, const std::vector<std::string>& endpoints) {
+    std::vector<std::string>& known = wanted[node];
+    known = known.empty() ? endpoints : known;
+  };
+  for (const auto& [uid, unit] : jobs) {
+    if (unit->coordinator != nullptr) {
+      for (const auto& [node, endpoints] : unit->coordinator->asked()) {
+        want(node, endpoints);
+      }
+    } else if (const std::string node = unit->job.CoordinatorNode(); !node.empty()) {
+      const NodeHints known = unit->job.KnownNodes();
+      const auto hints = known.find(node);
+      want(node, hints == known.end() ? std::vector<std::string>() : hints->second);
+    }
+  }
+  return wanted;
+}
+
 void NodeState::PeerUp(const std::string& node, std::uint64_t boot) {
   PeerDown(node);
   peers_[node] = boot;

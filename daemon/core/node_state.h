@@ -83,6 +83,7 @@ class NodeState {
                   const MessageStamp& stamp,
                   const Status& status);
 
+  NodeHints WantedPeers() const;
   void Fence(JobUnit* unit, const Error& error);
   // Before the members' ticks: whose coordinator is out of sight.
   void LookForCoordinators();
