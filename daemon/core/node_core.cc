@@ -213,6 +213,17 @@ NodeHints NodeCore::WantedPeers() const {
   return state_->WantedPeers();
 }
 
+NodeHints NodeCore::KnownPeers() const {
+  NodeHints known;
+  for (const auto& [uid, unit] : state_->jobs) {
+    for (const auto& [node, endpoints] : unit->job.KnownNodes()) {
+      std::vector<std::string>& hints = known[node];
+      hints = hints.empty() ? endpoints : hints;
+    }
+  }
+  return known;
+}
+
 void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   state_->context.now = now;
   state_->context.wall_now = wall_now;

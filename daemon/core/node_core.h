@@ -199,6 +199,8 @@ class NodeCore {
 
   // Nodes that some job here must hear, with where they may be.
   NodeHints WantedPeers() const;
+  // All nodes that some job here has or had.
+  NodeHints KnownPeers() const;
 
   // ---- what peers ask (valid until the next call) ----
   // Bytes that lie whole in this arena: a sealed image, or a recorded row.
