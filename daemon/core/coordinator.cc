@@ -70,12 +70,18 @@ void Coordinator::Log(std::string line) {
 }
 
 void Coordinator::OnReport(const Report& report) {
+  if (TakeReport(report)) {
+    Decide();
+  }
+}
+
+bool Coordinator::TakeReport(const Report& report) {
   if (report.stamp.epoch != epoch_) {
-    return;
+    return false;
   }
   const auto last = heard_.find(report.node_uuid);
   if (last != heard_.end() && !report.stamp.NewerThan(last->second)) {
-    return;
+    return false;
   }
   heard_[report.node_uuid] = report.stamp;
   if (report.node_uuid != context_->node_uuid) {
@@ -83,7 +89,7 @@ void Coordinator::OnReport(const Report& report) {
     TakeDecisions(report);
   }
   reports_[report.node_uuid] = report;
-  Decide();
+  return true;
 }
 
 void Coordinator::OnMemberLost(const std::string& node_uuid) {

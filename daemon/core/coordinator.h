@@ -31,6 +31,8 @@ class Coordinator {
 
   // Drops a report of another epoch, or one that is not newer than the sender's last; then decides.
   void OnReport(const Report& report);
+  // The same without deciding yet: of many that come at once, the last one decides for all.
+  bool TakeReport(const Report& report);
   // The session with a member is gone: its report counts no more.
   void OnMemberLost(const std::string& node_uuid);
   // The job has said which nodes it has.
@@ -149,12 +151,18 @@ class Coordinator {
     std::uint32_t margin = 0;
   };
 
-  std::map<SnapshotKey, std::vector<HeldSet>> HeldSets() const;
-  void FindShards(const SnapshotKey& id, std::uint64_t token, HeldSet* held) const;
-  std::uint32_t MarginOf(const SnapshotKey& id, std::uint64_t token, const HeldSet& held) const;
-  std::vector<std::string> SidecarNodes(const SnapshotKey& id,
-                                        std::uint64_t token,
-                                        Rank rank) const;
+  // Nodes that have the plain shard, and the sidecar, of a rank: of the start that counts for the
+  // id.
+  struct Whereabouts {
+    std::map<SnapshotKey, std::uint64_t> starts;
+    std::map<std::pair<SnapshotKey, Rank>, std::set<std::string>> shards;
+    std::map<std::pair<SnapshotKey, Rank>, std::set<std::string>> sidecars;
+  };
+
+  Whereabouts FindAll() const;
+  std::map<SnapshotKey, std::vector<HeldSet>> HeldSets(const Whereabouts& all) const;
+  void FindShards(const SnapshotKey& id, const Whereabouts& all, HeldSet* held) const;
+  static std::uint32_t MarginOf(const SnapshotKey& id, const Whereabouts& all, const HeldSet& held);
   void AddRebuilds(Inventory* inventory) const;
   void MakeOrders();
   bool KnowsTheLastStart(const SnapshotKey& id) const;

@@ -127,6 +127,9 @@ void Coordinator::DecideProtect() {
     margins_[id] = MarginNow(id, starts.at(id), &full);
     protected_ = full ? id : protected_;
   }
+  if (protected_.has_value()) {  // what is older is about to be freed
+    margins_.erase(margins_.begin(), margins_.find(*protected_));
+  }
   const bool all_heard = std::all_of(ranks_of_.begin(), ranks_of_.end(), [&](const auto& entry) {
     return reports_.contains(entry.first);
   });
@@ -168,14 +171,16 @@ bool Coordinator::AimAt(const SnapshotKey& id, std::uint64_t token) {
 
 // What one node alone is to hear: nobody is told of everybody.
 void Coordinator::Tailor(const std::string& node, Command* command) const {
-  for (const auto& [rank, source] : plan_.sources) {
-    if (ServedBy(rank, node)) {
-      command->sources[rank] = source;
-    }
+  const auto served = ranks_of_.find(node);
+  if (servers_.empty()) {
+    command->sources = plan_.sources;
   }
-  for (const auto& [rank, order] : orders_) {
-    if (ServedBy(rank, node)) {
-      command->orders[rank] = order;
+  for (const Rank rank : served == ranks_of_.end() ? std::vector<Rank>() : served->second) {
+    if (const auto source = plan_.sources.find(rank); source != plan_.sources.end()) {
+      command->sources[rank] = source->second;
+    }
+    if (const auto order = orders_.find(rank); order != orders_.end()) {
+      command->orders[rank] = order->second;
     }
   }
   const auto group = group_of_.find(node);

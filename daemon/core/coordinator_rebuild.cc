@@ -6,57 +6,51 @@
 #include "daemon/core/coordinator.h"
 
 namespace holdfast::daemon {
-namespace {
-
-bool Has(const Report& report, const SnapshotKey& id, std::uint64_t token, Rank rank) {
-  const bool own = std::any_of(report.shards.begin(), report.shards.end(), [&](const auto& entry) {
-    return entry.id == id && entry.token == token && entry.rank == rank &&
-           entry.state != ShardEntry::State::kFilling;
-  });
-  return own || std::any_of(
-                    report.sidecars.begin(), report.sidecars.end(), [&](const SidecarEntry& entry) {
-                      return entry.id == id && entry.token == token && entry.ranks.contains(rank);
-                    });
-}
-
-bool HoldsShard(const Report& report, const SnapshotKey& id, std::uint64_t token, Rank rank) {
-  return std::any_of(report.shards.begin(), report.shards.end(), [&](const ShardEntry& entry) {
-    return entry.id == id && entry.token == token && entry.rank == rank &&
-           entry.state == ShardEntry::State::kSealed && !entry.shares_static;
-  });
-}
-
-}  // namespace
-
-// Those that have the sidecar, holders of the shard among them.
-std::vector<std::string> Coordinator::SidecarNodes(const SnapshotKey& id,
-                                                   std::uint64_t token,
-                                                   Rank rank) const {
-  std::vector<std::string> nodes;
+// Once over all reports: a job of thousands of nodes is asked about each of its ranks.
+Coordinator::Whereabouts Coordinator::FindAll() const {
+  Whereabouts all;
+  all.starts = StartsOfIds();
+  const auto is_of_start = [&](const SnapshotKey& id, std::uint64_t token) {
+    const auto start = all.starts.find(id);
+    return start != all.starts.end() && start->second == token;
+  };
   for (const auto& [node, report] : reports_) {
-    if (Has(report, id, token, rank)) {
-      nodes.push_back(node);
+    for (const ShardEntry& entry : report.shards) {
+      if (entry.state == ShardEntry::State::kFilling || !is_of_start(entry.id, entry.token)) {
+        continue;
+      }
+      all.sidecars[{entry.id, entry.rank}].insert(node);
+      if (entry.state == ShardEntry::State::kSealed && !entry.shares_static) {
+        all.shards[{entry.id, entry.rank}].insert(node);
+      }
+    }
+    for (const SidecarEntry& entry : report.sidecars) {
+      for (const Rank rank : entry.ranks) {
+        if (is_of_start(entry.id, entry.token)) {
+          all.sidecars[{entry.id, rank}].insert(node);
+        }
+      }
     }
   }
-  return nodes;
+  return all;
 }
 
 // A shard counts wherever it lies: what was brought back before is as good as the first.
-void Coordinator::FindShards(const SnapshotKey& id, std::uint64_t token, HeldSet* held) const {
+void Coordinator::FindShards(const SnapshotKey& id, const Whereabouts& all, HeldSet* held) const {
   for (std::uint32_t position = 0; position < held->set.Count(); ++position) {
     if (!held->set.HasShard(position)) {
       continue;
     }
     const Rank rank = held->set.ranks[position];
+    const auto nodes = all.shards.find({id, rank});
     const auto bad = bad_sources_.find({id, rank});
     std::string& where = held->holders[position].shard_node;
-    for (const auto& [node, report] : reports_) {
+    for (const std::string& node :
+         nodes == all.shards.end() ? std::set<std::string>() : nodes->second) {
       const bool failed =
           bad != bad_sources_.end() && bad->second.contains(Source{Source::Kind::kPeer, "", node});
       const bool first = where.empty() || node == held->set.geometry.members[position];
-      if (!failed && first && HoldsShard(report, id, token, rank)) {
-        where = node;
-      }
+      where = first && !failed ? node : where;
     }
   }
 }
@@ -64,20 +58,21 @@ void Coordinator::FindShards(const SnapshotKey& id, std::uint64_t token, HeldSet
 // As MarginNow, of an id of older groups: members count whole where they were when it was
 // protected.
 std::uint32_t Coordinator::MarginOf(const SnapshotKey& id,
-                                    std::uint64_t token,
-                                    const HeldSet& held) const {
+                                    const Whereabouts& all,
+                                    const HeldSet& held) {
   const CodeSet& set = held.set;
   std::uint32_t whole = 0;
   for (std::uint32_t position = 0; position < set.Count(); ++position) {
     const std::string& node = set.geometry.members[position];
-    const auto report = reports_.find(node);
     const CodeHolder& holder = held.holders[position];
-    bool all = report != reports_.end() && holder.rows.size() == set.geometry.code.parity &&
-               (!set.HasShard(position) || holder.shard_node == node);
-    for (std::uint32_t other = 0; other < set.Count() && all; ++other) {
-      all = !set.HasShard(other) || Has(report->second, id, token, set.ranks[other]);
+    bool has_all = holder.rows.size() == set.geometry.code.parity &&
+                   (!set.HasShard(position) || holder.shard_node == node);
+    for (std::uint32_t other = 0; other < set.Count() && has_all; ++other) {
+      const auto sidecar = all.sidecars.find({id, set.ranks[other]});
+      has_all =
+          !set.HasShard(other) || (sidecar != all.sidecars.end() && sidecar->second.contains(node));
     }
-    whole += all ? 1 : 0;
+    whole += has_all ? 1 : 0;
   }
   const std::uint32_t data = set.geometry.code.data;
   return std::min(whole > data ? whole - data : 0, set.geometry.code.parity);
@@ -85,14 +80,14 @@ std::uint32_t Coordinator::MarginOf(const SnapshotKey& id,
 
 // The sets that rows are recorded for, each with all that is left of it.  Rows of one code count
 // together, whichever start made them.
-std::map<SnapshotKey, std::vector<Coordinator::HeldSet>> Coordinator::HeldSets() const {
-  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
+std::map<SnapshotKey, std::vector<Coordinator::HeldSet>> Coordinator::HeldSets(
+    const Whereabouts& all) const {
   std::map<SnapshotKey, std::vector<HeldSet>> found;
   for (const auto& [node, report] : reports_) {
     for (const ParityEntry& entry : report.parity) {
-      const auto start = starts.find(entry.id);
+      const auto start = all.starts.find(entry.id);
       const auto position = entry.set.has_value() ? entry.set->PositionOfNode(node) : std::nullopt;
-      if (start == starts.end() || start->second != entry.token || !position.has_value()) {
+      if (start == all.starts.end() || start->second != entry.token || !position.has_value()) {
         continue;
       }
       std::vector<HeldSet>& sets = found[entry.id];
@@ -108,16 +103,16 @@ std::map<SnapshotKey, std::vector<Coordinator::HeldSet>> Coordinator::HeldSets()
   }
   for (auto& [id, sets] : found) {
     for (HeldSet& held : sets) {
-      FindShards(id, starts.at(id), &held);
-      held.margin = MarginOf(id, starts.at(id), held);
+      FindShards(id, all, &held);
+      held.margin = MarginOf(id, all, held);
     }
   }
   return found;
 }
 
 void Coordinator::AddRebuilds(Inventory* inventory) const {
-  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
-  for (const auto& [id, sets] : HeldSets()) {
+  const Whereabouts all = FindAll();
+  for (const auto& [id, sets] : HeldSets(all)) {
     if (id.incarnation == epoch_.number) {
       continue;
     }
@@ -134,8 +129,7 @@ void Coordinator::AddRebuilds(Inventory* inventory) const {
         const Source rebuild{Source::Kind::kRebuild, "", ""};
         std::vector<Source>& sources = inventory->sources[id][rank];
         if (std::find(sources.begin(), sources.end(), rebuild) == sources.end() &&
-            !SidecarNodes(id, starts.at(id), rank).empty() &&
-            IsDecodable(held.set, position, held.holders)) {
+            all.sidecars.contains({id, rank}) && IsDecodable(held.set, position, held.holders)) {
           sources.push_back(rebuild);
         }
       }
@@ -162,18 +156,20 @@ void Coordinator::AddRebuilds(Inventory* inventory) const {
 void Coordinator::MakeOrders() {
   orders_.clear();
   const SnapshotKey& id = *plan_.choice;
-  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
-  const auto start = starts.find(id);
-  plan_.choice_token = start == starts.end() ? 0 : start->second;
-  const auto all = HeldSets();
-  const auto sets = all.find(id);
+  const Whereabouts all = FindAll();
+  const auto start = all.starts.find(id);
+  plan_.choice_token = start == all.starts.end() ? 0 : start->second;
+  const auto by_id = HeldSets(all);
+  const auto sets = by_id.find(id);
   for (const auto& [rank, source] : plan_.sources) {
     if (!source.IsElsewhere()) {
       continue;
     }
     ShardOrder& order = orders_[rank];
-    order.sidecar_nodes = SidecarNodes(id, plan_.choice_token, rank);
-    for (const HeldSet& held : sets == all.end() ? std::vector<HeldSet>() : sets->second) {
+    if (const auto nodes = all.sidecars.find({id, rank}); nodes != all.sidecars.end()) {
+      order.sidecar_nodes.assign(nodes->second.begin(), nodes->second.end());
+    }
+    for (const HeldSet& held : sets == by_id.end() ? std::vector<HeldSet>() : sets->second) {
       const auto position = held.set.PositionOfRank(rank);
       if (position.has_value() && !order.set.has_value() &&
           IsDecodable(held.set, *position, held.holders)) {
@@ -182,9 +178,9 @@ void Coordinator::MakeOrders() {
         order.image_bytes = held.set.geometry.shard_bytes[*position];
       }
     }
-    for (const auto& [node, report] : reports_) {
-      for (const ShardEntry& entry : report.shards) {
-        if (entry.id == id && entry.rank == rank && node == source.node) {
+    if (const auto report = reports_.find(source.node); report != reports_.end()) {
+      for (const ShardEntry& entry : report->second.shards) {
+        if (entry.id == id && entry.rank == rank) {
           order.image_bytes = entry.image_bytes;
         }
       }

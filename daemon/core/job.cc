@@ -295,7 +295,8 @@ void Job::PruneOutcomes(CoreContext* context) {
   }
   std::size_t surplus = outcomes.size() - kOutcomesKept;
   for (auto it = outcomes.begin(); it != outcomes.end() && surplus > 0;) {
-    const bool held = shards.contains(it->first) || !DurableOn(it->first).empty();
+    const bool held =
+        shards.contains(it->first) || rows.contains(it->first) || !DurableOn(it->first).empty();
     if (held) {
       ++it;
       continue;

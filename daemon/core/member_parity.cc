@@ -107,6 +107,7 @@ bool Member::OnSidecarsFetched(std::uint64_t ticket, Result<std::vector<proto::S
     }
   }
   if (any) {
+    parity_error_.clear();
     sidecar_fetch_.retry = {};
   } else {
     sidecar_fetch_.retry.Failed(context_->now, context_->options);

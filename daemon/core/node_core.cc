@@ -16,6 +16,7 @@ NodeCore::NodeCore(CoreOptions options,
 NodeCore::~NodeCore() = default;
 
 bool NodeCore::TakeReady(Ready* ready) {
+  state_->ExchangeHeard();
   if (state_->context.out.empty()) {
     return false;
   }

@@ -149,8 +149,9 @@ Status NodeState::TakeReport(const std::string& node, const JobUid& uid, const R
       !unit->coordinator->asked().contains(node)) {
     return Error(Errc::kUnavailable, "this node does not coordinate that incarnation (yet)");
   }
-  unit->coordinator->OnReport(report);
-  Exchange(unit);
+  if (unit->coordinator->TakeReport(report)) {
+    unit->heard_peers = true;
+  }
   return Ok();
 }
 

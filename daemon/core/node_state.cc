@@ -209,6 +209,7 @@ JobUnit* NodeState::FindBySlot(SlotRef ref) {
 // changes something that the next report shows, or ends; the bound only guards against a bug.
 void NodeState::Exchange(JobUnit* unit) {
   constexpr int kRounds = 16;
+  unit->heard_peers = false;
   bool changed = true;
   for (int round = 0; round < kRounds && changed; ++round) {
     changed = false;
@@ -224,6 +225,14 @@ void NodeState::Exchange(JobUnit* unit) {
     unit->member->Settle();
   }
   SendToPeers(unit);
+}
+
+void NodeState::ExchangeHeard() {
+  for (auto& [uid, unit] : jobs) {
+    if (unit->heard_peers) {
+      Exchange(unit.get());
+    }
+  }
 }
 
 void NodeState::ExchangeAll() {

@@ -36,6 +36,7 @@ struct JobUnit {
   std::optional<Error> fenced;  // a node has refused this incarnation: nobody here goes on for it
   std::map<std::string, Outgoing<Command>> commands;  // of the coordinator, by node
   Outgoing<Report> report;                            // to the coordinator's node
+  bool heard_peers = false;  // reports came that nothing was decided by yet
 };
 
 struct ClientState {
@@ -57,6 +58,8 @@ class NodeState {
   // Lets member and coordinator of a job hear each other until nothing changes.
   void Exchange(JobUnit* unit);
   void ExchangeAll();
+  // Decides by the reports that came since the last Ready was taken.
+  void ExchangeHeard();
   JobUnit* FindByUid(const JobUid& uid);
   JobUnit* FindByName(const std::string& name);
   JobUnit* FindBySlot(SlotRef slot);

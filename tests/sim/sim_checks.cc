@@ -74,6 +74,13 @@ void SimChecks::CheckMargins() {
       for (const proto::JobStatus& job : status.jobs()) {
         if (job.has_protected_id() && job.phase() == "run") {
           CheckMargin(job.job_uid(), KeyOf(job.protected_id()), job.margin());
+          sim_->world().history.margin_left[job.job_uid()] = static_cast<int>(job.margin());
+        }
+      }
+      const proto::ListReply list = node.core()->ListNow("train");
+      for (const proto::SnapshotInfo& snapshot : list.snapshots()) {
+        if (snapshot.margin() > 0 && !snapshot.is_protected()) {
+          CheckMargin(record.job_uid(), KeyOf(snapshot.id()), snapshot.margin());
         }
       }
     }
@@ -82,7 +89,6 @@ void SimChecks::CheckMargins() {
 
 // All losses where they are few, else some, in turn.
 void SimChecks::CheckMargin(const JobUid& job, const SnapshotKey& id, std::uint32_t margin) {
-  sim_->world().history.margin_left[job] = static_cast<int>(margin);
   constexpr std::size_t kMostLosses = 6;
   const auto nodes = static_cast<std::size_t>(sim_->nodes());
   std::vector<std::vector<std::size_t>> losses;

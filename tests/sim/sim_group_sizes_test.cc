@@ -87,6 +87,23 @@ TEST(SimGroupSizesTest, AnyNodeCountIsProtected) {
   }
 }
 
+// One of two rows is not enough, also where the group is whole but for it.
+TEST(SimGroupSizesTest, OneOfTwoRowsIsNotProtected) {
+  SimCluster sim(4, 4, 3, 2, 2);
+  sim.Start({0, 1, 2, 3});
+  sim.Node(1).Hold("make");
+  sim.Step(1);
+  sim.Tick(seconds(2));
+  ASSERT_EQ(sim.Node(1).HeldCount("make"), 2U);
+  sim.Node(1).FinishHeld("make", "ok");
+  sim.Tick(seconds(2));
+  EXPECT_FALSE(sim.Node(0).core()->StatusNow().jobs(0).has_protected_id());
+  sim.Node(1).FinishHeld("make", "ok");
+  sim.Tick(seconds(2));
+  EXPECT_TRUE(sim.Node(0).core()->StatusNow().jobs(0).has_protected_id());
+  EXPECT_TRUE(sim.violations().empty());
+}
+
 // A second node is lost while the first is being rebuilt (VELOC issue 26).
 TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
   SimCluster sim(6, 4, 3, 2, 2);
