@@ -214,6 +214,11 @@ void NodeState::Drop(SessionId session, RequestId request, const proto::DropRequ
   reply.mutable_drop()->set_freed_bytes(FreeJob(unit));
   if (body.forget()) {
     unit->job.ForgetPublished(&context);
+    // Its identity too: the next start takes the one that it finds on its roots.
+    if (!IsInUse(*unit)) {
+      unit->job.Forget(&context);
+      jobs.erase(unit->job.uid());
+    }
   }
   context.Reply(session, request, std::move(reply));
   ExchangeAll();
@@ -290,12 +295,9 @@ void NodeState::FinishDelete(const JobUid& uid,
                              const SnapshotKey& id,
                              const Status& status) {
   JobUnit* unit = FindByUid(uid);
-  if (unit == nullptr) {
-    return;
-  }
-  if (unit->coordinator != nullptr) {
+  if (unit != nullptr && unit->coordinator != nullptr) {
     unit->coordinator->OnDurableDeleted(root, id, status);
-  } else if (status.has_value()) {
+  } else if (unit != nullptr && status.has_value()) {
     unit->job.EraseDurable(&context, root, id);
   }
   const auto it = removes_.find({uid, root, id});
@@ -309,7 +311,9 @@ void NodeState::FinishDelete(const JobUid& uid,
     }
     removes_.erase(it);
   }
-  Exchange(unit);
+  if (unit != nullptr) {
+    Exchange(unit);
+  }
 }
 
 }  // namespace holdfast::daemon

@@ -61,6 +61,8 @@ class NodeState {
   void TryOpens();
   void GiveUpLimbo();
   std::uint64_t FreeJob(JobUnit* unit);
+  // Whether anybody or anything here still belongs to the job; quarantined slots do not.
+  bool IsInUse(const JobUnit& unit) const;
 
   proto::StatusReply StatusView(const std::string& job_name = {}) const;  // empty: all jobs
   proto::ListReply ListView(const std::string& job_name) const;

@@ -255,6 +255,7 @@ class CoreHarness {
   SessionId next_session_ = 1;
   std::int32_t next_pid_ = 100;
   std::uint64_t next_random_ = 1000;
+  int next_uid_ = 0;
   storage_tiers::CatalogContents records_;
   bool records_fresh_ = false;
   std::string log_;

@@ -125,7 +125,9 @@ ClaimedIncarnation CoreHarness::Claim(const ClaimIncarnation& action) {
     }
   }
   if (claimed.job_uid.empty()) {
-    claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 16);
+    // No two jobs have the same, whatever their names.
+    claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 15);
+    claimed.job_uid += static_cast<char>('0' + next_uid_++);
   }
   for (FakeTier::JobFolder* folder : folders) {
     folder->uid = claimed.job_uid;
