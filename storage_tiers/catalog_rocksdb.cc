@@ -43,6 +43,11 @@ rocksdb::Options MakeOptions(rocksdb::Env* env) {
   return options;
 }
 
+// The one way out of a catalog that cannot be read, for whoever starts the daemon.
+constexpr const char* kWayOut =
+    ": restore it, or move the folder away to start with an empty catalog (snapshots in memory are "
+    "forgotten, durable ones are not)";
+
 Status CheckBeforeCreating(rocksdb::Env* env, const std::string& path) {
   std::vector<std::string> names;
   const rocksdb::Status listed = env->GetChildren(path, &names);
@@ -51,11 +56,9 @@ Status CheckBeforeCreating(rocksdb::Env* env, const std::string& path) {
   }
   for (const std::string_view name : names) {
     if (name.ends_with(".sst") || name.ends_with(".log")) {
-      return Error(
-          Errc::kCorruption,
-          "the catalog in " + path + " has data (" + std::string(name) +
-              ") but no CURRENT file: restore it, or move the folder away to start with an "
-              "empty catalog (snapshots in memory are forgotten, durable ones are not)");
+      return Error(Errc::kCorruption,
+                   "the catalog in " + path + " has data (" + std::string(name) +
+                       ") but no CURRENT file" + kWayOut);
     }
   }
   return Ok();
@@ -101,7 +104,11 @@ Result<std::unique_ptr<rocksdb::DB>> OpenCatalogDb(const std::string& path,
   const rocksdb::Status opened = rocksdb::DB::Open(options, path, &db);
   std::unique_ptr<rocksdb::DB> owned(db);
   if (!opened.ok()) {
-    return CatalogError(opened, "open catalog " + path);
+    Error error = CatalogError(opened, "open catalog " + path);
+    if (error.code == Errc::kCorruption) {
+      error.message += kWayOut;
+    }
+    return error;
   }
   return owned;
 }
