@@ -22,7 +22,8 @@ else
 fi
 
 bin=$($bazel info --config=cov bazel-bin 2> /dev/null)
-llvm-profdata-14 merge --sparse -o "$profiles/all.profdata" "$profiles"/*.profraw
+# A process that a test killed may leave half a profile: it counts for nothing.
+llvm-profdata-14 merge --sparse --failure-mode=all -o "$profiles/all.profdata" "$profiles"/*.profraw
 programs=()
 while read -r program; do
   if [[ $(head -c 4 "$program" | tail -c 3) == ELF ]]; then programs+=("$program"); fi  # no scripts

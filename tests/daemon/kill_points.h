@@ -63,4 +63,22 @@ inline constexpr KillPoint kTrainerKillPoints[] = {
     {"AfterThirdSealSent", "client.after_seal_sent", 3},
 };
 
+// Passed by what protects and rebuilds, which no action of the daemon starts yet:
+// tests/daemon/pipeline/protect_kill_test.cc kills a process that runs it there.
+inline constexpr KillPoint kPeerKillPoints[] = {
+    {"BeforeWindow", "protect.before_window", 1},
+    {"BeforeThirdWindow", "protect.before_window", 3},
+    {"BeforeEncode", "protect.before_encode", 1},
+    {"BeforeLend", "protect.before_lend", 2},
+    {"BeforeStripeDone", "protect.before_done", 1},
+    {"BeforePull", "pull.before_window", 1},
+    {"BeforeSecondPull", "pull.before_window", 2},
+    {"BeforePulled", "pull.before_done", 1},
+    {"BeforeShare", "share.before_window", 1},
+    {"BeforeDecode", "rebuild.before_window", 1},
+    {"BeforeSecondDecode", "rebuild.before_window", 2},
+    {"BeforeShardDone", "rebuild.before_done", 1},
+    {"BeforeRowDone", "rebuild.before_row_done", 1},
+};
+
 }  // namespace holdfast::tests

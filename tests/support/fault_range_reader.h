@@ -1,7 +1,7 @@
 // A RangeReader over bytes of this process, which fails, lags or hangs as a test says.
 //
 // Threads:   the io thread.
-// Ownership: owns its bytes.
+// Ownership: owns its bytes, or borrows them.
 // Errors:    what the test put into "faults"; kTimeout and kCancelled like a real one.
 #pragma once
 
@@ -32,7 +32,11 @@ class FaultRangeReader final : public RangeReader {
   using Faults = std::function<Fault(ByteCount offset, ByteCount size)>;
 
   explicit FaultRangeReader(std::vector<std::byte> bytes, ByteCount block = 4 * kMiB)
-      : bytes_(std::move(bytes)), block_(block) {}
+      : owned_(std::move(bytes)), bytes_(owned_), block_(block) {}
+
+  // Bytes of the test's own, which may change between two reads.
+  explicit FaultRangeReader(ByteView borrowed, ByteCount block = 4 * kMiB)
+      : bytes_(borrowed), block_(block) {}
 
   [[nodiscard]] ByteCount length() const override { return bytes_.size(); }
 
@@ -42,6 +46,7 @@ class FaultRangeReader final : public RangeReader {
   std::size_t blocks = 0;     // begun
   std::size_t in_flight = 0;  // now
   std::size_t most = 0;       // at once, ever
+  ByteCount bytes_read = 0;   // of blocks that succeeded
 
  protected:
   [[nodiscard]] ByteCount block_bytes() const override { return block_; }
@@ -68,6 +73,7 @@ class FaultRangeReader final : public RangeReader {
     if (fault.error.has_value()) {
       co_return *fault.error;
     }
+    bytes_read += into.size();
     std::memcpy(into.data(), bytes_.data() + offset, into.size());
     if (fault.flip_byte.has_value()) {
       into[*fault.flip_byte] = ~into[*fault.flip_byte];
@@ -75,7 +81,8 @@ class FaultRangeReader final : public RangeReader {
     co_return Ok();
   }
 
-  const std::vector<std::byte> bytes_;
+  const std::vector<std::byte> owned_;
+  const ByteView bytes_;
   const ByteCount block_;
 };
 

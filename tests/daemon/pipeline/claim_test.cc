@@ -9,53 +9,28 @@
 #include <memory>
 #include <string>
 
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
-#include "tests/support/fault_file_system.h"
-#include "tests/support/temp_folder.h"
+#include "tests/daemon/pipeline/pipeline_node.h"
 
 namespace holdfast::daemon {
 namespace {
 
-namespace asio = boost::asio;
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using tests::RunCoroutine;
 
 const std::string kUid(16, 'u');
 
-class ClaimTest : public ::testing::Test {
+class ClaimTest : public PipelineNodeTest {
  protected:
-  ClaimTest() {
-    fs::create_directories(Root());
-    storage_tiers::ArenaOptions options;
-    options.folder = folder_ + "/arena";
-    options.budget_bytes = 64 * kMiB;
-    fs::create_directories(options.folder);
-    fs::permissions(options.folder, fs::perms::owner_all);
-    arena_ = storage_tiers::Arena::Open(options).value();
-    slots_ = std::make_unique<SlotStore>(*arena_, pool_);
-    context_ = std::make_unique<PipelineContext>(PipelineContext{tiers_, *slots_, layouts_});
-  }
-
-  std::string Root() const { return folder_ + "/root"; }
+  ClaimTest() : PipelineNodeTest(Options()) {}
 
   static TierOptions Options() {
     TierOptions options;
     options.call_limit = milliseconds(200);
     return options;
-  }
-
-  TierSet::MakeFileSystem Maker() {
-    return [this] {
-      auto made = std::make_unique<holdfast::testing::FaultFileSystem>(base_);
-      faults_ = made.get();
-      return made;
-    };
   }
 
   ClaimIncarnation Action(const std::string& uid, bool expected) const {
@@ -80,18 +55,6 @@ class ClaimTest : public ::testing::Test {
   Result<std::vector<TierSnapshot>> ListAs(const std::string& uid, bool expected) {
     return RunCoroutine(io_, List(*context_, ListTier{"job", uid, Root(), expected, 1}));
   }
-
-  storage_tiers::PosixFileSystem base_;
-  holdfast::testing::FaultFileSystem* faults_ = nullptr;
-  TempFolder temp_;
-  const std::string folder_ = temp_.path();
-  std::unique_ptr<storage_tiers::Arena> arena_;
-  WorkerPool pool_{"cpu", 1};
-  std::unique_ptr<SlotStore> slots_;
-  LayoutStore layouts_;
-  asio::io_context io_{1};
-  TierSet tiers_{io_.get_executor(), Options(), 2, Maker()};
-  std::unique_ptr<PipelineContext> context_;
 };
 
 // R, I3: the mount point is there, the file system is not.

@@ -3,44 +3,28 @@
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
 
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "daemon/pipeline/flush.h"
 #include "layout/image.h"
-#include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
-#include "tests/support/fault_file_system.h"
-#include "tests/support/temp_folder.h"
+#include "tests/daemon/pipeline/pipeline_node.h"
 
 namespace holdfast::daemon {
 namespace {
 
-namespace asio = boost::asio;
-namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using tests::RunCoroutine;
 
-class FlushHangTest : public ::testing::Test {
+class FlushHangTest : public PipelineNodeTest {
  protected:
-  FlushHangTest() {
-    fs::create_directories(folder_ + "/root");
-    fs::create_directories(folder_ + "/arena");
-    fs::permissions(folder_ + "/arena", fs::perms::owner_all);
-    storage_tiers::ArenaOptions options;
-    options.folder = folder_ + "/arena";
-    options.budget_bytes = 64 * kMiB;
-    arena_ = storage_tiers::Arena::Open(options).value();
-    slots_ = std::make_unique<SlotStore>(*arena_, pool_);
-    context_ = std::make_unique<PipelineContext>(PipelineContext{tiers_, *slots_, layouts_});
-    tier_ = tiers_.Open(folder_ + "/root", proto::SHARED).value();
+  FlushHangTest() : PipelineNodeTest(Options(milliseconds(4'000))) {
+    tier_ = tiers_.Open(Root(), proto::SHARED).value();
     faults_->HangMatching([](const auto&) { return true; });
   }
 
@@ -56,14 +40,6 @@ class FlushHangTest : public ::testing::Test {
     TierOptions options;
     options.call_limit = limit;
     return options;
-  }
-
-  TierSet::MakeFileSystem Maker() {
-    return [this] {
-      auto made = std::make_unique<holdfast::testing::FaultFileSystem>(base_);
-      faults_ = made.get();
-      return made;
-    };
   }
 
   FlushShard Action() {
@@ -105,17 +81,6 @@ class FlushHangTest : public ::testing::Test {
     return status;
   }
 
-  storage_tiers::PosixFileSystem base_;
-  holdfast::testing::FaultFileSystem* faults_ = nullptr;
-  TempFolder temp_;
-  const std::string folder_ = temp_.path();
-  std::unique_ptr<storage_tiers::Arena> arena_;
-  WorkerPool pool_{"cpu", 1};
-  std::unique_ptr<SlotStore> slots_;
-  LayoutStore layouts_;
-  asio::io_context io_{1};
-  TierSet tiers_{io_.get_executor(), Options(milliseconds(4'000)), 2, Maker()};
-  std::unique_ptr<PipelineContext> context_;
   std::shared_ptr<Tier> tier_;
 };
 

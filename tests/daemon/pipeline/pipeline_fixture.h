@@ -6,13 +6,9 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <vector>
 
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "common/crc32c.h"
 #include "daemon/pipeline/context.h"
@@ -21,32 +17,17 @@
 #include "layout/image.h"
 #include "layout/names.h"
 #include "layout/sidecar.h"
-#include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
-#include "tests/support/fault_file_system.h"
-#include "tests/support/temp_folder.h"
+#include "tests/daemon/pipeline/pipeline_node.h"
 
 namespace holdfast::daemon {
 
-class PipelineTest : public ::testing::Test {
+class PipelineTest : public PipelineNodeTest {
  protected:
   static constexpr SlotRef kSlot{1, 1};
   static constexpr SnapshotKey kId{1, 5};
 
-  PipelineTest() {
-    std::filesystem::create_directory(Root());
-    storage_tiers::ArenaOptions options;
-    options.folder = folder_ + "/arena";
-    options.budget_bytes = 64 * kMiB;
-    std::filesystem::create_directory(options.folder);
-    std::filesystem::permissions(options.folder, std::filesystem::perms::owner_all);
-    arena_ = storage_tiers::Arena::Open(options).value();
-    slots_ = std::make_unique<SlotStore>(*arena_, pool_);
-    context_ = std::make_unique<PipelineContext>(PipelineContext{tiers_, *slots_, layouts_});
-    MakeShard();
-  }
-
-  std::string Root() const { return folder_ + "/root"; }
+  PipelineTest() : PipelineNodeTest(Options()) { MakeShard(); }
 
   std::string SnapshotFolder(const SnapshotKey& id = kId) const {
     return Root() + "/job/" + layout::SnapshotFolderName(ToProto(uid_, id));
@@ -59,14 +40,6 @@ class PipelineTest : public ::testing::Test {
     options.call_limit = std::chrono::milliseconds(300);
     options.image.sync_timeout = std::chrono::milliseconds(300);
     return options;
-  }
-
-  TierSet::MakeFileSystem Maker() {
-    return [this] {
-      auto made = std::make_unique<holdfast::testing::FaultFileSystem>(base_);
-      faults_ = made.get();
-      return made;
-    };
   }
 
   void MakeShard() {
@@ -138,17 +111,6 @@ class PipelineTest : public ::testing::Test {
   }
 
   const JobUid uid_ = JobUid(16, 'u');
-  storage_tiers::PosixFileSystem base_;
-  holdfast::testing::FaultFileSystem* faults_ = nullptr;
-  TempFolder temp_;
-  const std::string folder_ = temp_.path();
-  boost::asio::io_context io_{1};
-  WorkerPool pool_{"cpu", 1};
-  std::unique_ptr<storage_tiers::Arena> arena_;
-  std::unique_ptr<SlotStore> slots_;
-  LayoutStore layouts_;
-  TierSet tiers_{io_.get_executor(), Options(), 2, Maker()};
-  std::unique_ptr<PipelineContext> context_;
   proto::Sidecar sidecar_;
   proto::ImageKind bad_image_ = proto::DYNAMIC;
 };
