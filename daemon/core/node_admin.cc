@@ -217,7 +217,8 @@ void NodeState::Drop(SessionId session, RequestId request, const proto::DropRequ
     // Its identity too: the next start takes the one that it finds on its roots.
     if (!IsInUse(*unit)) {
       unit->job.Forget(&context);
-      jobs.erase(unit->job.uid());
+      // A copy: the uid inside the unit goes with it.
+      jobs.erase(JobUid(unit->job.uid()));
     }
   }
   context.Reply(session, request, std::move(reply));

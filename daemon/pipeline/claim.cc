@@ -143,7 +143,8 @@ Result<std::string> SettleUid(const ClaimIncarnation& action,
                                      ? ""
                                      : ", or `holdfast drop " + action.job_name +
                                            " --forget` if this node's record is the wrong one, "
-                                           "e.g. from before the file system was mounted";
+                                           "e.g. from before the file system was mounted (its "
+                                           "snapshots in memory go with it: export them first)";
       return Error(Errc::kAlreadyExists,
                    candidate.tier->root() + " holds another job of the name " + action.job_name +
                        " (uid " + ToHex(AsBytes(there)) + ", " + known_from + " has " +

@@ -206,7 +206,7 @@ class CoreHarness {
   void Start(const CancelFlush& action);
   void Start(const PublishManifest& action);
   void Start(const DeleteDurable& action);
-  ClaimedIncarnation Claim(const ClaimIncarnation& action);
+  Result<ClaimedIncarnation> Claim(const ClaimIncarnation& action);
   void ReleaseQuarantines();
 
   // client side of messages (core_harness_replies.cc)
