@@ -81,6 +81,14 @@ class ActionRunner {
   void Do(const QuarantineSlot& action);
   void Do(const CloseShardFile& action);
   void Do(const CancelFlush& action);
+
+  // Between nodes; never asked for, since the core is not told of any peers (CoreOptions.peers).
+  void Do(const SendReport&) {}
+
+  void Do(const SendCommand&) {}
+
+  void Do(const AnswerPeer&) {}
+
   // As tasks.
   void Do(PrepareSlot action);
   void Do(RemoveSlot action);

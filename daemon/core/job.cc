@@ -96,6 +96,18 @@ bool Job::IsBaseOrFallback(const SnapshotKey& key) const {
          (decision.has_fallback() && KeyOf(decision.fallback()) == key);
 }
 
+bool Job::IsFallbackOnTier(const SnapshotKey& key) const {
+  const auto present = incarnations.find(record.epoch_number());
+  if (present == incarnations.end() || !present->second.decision().has_fallback() ||
+      KeyOf(present->second.decision().fallback()) != key) {
+    return false;
+  }
+  const auto& tiers = record.tiers();
+  return std::any_of(tiers.begin(), tiers.end(), [&](const proto::TierPolicy& tier) {
+    return tier.scope() == proto::SHARED && IsDurable(key, tier.root());
+  });
+}
+
 std::uint32_t Job::StartsThatFailedOn(const SnapshotKey& key) const {
   std::uint32_t failed = 0;
   for (auto it = incarnations.rbegin(); it != incarnations.rend(); ++it) {

@@ -55,6 +55,10 @@ JobUnit* NodeState::UnitOfRank(SessionId session, RequestId request, const Clien
                std::to_string(unit->job.record.epoch_number()) + " has started");
     return nullptr;
   }
+  if (unit->fenced.has_value()) {
+    context.ReplyError(session, request, *unit->fenced);
+    return nullptr;
+  }
   if (unit->member->RankOfSession(session) != client.rank) {
     Refuse(session, request, Errc::kUnavailable, "this rank's session is elsewhere now");
     return nullptr;
@@ -121,6 +125,9 @@ Status NodeState::CheckEpoch(const JobUnit& unit, const proto::RegisterRequest& 
                  "another start of job " + unit.job.record.name() + " took incarnation " +
                      std::to_string(now.number) + " with another token; end one of the two");
   }
+  if (body.epoch_number() == now.number && unit.fenced.has_value()) {
+    return *unit.fenced;
+  }
   if (body.epoch_number() > now.number) {
     return Error(Errc::kNotFound,
                  "incarnation " + std::to_string(body.epoch_number()) + " of job " +
@@ -140,6 +147,12 @@ void NodeState::Register(SessionId session,
                          const proto::RegisterRequest& body,
                          const LayoutFacts* layout) {
   ClientState& client = clients.at(session);
+  if (body.members_size() > 0) {
+    if (const Status joined = Join(client, body); !joined.has_value()) {
+      context.ReplyError(session, request, joined.error());
+      return;
+    }
+  }
   JobUnit* unit = FindByUid(body.job_uid());
   if (unit == nullptr || unit->job.record.name() != body.job_name()) {
     Refuse(session,

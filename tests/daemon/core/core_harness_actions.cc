@@ -131,7 +131,7 @@ Result<ClaimedIncarnation> CoreHarness::Claim(const ClaimIncarnation& action) {
   if (claimed.job_uid.empty()) {
     // No two jobs have the same, whatever their names.
     claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 15);
-    claimed.job_uid += static_cast<char>('0' + next_uid_++);
+    claimed.job_uid += static_cast<char>('0' + world_->next_uid++);
   }
   for (FakeTier::JobFolder* folder : folders) {
     folder->uid = claimed.job_uid;
@@ -261,6 +261,24 @@ void CoreHarness::Start(const DeleteDurable& action) {
     const Status done = status.has_value() ? tiers_[action.root].Delete(action) : status;
     core_->OnDurableDeleted(action.job_uid, action.root, action.id, done);
   });
+}
+
+void CoreHarness::Start(const SendReport& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
+void CoreHarness::Start(const SendCommand& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
+void CoreHarness::Start(const AnswerPeer& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
 }
 
 }  // namespace holdfast::daemon
