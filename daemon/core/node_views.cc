@@ -38,7 +38,7 @@ void FillRank(Rank rank, const RankSession& state, proto::RankStatus* out) {
   out->set_static_image_bytes(state.static_bytes);
   out->set_last_begun_step(state.last_begun);
   out->set_snapshots_sealed(state.sealed);
-  out->set_snapshots_missed(state.missed);
+  out->set_snapshots_missed(state.missed + state.skipped);
   out->set_last_missed_reason(state.last_missed_reason);
 }
 
