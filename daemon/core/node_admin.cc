@@ -10,14 +10,16 @@ namespace holdfast::daemon {
 
 bool NodeState::DispatchAdmin(SessionId session, const Message& message) {
   const RequestId request = message.request_id();
+  const ClientIdentity& identity = clients.at(session).identity;
+  const Asker asker = identity.sees_all ? Asker() : Asker(identity.uid);
   proto::ServerMessage reply;
   switch (message.body_case()) {
     case Message::kStatus:
-      *reply.mutable_status() = StatusView(message.status().job_name());
+      *reply.mutable_status() = StatusView(message.status().job_name(), asker);
       context.Reply(session, request, std::move(reply));
       return true;
     case Message::kList:
-      *reply.mutable_list() = ListView(message.list().job_name());
+      *reply.mutable_list() = ListView(message.list().job_name(), asker);
       context.Reply(session, request, std::move(reply));
       return true;
     case Message::kOpenShard:
