@@ -139,16 +139,15 @@ Result<std::string> SettleUid(const ClaimIncarnation& action,
       known_from = candidate.tier->root();
     }
     if (!there.empty() && there != uid) {
-      const std::string forget = action.job_uid.empty()
-                                     ? ""
-                                     : ", or `holdfast drop " + action.job_name +
-                                           " --forget` if this node's record is the wrong one, "
-                                           "e.g. from before the file system was mounted (its "
-                                           "snapshots in memory go with it: export them first)";
-      return Error(Errc::kAlreadyExists,
-                   candidate.tier->root() + " holds another job of the name " + action.job_name +
-                       " (uid " + ToHex(AsBytes(there)) + ", " + known_from + " has " +
-                       ToHex(AsBytes(uid)) + "); take another name or another root" + forget);
+      std::string text = candidate.tier->root() + " holds another job of the name " +
+                         action.job_name + " (uid " + ToHex(AsBytes(there)) + ", " + known_from +
+                         " has " + ToHex(AsBytes(uid)) + "); take another name or another root";
+      if (!action.job_uid.empty()) {
+        text += ", or `holdfast drop " + action.job_name +
+                " --forget` if this node's record is the wrong one, e.g. from before the file "
+                "system was mounted (its snapshots in memory go with it: export them first)";
+      }
+      return Error(Errc::kAlreadyExists, std::move(text));
     }
   }
   return uid.empty() ? RandomUid() : uid;
