@@ -69,6 +69,12 @@ std::uint64_t CurrentLog(rocksdb::DB* db) {
   return db->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
 }
 
+void LogMarkTrouble(const Status& marked) {
+  if (!marked) {
+    LogWarning("catalog.log_mark", marked.error().ToString());
+  }
+}
+
 }  // namespace
 
 Catalog::Catalog(std::string folder, const CatalogOptions& options, std::optional<FolderLock> lock)
@@ -150,9 +156,7 @@ void Catalog::MarkLog() {
   if (marked) {
     marked = WriteLogMark(Env(), DbPath(), header.log_mark());
   }
-  if (!marked) {
-    LogWarning("catalog.log_mark", marked.error().ToString());
-  }
+  LogMarkTrouble(marked);
 }
 
 Status Catalog::OpenDb() {
@@ -239,9 +243,12 @@ Result<proto::CatalogHeader> Catalog::StartBoot() {
   }
   header.set_format_version(kCatalogFormatVersion);
   header.set_boot_number(header.boot_number() + 1);
+  // In the same write: if it were one of its own and failed, Load would have to wait for the next.
+  header.set_log_mark(header.log_mark() + 1);
   HF_TRYV(Write({{HeaderKey(), header.SerializeAsString()}}));
   booted_ = true;
-  MarkLog();
+  marked_log_ = CurrentLog(db_.get());
+  LogMarkTrouble(WriteLogMark(Env(), DbPath(), header.log_mark()));
   return header;
 }
 
