@@ -224,7 +224,7 @@ class CoreHarness {
   void Start(const SendReport& action);
   void Start(const SendCommand& action);
   void Start(const AnswerPeer& action);
-  ClaimedIncarnation Claim(const ClaimIncarnation& action);
+  Result<ClaimedIncarnation> Claim(const ClaimIncarnation& action);
   void ReleaseQuarantines();
 
   // client side of messages (core_harness_replies.cc)
