@@ -26,7 +26,6 @@ Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device,
   std::unique_ptr<Lane> lane(new Lane(device, staging_share, staging_worth));
   HF_TRY(lane->copies_, MakeStream());
   HF_TRY(lane->within_, MakeStream());
-  HF_TRY(lane->drained_, MakeEvent());
   return lane;
 }
 
@@ -152,12 +151,14 @@ bool Flight::PollLandings() {
         failure_ = CudaStatus(code, "a copy to the host").error();
       }
       released_ = issued_ = true;
-      LeaveStaging();
+      if (UsesStaging()) {
+        lane_->staging_.GiveBack();
+      }
       return true;
     }
     landed_ = std::max(landed_, oldest.landed);
     if (oldest.staged) {
-      LeaveStaging();
+      lane_->staging_.GiveBack();
     }
     lane_->ReturnEvent(std::move(oldest.event));
     in_flight_.pop_front();
@@ -258,13 +259,7 @@ Status Flight::StageRest() {
     copies_.Add(to, job_->sources[piece.tensor].Base() + piece.offset, piece.bytes);
     to += piece.bytes;
   }
-  if (lane_->staging_.InUse()) {
-    // Not the host, which goes on: the copies wait until the snapshot before is out of the memory.
-    HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), lane_->drained_.get(), 0),
-                       "cudaStreamWaitEvent"));
-  }
   lane_->staging_.Take();
-  holds_staging_ = true;
   first_staged_ = first;
   HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), begun_.get(), 0),
                      "cudaStreamWaitEvent"));
@@ -309,13 +304,8 @@ Status Flight::IssueStaged() {
   HF_TRYV(CudaStatus(cudaEventRecord(ended_.get(), lane_->copies_.get()), "cudaEventRecord"));
   HF_TRYV(AddLanding(job_->plan->ImageBytes(), UsesStaging()));
   issued_ = true;
-  if (holds_staging_) {
-    HF_TRYV(CudaStatus(cudaEventRecord(lane_->drained_.get(), lane_->copies_.get()),
-                       "cudaEventRecord"));
-    lane_->staging_.Drains();
-  }
-  if (Mutated(Mutation::kStagingFreedAtOnce)) {
-    LeaveStaging();
+  if (Mutated(Mutation::kStagingFreedAtOnce) && UsesStaging()) {
+    lane_->staging_.GiveBack();
   }
   return Ok();
 }
@@ -325,13 +315,6 @@ Status Flight::AddLanding(ByteCount landed, bool staged) {
   HF_TRYV(CudaStatus(cudaEventRecord(event.get(), lane_->copies_.get()), "cudaEventRecord"));
   in_flight_.push_back(Landing{std::move(event), landed, staged});
   return Ok();
-}
-
-void Flight::LeaveStaging() {
-  if (holds_staging_) {
-    holds_staging_ = false;
-    lane_->staging_.GiveBack();
-  }
 }
 
 // The fence opens at once; the end of what was issued is still waited for, because it lands.
@@ -347,7 +330,7 @@ void Flight::Fail(Error error) {
     if (recorded) {
       in_flight_.push_back(Landing{std::move(event).value(), 0, staged});
     } else if (staged) {
-      LeaveStaging();
+      lane_->staging_.GiveBack();
     }
   }
 }

@@ -96,7 +96,6 @@ class Lane {
 
   BatchCopier copier_;
   Staging staging_;
-  CudaEvent drained_;  // behind the last copy out of the staging memory that was issued
 };
 
 // Two events around the wait of a stream, in the order of the stream.
@@ -168,7 +167,6 @@ class Flight {
   [[nodiscard]] Status Release();
   [[nodiscard]] Status StageRest();
   [[nodiscard]] std::size_t WindowsBesideStaging(ByteCount rest) const;
-  void LeaveStaging();
   [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
   [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
   void Fail(Error error);
@@ -188,7 +186,6 @@ class Flight {
   bool released_ = false;
   bool issued_ = false;
   std::size_t next_window_ = 0;
-  bool holds_staging_ = false;
   std::size_t first_staged_;  // of the windows; their number where none is staged
   ByteCount landed_ = 0;
   std::deque<Landing> in_flight_;

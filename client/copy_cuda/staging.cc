@@ -25,7 +25,7 @@ bool Staging::Useful(ByteCount rest) {
 }
 
 void Staging::Grow() {
-  if (share_ <= 0 || refused_ || users_ > 0 || wanted_ <= bytes_) {
+  if (share_ <= 0 || refused_ || in_use_ || wanted_ <= bytes_) {
     return;
   }
   std::size_t free = 0;

@@ -8,8 +8,7 @@
 // what decides is how long the device stood still, or would have without staging.
 //
 // Threads:   the engine's copy thread, but for NoteWait.
-// Ownership: owns memory.  One snapshot at a time in the device's order: once the last copy out of
-//            the memory is issued, the next snapshot's copies into it may be queued behind that.
+// Ownership: owns memory and stream.  One snapshot at a time.
 // Errors:    none: what cannot be had is not used.
 #pragma once
 
@@ -44,21 +43,12 @@ class Staging {
   // Takes memory for what was wanted, on the current device.  Slow (cudaMalloc): between snapshots.
   void Grow();
 
-  // How many bytes a snapshot may put here now: where InUse(), behind the event of Drained().
-  [[nodiscard]] ByteCount Free() const { return users_ > 0 && !drains_ ? 0 : bytes_; }
+  // How many bytes a snapshot may put here now.
+  [[nodiscard]] ByteCount Free() const { return in_use_ ? 0 : bytes_; }
 
-  [[nodiscard]] bool InUse() const { return users_ > 0; }
+  void Take() { in_use_ = true; }
 
-  void Take() {
-    ++users_;
-    drains_ = false;
-  }
-
-  // The newest user's last copy out of it is issued, and an event recorded behind it.
-  void Drains() { drains_ = true; }
-
-  // Once for each Take, when nothing of that user is on its way any more.
-  void GiveBack() { --users_; }
+  void GiveBack() { in_use_ = false; }
 
   [[nodiscard]] std::byte* Memory() const { return memory_.get(); }
 
@@ -69,8 +59,7 @@ class Staging {
   ByteCount bytes_ = 0;
   ByteCount wanted_ = 0;
   bool refused_ = false;
-  std::uint32_t users_ = 0;
-  bool drains_ = false;
+  bool in_use_ = false;
   std::atomic<bool> helps_{false};
 };
 

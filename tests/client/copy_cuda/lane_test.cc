@@ -49,7 +49,7 @@ class LaneTest : public testing::Test {
     cuda_sim::Reset(options);
     trainer_ = std::make_unique<SimTrainer>(11, 1, false);
     lane_ = Lane::Make(0, 0.5).value();
-    ASSERT_FALSE(lane_->Adopt(trainer_->Plan(), kWindowBytes, kMiB, 2).has_error());
+    ASSERT_FALSE(lane_->Adopt(trainer_->Plan(), kWindowBytes, kMiB, 1).has_error());
     ASSERT_GT(lane_->Plan().Windows().size(), 20U);
   }
 
@@ -118,23 +118,6 @@ TEST_F(LaneTest, TheFenceOpensBeforeTheStagedWindowsAreIssued) {
   }
   EXPECT_FALSE(flight->Issued());
   Fence(flight.get());
-}
-
-// With a snapshot at every step the one before is still on its way out when the next fence comes:
-// its update would else wait for all copies of both.
-TEST_F(LaneTest, ASnapshotIsStagedBehindTheOneThatIsOnItsWayOut) {
-  LearnThatStagingHelps();
-  const auto first = Begin(3);
-  while (!first->Issued()) {
-    first->Advance(true, true);
-  }
-  const auto second = Begin(4);
-  while (!second->Released()) {
-    second->Advance(true, true);
-  }
-  EXPECT_FALSE(second->Issued()) << "is not staged";
-  Fence(first.get());
-  Fence(second.get());
 }
 
 // The host comes to the fence at once, its device long after the copies would have been done.
