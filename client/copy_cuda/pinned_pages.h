@@ -1,6 +1,7 @@
 // Host memory that devices read and write by themselves, of huge pages where the system has them:
-// to pin small ones takes half a second a GiB, and huge ones a tenth of that.  The pages are made by
-// several threads before they are pinned: pinning makes them one by one, and no copy starts meanwhile.
+// to pin small ones takes half a second a GiB, and huge ones a tenth of that.  The pages are made
+// by several threads before they are pinned: pinning makes them one by one, and no copy starts
+// meanwhile.
 //
 // Threads:   any thread; "threads" of its own that end before Make returns.
 // Ownership: owns the memory; no copy may be under way when it is destroyed.

@@ -67,10 +67,10 @@ struct CudaCopyEngine::Running {
            host_working == 0;
   }
 
-  // How many of "threads" digest a snapshot whose copies still land.  Digests read as much memory as
-  // the copies write: where several GPUs write at once, all threads take a seventh of the links'
-  // rate away, which the update may wait for; a third of them takes a twentieth, and what they leave
-  // is digested in less than 100 ms when all have landed (docs/benchmarks.md).
+  // How many of "threads" digest a snapshot whose copies still land.  Digests read as much memory
+  // as the copies write: where several GPUs write at once, all threads take a seventh of the links'
+  // rate away, which the update may wait for; a third of them takes a twentieth, and what they
+  // leave is digested in less than 100 ms when all have landed (docs/benchmarks.md).
   [[nodiscard]] static std::uint32_t DigestersBesideCopies(std::uint32_t threads) {
     return std::max(1U, threads / 3);
   }
@@ -118,7 +118,7 @@ struct CudaCopyEngine::Running {
   std::size_t host_working = 0;
   std::uint64_t next_range = 0;
   std::uint32_t digesting = 0;  // workers on ranges
-  std::size_t working = 0;  // workers on it, host pieces included
+  std::size_t working = 0;      // workers on it, host pieces included
   bool finishing = false;
   bool ended = false;
   std::optional<std::string> failure;
