@@ -196,7 +196,8 @@ class Load {
       }
       const auto size = static_cast<std::size_t>(std::min(end, piece->offset + piece->length) - at);
       HF_TRY(std::byte* const target, Target(*piece, at, size, waiting));
-      crc = CopyAndDigest(crc, target, bytes.data(), size);
+      const bool near = piece->device != kHostDevice;  // a room is read by its device next
+      crc = (near ? CopyNearAndDigest : CopyAndDigest)(crc, target, bytes.data(), size);
       bytes = bytes.subspan(size);
       at += size;
     }

@@ -215,6 +215,7 @@ class Session final : private ConnectionHandler {
   struct MissedStep {
     std::int64_t step = 0;
     std::string reason;
+    std::uint64_t skipped_total = 0;  // with it
   };
 
   // The slot of the static image, from its grant until it is revoked or another layout comes.
@@ -293,7 +294,7 @@ class Session final : private ConnectionHandler {
   // session_tell.cc
   void TellMissed(std::int64_t step, const std::string& reason);
   void SubmitMissed(const MissedStep& missed);
-  void OnMissedAnswered();
+  void OnMissedAnswered(std::uint64_t told);
   void TellTorn(const std::shared_ptr<Shot>& shot);
   void TellCopiesDone(const std::shared_ptr<Shot>& shot);
   void TellEnd(const std::shared_ptr<Shot>& shot, const proto::ClientMessage& message);
@@ -346,6 +347,9 @@ class Session final : private ConnectionHandler {
   // One report of a missed step at a time waits for its answer; the newest one after it.
   bool missed_told_ HF_GUARDED_BY(mutex_) = false;
   std::optional<MissedStep> missed_next_ HF_GUARDED_BY(mutex_);
+  // Of stats_.skipped: what a daemon has confirmed, and what the newest registration says.
+  std::uint64_t skips_told_ HF_GUARDED_BY(mutex_) = 0;
+  std::uint64_t skips_registered_ HF_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace holdfast::client

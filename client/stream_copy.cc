@@ -84,13 +84,8 @@ CopyFunction ChooseCopy() {
   return CopyPlain;
 }
 
-}  // namespace
-
-std::uint32_t CopyAndDigest(std::uint32_t crc,
-                            std::byte* to,
-                            const std::byte* from,
-                            std::size_t bytes) {
-  static const CopyFunction copy = ChooseCopy();
+std::uint32_t CopyBlocks(
+    CopyFunction copy, std::uint32_t crc, std::byte* to, const std::byte* from, std::size_t bytes) {
   while (bytes > 0) {
     // Blocks end where the destination is aligned, so that only the first one has a head to copy.
     const std::size_t lead = reinterpret_cast<std::uintptr_t>(to) % kBlockBytes;
@@ -104,6 +99,23 @@ std::uint32_t CopyAndDigest(std::uint32_t crc,
     bytes -= block;
   }
   return crc;
+}
+
+}  // namespace
+
+std::uint32_t CopyAndDigest(std::uint32_t crc,
+                            std::byte* to,
+                            const std::byte* from,
+                            std::size_t bytes) {
+  static const CopyFunction copy = ChooseCopy();
+  return CopyBlocks(copy, crc, to, from, bytes);
+}
+
+std::uint32_t CopyNearAndDigest(std::uint32_t crc,
+                                std::byte* to,
+                                const std::byte* from,
+                                std::size_t bytes) {
+  return CopyBlocks(CopyPlain, crc, to, from, bytes);
 }
 
 void EndStreaming() {

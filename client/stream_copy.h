@@ -1,4 +1,4 @@
-// Copies memory past the caches and digests it on the way.
+// Copies memory and digests it on the way, past the caches or into them.
 //
 // A snapshot reads gigabytes once and writes them once: stores through the cache would first read
 // every destination line and push the trainer's working set out.  Digesting 4 KiB and then storing
@@ -22,6 +22,14 @@ namespace holdfast::client {
                                           std::byte* to,
                                           const std::byte* from,
                                           std::size_t bytes);
+
+// The same with stores into the caches: for a destination that is used again and again and that a
+// device reads next, out of the caches where it is small enough for them.  Memory then moves each
+// byte once in place of three times (docs/benchmarks.md).
+[[nodiscard]] std::uint32_t CopyNearAndDigest(std::uint32_t crc,
+                                              std::byte* to,
+                                              const std::byte* from,
+                                              std::size_t bytes);
 
 // Streaming stores are weakly ordered: what a thread copied may be told to another thread or
 // process only AFTER this was called on the copying thread.

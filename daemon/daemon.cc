@@ -249,7 +249,7 @@ void Daemon::Parts::UpdateMetrics() {
       {&kSessions, "", number(server_.sessions())},
       {&kJobsLive, "", number(live)},
       {&kSealed, "", number(counts.sealed)},
-      {&kMissed, "no_slot", number(counts.missed)},
+      {&kMissed, "no_slot", number(counts.skipped)},
       {&kMissed, "torn", number(counts.torn)},
       {&kComplete, "", number(counts.complete)},
       {&kAbandoned, "", number(counts.abandoned)},

@@ -246,11 +246,11 @@ ReadyPump::Hooks Daemon::Parts::PumpHooks() {
 
 SessionServer::Hooks Daemon::Parts::ServerHooks() {
   SessionServer::Hooks hooks;
-  hooks.status_now = [this]() -> std::unique_ptr<proto::StatusReply> {
+  hooks.status_now = [this](std::uint32_t uid) -> std::unique_ptr<proto::StatusReply> {
     if (!pump_.failing().has_value()) {
       return nullptr;
     }
-    return std::make_unique<proto::StatusReply>(core_.StatusNow());
+    return std::make_unique<proto::StatusReply>(core_.StatusNow(uid));
   };
   hooks.complete = [this](proto::ServerMessage* message) { filler_.Complete(message); };
   hooks.on_request = [this](SessionId session, const proto::ClientMessage& message) {

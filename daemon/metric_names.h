@@ -50,7 +50,7 @@ inline constexpr MetricName kMissed{
     MetricType::kCounter,
     "count",
     "reason",
-    "Snapshots that a rank did not take or gave up: no_slot, torn."};
+    "Steps that a rank skipped (no_slot: no slot, or the daemon was away) or gave up (torn)."};
 inline constexpr MetricName kComplete{"holdfast_snapshots_complete_total",
                                       MetricType::kCounter,
                                       "count",

@@ -19,7 +19,8 @@ from blocks import Block, Flushing, Ours, Runner, Steps, Way
 from device import Bare, Device
 from model import Batch, Training
 from reference import Reference, verdict
-from settings import MIB, Skipped, Stage, percentile
+from settings import Skipped, Stage, percentile
+from tracing import trace
 
 # Of the device's memory: staging of a whole state, the ceiling's buffer, rooms.
 KEPT_FREE = 14 << 30
@@ -328,26 +329,9 @@ class Gpt:
 
     def trace(self) -> None:
         self.use_batch("slow", self.sizes.slow_ms)
-        kinds = [torch.profiler.ProfilerActivity.CPU]
-        if self.device.cuda:
-            kinds = [torch.profiler.ProfilerActivity.CUDA]
         ours = Ours("ours", self.checkpointer, self.steps)
-        ours.begin()
-
-        def iterate() -> None:
-            self.training.iterate(ours.before_update)
-            ours.after_update()
-
-        iterate()
-        with torch.profiler.profile(activities=kinds) as profile:
-            for _ in range(3):
-                iterate()
-            self.device.sync()
-        ours.end()
         path = pathlib.Path(self.stage.settings.out) / "trace.json.gz"
-        profile.export_chrome_trace(str(path))
-        self.stage.add(Row("trace of 3 iterations", "MiB", path.stat().st_size / MIB,
-                           note=path.name))  # fmt: skip
+        self.stage.add(trace("trace of 3 iterations", self.training, ours, path))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from device import Bare, Device
 from model import Batch, Training
 from reference import Reference, verdict
 from settings import Stage
+from tracing import trace
 
 RANKS = 2
 SLOTS = 4
@@ -158,6 +160,13 @@ class Rank:
         )  # fmt: skip
         self.add(row)
 
+    def trace(self) -> None:
+        ours = Ours("ours", self.checkpointer, self.steps)
+        name = f"trace-{self.kind}-{self.rank}.json.gz"
+        path = pathlib.Path(self.stage.settings.out) / name
+        dist.barrier()
+        self.add(trace(f"trace of 3 iterations under {self.kind}", self.training, ours, path))
+
     def same_bytes(self) -> None:
         step = self.steps.next()
         self.checkpointer.prepare(60)
@@ -179,7 +188,7 @@ class Rank:
                      note=f"step {found}; rank 0: {verdict(wrong)}"))  # fmt: skip
 
     def run(self) -> None:
-        works = [self.copy, self.iterations, self.same_bytes]
+        works = [self.copy, self.iterations, self.trace, self.same_bytes]
         for work in works:
             with self.stage.guarded(f"{RANKS} GPUs, {self.kind}: {work.__name__}"):
                 work()

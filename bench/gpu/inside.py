@@ -13,7 +13,7 @@ from typing import Any
 
 import holdfast
 import torch
-from holdfast import _attempts, _client, _registration, _restore, _sidecar
+from holdfast import _attempts, _client, _layout, _registration, _restore, _sidecar
 from report import Row, median
 
 from blocks import Ours, Steps, run_block
@@ -224,7 +224,10 @@ class Inside:
         clocked.watch(_restore.Loader, "_plan_tensors")
         clocked.watch(_restore.Loader, "_apply")
         clocked.watch(_sidecar.Sidecar, "__init__", "Sidecar")
-        clocked.watch(_registration.Registration, "register")
+        clocked.watch(_registration.Registration, "begin", "told the layout")
+        clocked.watch(_layout.Layout, "__init__", "Layout")
+        clocked.watch(_client.Client, "set_layout")
+        clocked.watch(_client.Restore, "free")
         clocked.watch(_attempts.Attempts, "run", "Attempts.run")
         for threads in (0, 0, 0, 8):
             clocked.clear()

@@ -181,10 +181,13 @@ CudaCopyEngine::Task CudaCopyEngine::NextTaskOf(const std::shared_ptr<Running>& 
                   running->frozen_done = true;
                 }};
   }
-  if (running->RangeReady()) {
+  if (running->RangeReady(options_.threads)) {
     const std::uint64_t range = running->next_range++;
+    ++running->digesting;
     // Nobody waits for a range: whoever ends the last one finds the end itself.
-    return Task{[this, running, range] { DigestRange(running.get(), range); }, [] {}, false};
+    return Task{[this, running, range] { DigestRange(running.get(), range); },
+                [running] { --running->digesting; },
+                false};
   }
   return {};
 }

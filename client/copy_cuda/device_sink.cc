@@ -9,23 +9,24 @@ namespace holdfast::client {
 namespace {
 
 constexpr std::size_t kRoomBytes = LoadSink::kRoomChunks * kChunkBytes;
-// Beside those that threads fill: on their way, so that the link is never idle.
-constexpr std::uint32_t kMoreRooms = 12;
+// Beside those that threads fill: on their way, so that the link is never idle.  No more than that:
+// the fewer there are, the more of them the caches hold.
+constexpr std::uint32_t kMoreRooms = 4;
 constexpr std::chrono::seconds kRecheck{1};
 
 }  // namespace
 
 Result<std::unique_ptr<LoadSink>> DeviceSink::Make(std::uint32_t threads) {
-  int device = 0;
-  HF_TRYV(CudaStatus(cudaGetDevice(&device), "cudaGetDevice"));
-  return std::unique_ptr<LoadSink>(
-      new DeviceSink(device, std::clamp(threads, 1U, 32U) + kMoreRooms));
-}
-
-// On the trainer's device: on another one it would make a context.
-Result<PinnedPages> DeviceSink::MakeRoom() const {
-  HF_TRYV(CudaStatus(cudaSetDevice(device_), "cudaSetDevice"));
-  return PinnedPages::Make(kRoomBytes);
+  const std::uint32_t fillers = std::clamp(threads, 1U, 32U);
+  const std::uint32_t rooms = fillers + kMoreRooms;
+  HF_TRY(PinnedPages memory, PinnedPages::Make(rooms * kRoomBytes, fillers));
+  std::unique_ptr<DeviceSink> sink(new DeviceSink(std::move(memory)));
+  MutexLock lock(sink->mutex_);
+  for (std::uint32_t i = 0; i < rooms; ++i) {
+    sink->free_.emplace_back(sink->memory_.Data() + i * kRoomBytes, kRoomBytes);
+  }
+  lock.Unlock();
+  return std::unique_ptr<LoadSink>(std::move(sink));
 }
 
 DeviceSink::~DeviceSink() {
@@ -44,20 +45,6 @@ Result<MutableByteView> DeviceSink::Borrow() {
     if (!free_.empty()) {
       const MutableByteView room = free_.back();
       free_.pop_back();
-      return room;
-    }
-    if (rooms_ < most_rooms_) {
-      ++rooms_;
-      lock.Unlock();
-      auto made = MakeRoom();
-      lock.Lock();
-      if (made.has_error()) {
-        failure_ = failure_.value_or(made.error());
-        changed_.NotifyAll();
-        return made.error();
-      }
-      const MutableByteView room(made.value().Data(), kRoomBytes);
-      memory_.push_back(std::move(made).value());
       return room;
     }
     if (sent_.empty()) {

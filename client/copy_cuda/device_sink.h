@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "client/copy_cuda/pinned_pages.h"
@@ -22,8 +23,8 @@ namespace holdfast::client {
 
 class DeviceSink final : public LoadSink {
  public:
-  // For "threads" threads.  Buffers are made by whoever needs one: they take time, and the first
-  // copies need not wait for the last buffer.
+  // For "threads" threads.  All buffers are one piece of memory: while one of them is pinned no
+  // copy moves, so that to make them one by one beside the first copies takes longer.
   [[nodiscard]] static Result<std::unique_ptr<LoadSink>> Make(std::uint32_t threads);
 
   ~DeviceSink() override;
@@ -40,21 +41,15 @@ class DeviceSink final : public LoadSink {
     cudaEvent_t event;
   };
 
-  DeviceSink(std::int32_t device, std::uint32_t most_rooms)
-      : device_(device), most_rooms_(most_rooms) {}
-
-  [[nodiscard]] Result<PinnedPages> MakeRoom() const;
+  explicit DeviceSink(PinnedPages memory) : memory_(std::move(memory)) {}
 
   [[nodiscard]] Status SendParts(MutableByteView room, std::span<const Part> parts)
       HF_REQUIRES(mutex_);
   [[nodiscard]] Result<cudaStream_t> StreamFor(std::int32_t device) HF_REQUIRES(mutex_);
 
-  const std::int32_t device_;  // current where the sink was made
-  const std::uint32_t most_rooms_;
+  const PinnedPages memory_;
   Mutex mutex_;
   CondVar changed_;
-  std::uint32_t rooms_ HF_GUARDED_BY(mutex_) = 0;  // made, or being made
-  std::vector<PinnedPages> memory_ HF_GUARDED_BY(mutex_);
   std::vector<MutableByteView> free_ HF_GUARDED_BY(mutex_);
   std::deque<Sent> sent_ HF_GUARDED_BY(mutex_);
   std::map<std::int32_t, CudaStream> streams_ HF_GUARDED_BY(mutex_);

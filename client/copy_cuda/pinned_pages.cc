@@ -1,18 +1,50 @@
 #include "client/copy_cuda/pinned_pages.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include <sys/mman.h>
+
+#ifndef MADV_POPULATE_WRITE
+constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14
+#endif
 
 namespace holdfast::client {
 namespace {
 
 constexpr ByteCount kHugePage = 2 * kMiB;
 
+// Where the kernel refuses, the registration makes what is missing.
+void MakePages(std::byte* start, ByteCount bytes, std::uint32_t threads) {
+  std::atomic<ByteCount> next{0};
+  const auto work = [&] {
+    for (ByteCount at = next.fetch_add(kHugePage); at < bytes; at = next.fetch_add(kHugePage)) {
+      static_cast<void>(
+          ::madvise(start + at, std::min(kHugePage, bytes - at), MADV_POPULATE_WRITE));
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (std::uint32_t i = 1; i < threads; ++i) {
+    try {
+      helpers.emplace_back(work);
+    } catch (const std::system_error&) {
+      break;  // fewer threads do it too
+    }
+  }
+  work();
+  for (std::thread& helper : helpers) {
+    helper.join();
+  }
+}
+
 }  // namespace
 
-Result<PinnedPages> PinnedPages::Make(ByteCount bytes) {
+Result<PinnedPages> PinnedPages::Make(ByteCount bytes, std::uint32_t threads) {
   PinnedPages pages;
   pages.mapped_ = bytes + kHugePage;
   void* address =
@@ -26,6 +58,7 @@ Result<PinnedPages> PinnedPages::Make(ByteCount bytes) {
   static_cast<void>(::madvise(aligned, bytes, MADV_HUGEPAGE));
   // A fork would copy what a device writes.
   static_cast<void>(::madvise(pages.mapping_, pages.mapped_, MADV_DONTFORK));
+  MakePages(aligned, bytes, threads);
   HF_TRYV(CudaStatus(cudaHostRegister(aligned, bytes, cudaHostRegisterPortable),
                      "cudaHostRegister of buffers"));
   pages.data_ = aligned;

@@ -1,12 +1,15 @@
 // Host memory that devices read and write by themselves, of huge pages where the system has them:
-// to pin small ones takes half a second a GiB, and huge ones a tenth of that.
+// to pin small ones takes half a second a GiB, and huge ones a tenth of that.  The pages are made
+// by several threads before they are pinned: pinning makes them one by one, and no copy starts
+// meanwhile.
 //
-// Threads:   none of its own; any thread.
+// Threads:   any thread; "threads" of its own that end before Make returns.
 // Ownership: owns the memory; no copy may be under way when it is destroyed.
 // Errors:    kNoSpace; of the CUDA runtime.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "client/copy_cuda/runtime.h"
@@ -15,7 +18,7 @@ namespace holdfast::client {
 
 class PinnedPages {
  public:
-  [[nodiscard]] static Result<PinnedPages> Make(ByteCount bytes);
+  [[nodiscard]] static Result<PinnedPages> Make(ByteCount bytes, std::uint32_t threads);
 
   PinnedPages() = default;
   ~PinnedPages();

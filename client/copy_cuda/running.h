@@ -67,9 +67,18 @@ struct CudaCopyEngine::Running {
            host_working == 0;
   }
 
-  [[nodiscard]] bool RangeReady() const {
+  // How many of "threads" digest a snapshot whose copies still land.  Digests read as much memory
+  // as the copies write: where several GPUs write at once, all threads take a seventh of the links'
+  // rate away, which the update may wait for; a third of them takes a twentieth, and what they
+  // leave is digested in less than 100 ms when all have landed (docs/benchmarks.md).
+  [[nodiscard]] static std::uint32_t DigestersBesideCopies(std::uint32_t threads) {
+    return std::max(1U, threads / 3);
+  }
+
+  [[nodiscard]] bool RangeReady(std::uint32_t threads) const {
     return !failure.has_value() && next_range < ranges && host_done &&
-           RangeEnd(next_range) <= landed;
+           RangeEnd(next_range) <= landed &&
+           (landed_all || digesting < DigestersBesideCopies(threads));
   }
 
   // Nothing of it is left to be done but its end.
@@ -108,7 +117,8 @@ struct CudaCopyEngine::Running {
   std::size_t next_host_piece = 0;
   std::size_t host_working = 0;
   std::uint64_t next_range = 0;
-  std::size_t working = 0;  // workers on it, host pieces included
+  std::uint32_t digesting = 0;  // workers on ranges
+  std::size_t working = 0;      // workers on it, host pieces included
   bool finishing = false;
   bool ended = false;
   std::optional<std::string> failure;

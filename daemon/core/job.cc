@@ -289,6 +289,21 @@ void Job::ForgetPublished(CoreContext* context) {
   }
 }
 
+void Job::Forget(CoreContext* context) const {
+  for (const auto& [root, ids] : durables) {
+    for (const auto& [key, durable] : ids) {
+      context->batch()->DeleteDurable(Id(key), root);
+    }
+  }
+  for (const auto& [key, outcome] : outcomes) {
+    context->batch()->DeleteOutcome(Id(key));
+  }
+  for (const auto& [number, incarnation] : incarnations) {
+    context->batch()->DeleteIncarnation(uid(), number);
+  }
+  context->batch()->DeleteJob(uid());
+}
+
 void Job::PruneOutcomes(CoreContext* context) {
   if (outcomes.size() <= 2 * kOutcomesKept) {
     return;

@@ -161,6 +161,8 @@ struct Job {
   std::set<SnapshotKey> StaticOwners(const std::string& root) const;
 
   void ForgetPublished(CoreContext* context);
+  // Removes every record of a job that holds no shards; what is left of it is the caller's.
+  void Forget(CoreContext* context) const;
 
   // Outcomes of ids that nothing holds any more, but for the newest few: they would grow for ever.
   void PruneOutcomes(CoreContext* context);

@@ -54,6 +54,7 @@ void Member::OnRegister(SessionId session,
   state->finished = false;
   state->layout_generation += new_layout ? 1 : 0;
   state->last_begun = std::max(state->last_begun, body.last_begun_step());
+  state->skipped = std::max(state->skipped, body.skipped_total());
 
   proto::ServerMessage message;
   proto::RegisterReply* reply = message.mutable_register_();

@@ -109,7 +109,9 @@ void Member::OnMissed(Rank rank, RequestId request, const proto::MissedRequest& 
              (lags ? "; protection lags: " + ToText(command_.protect->id) + " is being protected" +
                          (parity_error_.empty() ? "" : ": " + parity_error_)
                    : ""));
+    state.missed -= body.has_skipped_total() ? 1 : 0;  // it is among those that the client counts
   }
+  state.skipped = std::max(state.skipped, body.skipped_total());
   proto::ServerMessage message;
   message.mutable_missed();
   ReplyTo(state, request, std::move(message));

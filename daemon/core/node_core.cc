@@ -241,12 +241,12 @@ void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   }
 }
 
-proto::StatusReply NodeCore::StatusNow() const {
-  return state_->StatusView();
+proto::StatusReply NodeCore::StatusNow(std::optional<std::uint32_t> asker) const {
+  return state_->StatusView("", asker);
 }
 
 proto::ListReply NodeCore::ListNow(const std::string& job_name) const {
-  return state_->ListView(job_name);
+  return state_->ListView(job_name, std::nullopt);
 }
 
 std::vector<NodeCore::Limbo> NodeCore::LimboSessions() const {

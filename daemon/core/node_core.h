@@ -99,6 +99,7 @@ struct ClientIdentity {
   std::uint64_t process_start = 0;
   std::uint64_t session_random = 0;  // becomes the session token; not 0, never repeated
   std::uint64_t epoch_random = 0;    // becomes the token of an incarnation that this client opens
+  bool sees_all = false;  // of the user that the daemon runs as: status and list show all jobs
 };
 
 inline bool IsSameProcess(const ClientIdentity& a, const ClientIdentity& b) {
@@ -225,7 +226,8 @@ class NodeCore {
   void OnTick(MonotonicTime now, WallTime wall_now);
 
   // ---- views for metrics (also what the status and list requests answer) ----
-  proto::StatusReply StatusNow() const;
+  // Of all jobs, or of those that the user "asker" may use.
+  proto::StatusReply StatusNow(std::optional<std::uint32_t> asker = std::nullopt) const;
   proto::ListReply ListNow(const std::string& job_name) const;
 
   // Slots that were handed out when the last daemon died, with the pid of their trainer: the

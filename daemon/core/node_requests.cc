@@ -11,7 +11,11 @@ void NodeState::Refuse(SessionId session, RequestId request, Errc code, std::str
 }
 
 bool NodeState::MayUse(const ClientState& client, const Job& job) const {
-  return client.identity.uid == job.record.owner_uid() || client.identity.uid == 0;
+  return MayUse(client.identity.uid, job);
+}
+
+bool NodeState::MayUse(std::uint32_t uid, const Job& job) {
+  return uid == job.record.owner_uid() || uid == 0;
 }
 
 void NodeState::Dispatch(SessionId session,

@@ -289,6 +289,18 @@ std::uint64_t NodeState::FreeJob(JobUnit* unit) {
   return freed;
 }
 
+bool NodeState::IsInUse(const JobUnit& unit) const {
+  const JobUid& uid = unit.job.uid();
+  bool held = unit.member->live() || !unit.job.shards.empty() || clients.contains(unit.opener);
+  held = held || std::any_of(clients.begin(), clients.end(), [&](const auto& client) {
+           return client.second.job == uid;
+         });
+  context.slots.ForEach([&](const Slot& slot) {
+    held = held || (slot.job == uid && slot.phase != SlotPhase::kQuarantined);
+  });
+  return held;
+}
+
 void NodeState::FreeOrphans() {
   const std::uint64_t now_ms = context.WallMs();
   const auto ttl_ms =

@@ -92,9 +92,13 @@ class NodeState {
   void LookForCoordinators();
 
   std::uint64_t FreeJob(JobUnit* unit);
+  // Whether anybody or anything here still belongs to the job; quarantined slots do not.
+  bool IsInUse(const JobUnit& unit) const;
 
-  proto::StatusReply StatusView(const std::string& job_name = {}) const;  // empty: all jobs
-  proto::ListReply ListView(const std::string& job_name) const;
+  // Of the jobs that the user "asker" may use, or of all.  An empty name: not of one job only.
+  using Asker = std::optional<std::uint32_t>;
+  proto::StatusReply StatusView(const std::string& job_name, Asker asker) const;
+  proto::ListReply ListView(const std::string& job_name, Asker asker) const;
 
   CoreContext context;
   std::map<SessionId, ClientState> clients;
@@ -118,6 +122,7 @@ class NodeState {
   JobUnit* UnitOfRank(SessionId session, RequestId request, const ClientState& client);
   JobUnit* OwnedUnit(SessionId session, RequestId request, const std::string& name);
   bool MayUse(const ClientState& client, const Job& job) const;
+  static bool MayUse(std::uint32_t uid, const Job& job);
   void DispatchRank(SessionId session, const Message& message, const ClientState& client);
   bool DispatchAdmin(SessionId session, const Message& message);
   void Open(SessionId session, RequestId request, const proto::OpenIncarnationRequest& body);

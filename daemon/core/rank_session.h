@@ -46,7 +46,8 @@ struct RankSession {
   Step last_begun = kNoStep;
   Step last_sealed = kNoStep;
   std::uint64_t sealed = 0;
-  std::uint64_t missed = 0;
+  std::uint64_t missed = 0;   // begun, and torn or failed; of older clients, skipped too
+  std::uint64_t skipped = 0;  // as the client counts them
   std::string last_missed_reason;
 
   struct PendingSeal {

@@ -174,8 +174,10 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   }
   const ProtectOptions options = Options(&priority_);
   const FeedShape shape = RowFeedShape(*group, action.stripe, options);
-  auto allocate = [bytes = shape.MemoryBytes()] { return std::vector<std::byte>(bytes); };
-  auto memory = co_await Offload(*cpu_, std::move(allocate));
+  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
+    return std::vector<std::byte>(bytes);
+  };
+  HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
   const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));
   const auto key = FeedKey(action.job_uid, action.id, set, action.stripe, 0);
   feeds_->Add(key, feed);
@@ -328,14 +330,14 @@ asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
   co_return Ok();
 }
 
-void ParityRunner::Run(RebuildShard action) {
+void ParityRunner::Run(struct RebuildShard action) {
   const std::uint64_t ticket = action.ticket;
   if (!Start(ticket, DoRebuild(std::move(action)))) {
     (*core_)->OnShardMade(ticket, Refused());
   }
 }
 
-ParityRunner::Task ParityRunner::DoRebuild(RebuildShard action) {
+ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
   const Status status = co_await DecodeShard(action);
   ++(status.has_value() ? counters_.shards : counters_.shards_failed);
   if (!status.has_value()) {
@@ -344,7 +346,7 @@ ParityRunner::Task ParityRunner::DoRebuild(RebuildShard action) {
   (*core_)->OnShardMade(action.ticket, status);
 }
 
-asio::awaitable<Status> ParityRunner::DecodeShard(const RebuildShard& action) {
+asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
   HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
   if (action.sidecar.images().empty() || action.holders.size() != action.set.Count()) {
     co_return Error(Errc::kInternal, "a shard to rebuild without sidecar or holders");

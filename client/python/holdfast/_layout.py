@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from holdfast._collection import collection_paused
 from holdfast._derived import FLAG
 from holdfast._devices import StreamSource, TorchStreams, current_streams, device_of, devices_of
 from holdfast._state import TrainingState
@@ -29,6 +30,7 @@ class Layout:
     snapshot.  capture() raises LayoutChanged when another layout is due.
     """
 
+    @collection_paused()
     def __init__(self, state: TrainingState, streams: StreamSource | None = None) -> None:
         self._state = state
         self._streams: StreamSource = streams or TorchStreams()

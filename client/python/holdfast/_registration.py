@@ -56,6 +56,15 @@ class Registration:
                     raise
                 time.sleep(_RETRY_SECONDS)
 
+    def begin(self) -> None:
+        """Tells the daemon the layout of the present state, and leaves the answer to the next
+        snapshot, which waits for it as for that of any new layout."""
+        self._renew()
+        try:
+            self._tell(0.0)
+        except DeadlineError:
+            self._told = False
+
     def may_pass(self, error: HoldfastError) -> bool:
         """Whether another snapshot may succeed though this one failed by "error".  The first
         layout that does not fit is the user's to know at once; a later one may fit again."""

@@ -16,6 +16,7 @@ import torch
 from holdfast._client import Restore
 from holdfast._devices import device_of, optimizer_device
 from holdfast._derived import FLAG
+from holdfast._collection import collection_paused
 from holdfast._encoding import Decoder, tensor_names
 from holdfast._extra import load_extra_state
 from holdfast._state import (
@@ -152,6 +153,7 @@ class Loader:
             raise StateError(f'the snapshot names a tensor "{name}" that it does not hold')
         return self._sidecar.tensors[name]
 
+    @collection_paused()
     def _plan_tensors(self) -> None:
         saved = {n: t for n, t in self._sidecar.tensors.items() if not n.startswith(FLAG)}
         for name in self._values:
@@ -223,7 +225,7 @@ class Loader:
         self, entries: Iterable[Entry], saved: dict[str, SavedTensor]
     ) -> None:
         present = {e.name: e for e in entries if e.parameter is not None}
-        ids = {name: i for i, name in self._state.parameter_names().items()}
+        ids = {name: i for i, name in self._state.known_names().items()}
         made: dict[int, torch.Tensor] = {}
         in_use: set[int] = set()
         for key, optimizer in self._state.optimizers.items():
@@ -252,7 +254,7 @@ class Loader:
 
     def _compare_documents(self) -> None:
         state = self._state
-        names = state.parameter_names()
+        names = state.known_names()
         wanted = {dotted("extra", key) for key in state.extra}
         for key, optimizer in state.optimizers.items():
             prefix = dotted("optimizer", key)
@@ -292,7 +294,7 @@ class Loader:
         self, decoder: Decoder, prefix: str, optimizer: torch.optim.Optimizer
     ) -> None:
         document = self._documents[prefix]
-        names = self._state.parameter_names()
+        names = self._state.known_names()
         parameters = {
             names[id(p)]: p
             for group in optimizer.param_groups

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from holdfast._collection import collection_paused
 from holdfast._sharded import Place
 from holdfast._state import FORMAT
 from holdfast._tensors import DTYPE_NAMES
 from holdfast.errors import StateError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class SavedTensor:
     index: int  # in the sidecar's layout
     name: str
@@ -39,6 +40,7 @@ class Sidecar:
     """What a snapshot of this rank holds, from protobuf's JSON mapping (where defaults are left
     out and 64-bit numbers are strings)."""
 
+    @collection_paused()
     def __init__(self, text: str) -> None:
         try:
             document = json.loads(text)

@@ -171,6 +171,10 @@ class TrainingState:
                     names.setdefault(id(parameter), dotted("optimizer", key, f"param_{g}_{p}"))
         return names
 
+    def known_names(self) -> dict[int, str]:
+        """parameter_names() as of the last entries()."""
+        return self._parameter_names
+
     def extra_modules(self) -> list[tuple[str, torch.nn.Module]]:
         """Modules with get_extra_state, as of the last entries()."""
         return self._extra_modules

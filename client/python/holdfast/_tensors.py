@@ -7,12 +7,11 @@ dicts that hold them, one of addresses, one of strides.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -78,8 +77,8 @@ def check_tensor(name: str, tensor: Any) -> None:
         raise StateError(f'tensor "{name}" is a conjugate view: store its resolve_conj() instead')
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+# A tuple: there are thousands, made anew by every full look, and a dataclass takes four times as long.
+class Entry(NamedTuple):
     """A tensor that lives at container[key] for the life of the layout."""
 
     name: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -28,8 +29,7 @@ class Incarnation:
     token: int
 
 
-@dataclasses.dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One tensor of a layout.  alias_of: an earlier tensor that is the same memory."""
 
     name: str

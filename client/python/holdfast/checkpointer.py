@@ -33,7 +33,7 @@ from holdfast._skips import Skips, restarter
 from holdfast._state import TrainingState
 from holdfast._tiers import Tier, tiers_of, warn_of_missing
 from holdfast._values import Drained, Incarnation, Stats
-from holdfast.errors import DeadlineError, ForkedError, HoldfastError, InputOutputError
+from holdfast.errors import ForkedError, HoldfastError, InputOutputError
 from holdfast.errors import TornError, TornSnapshotWarning, UnavailableError, error_of
 
 _log = logging.getLogger("holdfast")
@@ -137,7 +137,6 @@ class Checkpointer:
         self._restored = False  # a restore was asked for: the daemon has heard of this rank
         self._unregistered = ""  # why the last snapshot was skipped before it was begun
         self._threads = copy_threads
-        self._timeout = timeout
         self._hooks: list[Any] = []
         self._client: Client | None = None
         self._group = Group(rank, world_size)
@@ -349,8 +348,8 @@ class Checkpointer:
             self.restored = Restored(choice.incarnation, choice.step, choice.source, choice.log)
             _log.info("restored step %d from %s", choice.step, choice.source)
             try:
-                self._registration.register(min(self._timeout, wish.left()))
-            except (UnavailableError, DeadlineError) as error:
+                self._registration.begin()
+            except UnavailableError as error:
                 _log.warning("the layout is registered by a later snapshot: %s", error)
             loader.load_rng()
         return choice.step or 0

@@ -241,7 +241,7 @@ class CoreHarness {
   Result<std::string> RowOf(const MakeRow& make);
   Result<std::string> Decode(const RebuildShard& action);
   void FinishShard(std::uint64_t ticket, SlotRef slot, const Result<std::string>& bytes);
-  ClaimedIncarnation Claim(const ClaimIncarnation& action);
+  Result<ClaimedIncarnation> Claim(const ClaimIncarnation& action);
   void ReleaseQuarantines();
 
   // client side of messages (core_harness_replies.cc)

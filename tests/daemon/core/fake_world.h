@@ -75,6 +75,7 @@ struct FakeWorld {
   WallTime wall{std::chrono::hours(24 * 365)};
   std::int32_t next_pid = 100;
   std::uint64_t next_random = 1000;
+  int next_uid = 0;
   std::string log;
   std::vector<std::string> violations;
 };
