@@ -376,11 +376,10 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
   const ByteCount length = reader->length();
   RebuildShardOptions options;
   options.priority = &priority_;
+  ShardToRebuild work(group, action.position, std::move(reader), place.second);
   // No survivor decodes for this node yet: every segment is decoded here.
-  HF_CO_TRYV(co_await RebuildShard(
-      cpu_,
-      ShardToRebuild(std::move(group), action.position, std::move(reader), place.second),
-      options));
+  work.helpers.resize(group->stripes.Code().data);
+  HF_CO_TRYV(co_await RebuildShard(cpu_, std::move(work), options));
   counters_.shard_bytes += length;
   co_return Ok();
 }
