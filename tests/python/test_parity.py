@@ -39,9 +39,10 @@ def digests(output: str) -> dict[int, str]:
     return {int(step): text for step, text in re.findall(r"^digest (\d+) (\S+)$", output, re.M)}
 
 
-def protected(node: Node) -> int:
-    """Step of the newest snapshot of which all parity is in place, -1: none."""
-    return max((s["step"] for s in node.snapshots() if s.get("protected")), default=-1)
+def protected(node: Node, above: int = 0) -> int | None:
+    """Step of the newest snapshot of which all parity is in place, if that is above a step."""
+    newest = max((s["step"] for s in node.snapshots() if s["protected"]), default=-1)
+    return newest if newest > above else None
 
 
 def train(cluster: Cluster, store: pathlib.Path, gate: int, seed: int) -> Outputs:
@@ -57,7 +58,7 @@ def test_any_two_of_four_nodes_may_vanish(
     before = train(four, tmp_path / "first", 4, 1)
     assert [code for code, _ in before] == [-9] * 4, before
     survivor = four.nodes[next(i for i in range(4) if i not in lost)]
-    safe = wait_for("protection", lambda: protected(survivor) if protected(survivor) > 0 else None)
+    safe = wait_for("protection", lambda: protected(survivor))
     for i in lost:
         lose(four, i)
     shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "second", 77)
@@ -65,3 +66,25 @@ def test_any_two_of_four_nodes_may_vanish(
     for (_, trained), (_, restored) in zip(before, shown):
         ((step, text),) = digests(restored).items()
         assert step >= safe and digests(trained)[step] == text, (step, safe)
+
+
+def test_after_the_loss_of_two_nodes_two_others_may_vanish(
+    four: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """The job goes on from what it got back, under new groups; its margin is full again by itself."""
+    before = train(four, tmp_path / "first", 4, 1)
+    assert [code for code, _ in before] == [-9] * 4, before
+    first = wait_for("protection", lambda: protected(four.nodes[2]))
+    lose(four, 0)
+    lose(four, 1)
+    gate = max(digests(before[0][1])) + 4
+    again = train(four, tmp_path / "second", gate, 50)
+    assert [code for code, _ in again] == [-9] * 4, again
+    second = wait_for("protection", lambda: protected(four.nodes[0], first))
+    lose(four, 2)
+    lose(four, 3)
+    shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "third", 77)
+    assert [code for code, _ in shown] == [0] * 4, shown
+    for (_, trained), (_, restored) in zip(again, shown):
+        ((step, text),) = digests(restored).items()
+        assert step >= second and digests(trained)[step] == text, (step, second)
