@@ -22,20 +22,42 @@ _LEAST_SECONDS = 1.0
 _PAUSE = 0.05
 
 
+class Training:
+    """The state of one rank, in the job's process group."""
+
+    def __init__(self, rank: int, world: int, store: str, seed: int) -> None:
+        torch.set_num_threads(1)
+        dist.init_process_group(
+            "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
+            timeout=datetime.timedelta(seconds=90),
+        )
+        seed_all(seed + rank)
+        self.plain = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+        self.model = torch.nn.parallel.DistributedDataParallel(self.plain)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
+        self.cursor = Cursor()
+
+    def checkpointer(self) -> holdfast.Checkpointer:
+        return holdfast.Checkpointer(
+            "pair", model=self.model, optimizer=self.optimizer, extra=self.cursor
+        )
+
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        self.model(torch.randn(4, 8) + self.cursor.position).square().mean().backward()
+        self.optimizer.step()
+        self.cursor.position += 1
+
+    def digest(self) -> str:
+        return digest([dict(self.plain.state_dict()), self.optimizer.state_dict(),
+                       self.cursor.state_dict(), torch.get_rng_state()])
+
+
 def main(rank: int, world: int, store: str, gate: int, seed: int, end: str) -> None:
     """Trains to the gate, through it, and on until a snapshot from behind it is complete; then
     ends as "end" says: "die", or "close"."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
-        timeout=datetime.timedelta(seconds=90),
-    )
-    seed_all(seed + rank)
-    plain = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
-    model = torch.nn.parallel.DistributedDataParallel(plain)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    cursor = Cursor()
-    checkpointer = holdfast.Checkpointer("pair", model=model, optimizer=optimizer, extra=cursor)
+    training = Training(rank, world, store, seed)
+    checkpointer = training.checkpointer()
     start = checkpointer.restore(timeout=60)
     print("restored", start, flush=True)
     digests: dict[int, str] = {}
@@ -43,13 +65,8 @@ def main(rank: int, world: int, store: str, gate: int, seed: int, end: str) -> N
     opened = 0.0
     while True:
         step += 1
-        optimizer.zero_grad()
-        model(torch.randn(4, 8) + cursor.position).square().mean().backward()
-        optimizer.step()
-        cursor.position += 1
-        state = [dict(plain.state_dict()), optimizer.state_dict(), cursor.state_dict(),
-                 torch.get_rng_state()]
-        digests[step] = digest(state)
+        training.step()
+        digests[step] = training.digest()
         checkpointer.snapshot(step)
         if step == gate:
             pathlib.Path(f"{store}.at.{rank}").touch()
@@ -75,19 +92,8 @@ def main(rank: int, world: int, store: str, gate: int, seed: int, end: str) -> N
 
 def show(rank: int, world: int, store: str, seed: int) -> None:
     """Restores, and says what it has."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    seed_all(seed + rank)
-    plain = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
-    model = torch.nn.parallel.DistributedDataParallel(plain)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    cursor = Cursor()
-    with holdfast.Checkpointer("pair", model=model, optimizer=optimizer, extra=cursor) as mine:
+    training = Training(rank, world, store, seed)
+    with training.checkpointer() as mine:
         step = mine.restore(timeout=60)
-        state = [dict(plain.state_dict()), optimizer.state_dict(), cursor.state_dict(),
-                 torch.get_rng_state()]
-        print("digest", step, digest(state), flush=True)
+        print("digest", step, training.digest(), flush=True)
     dist.destroy_process_group()

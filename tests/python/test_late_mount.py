@@ -24,22 +24,29 @@ def train(root: pathlib.Path, seed: int, steps: int) -> Training:
     return training
 
 
-def test_a_job_started_before_its_root_was_mounted_finds_its_way_back(
-    node: Node, tmp_path: pathlib.Path
-) -> None:
-    real = train(node.root, 1, 3)
-    # Another machine, on which the file system is not mounted.
+def train_before_the_mount(node: Node, tmp_path: pathlib.Path, below: pathlib.Path) -> Training:
+    """On another machine, where the file system of the root is not mounted; then it is, and what
+    was written under the mount point is in "below"."""
     node.stop()
     node.lose_memory()
     node.state.rename(tmp_path / "first")
     node.state.mkdir(mode=0o700)
-    mounted, below = tmp_path / "mounted", tmp_path / "below"
+    mounted = tmp_path / "mounted"
     node.root.rename(mounted)
     node.root.mkdir()
     node.start()
     stray = train(node.root, 2, 2)
     node.root.rename(below)
     mounted.rename(node.root)
+    return stray
+
+
+def test_a_job_started_before_its_root_was_mounted_finds_its_way_back(
+    node: Node, tmp_path: pathlib.Path
+) -> None:
+    real = train(node.root, 1, 3)
+    below = tmp_path / "below"
+    stray = train_before_the_mount(node, tmp_path, below)
 
     late = Training(seed=3)
     with pytest.raises(holdfast.AlreadyExistsError, match="holdfast drop job --forget"):
@@ -66,18 +73,9 @@ def test_training_can_go_on_from_memory_with_another_root(
 ) -> None:
     """The other way out: what was trained in the empty mount point is the history to keep."""
     train(node.root, 1, 3)
-    node.stop()
-    node.lose_memory()
-    node.state.rename(tmp_path / "first")
-    node.state.mkdir(mode=0o700)
-    mounted, other = tmp_path / "mounted", tmp_path / "other"
-    node.root.rename(mounted)
-    node.root.mkdir()
+    other = tmp_path / "other"
     other.mkdir()
-    node.start()
-    stray = train(node.root, 2, 2)
-    node.root.rename(tmp_path / "below")
-    mounted.rename(node.root)
+    stray = train_before_the_mount(node, tmp_path, tmp_path / "below")
     late = Training(seed=3)
     with make(late, persist=other) as checkpointer:
         assert checkpointer.restore() == 2

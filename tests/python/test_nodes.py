@@ -15,6 +15,7 @@ import pytest
 import ranks
 from node import Node, wait_for
 from processes import run_all
+from test_ranks import lines
 
 Outputs = list[tuple[int | None, str]]
 PORT = 7411
@@ -58,13 +59,6 @@ def pair(idle_pair: Cluster) -> Cluster:
     for i in range(2):
         idle_pair.start(i)
     return idle_pair
-
-
-def lines(outputs: Outputs, word: str) -> list[str]:
-    return [
-        next((line for line in out.splitlines() if line.startswith(word)), out)
-        for _, out in outputs
-    ]
 
 
 def test_ranks_of_two_nodes_restart_together(pair: Cluster, tmp_path: pathlib.Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 from holdfast._client import Client
 from holdfast._group import Group
+from holdfast._native import CardStruct
 from holdfast._tiers import Tier
 from holdfast.errors import HoldfastError, UnavailableError
 
-_CARD_BYTES = 1024
+_CARD_BYTES = ctypes.sizeof(CardStruct)
 _OK, _FAILED = b"\0", b"\1"
 
 
