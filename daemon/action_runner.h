@@ -27,6 +27,7 @@
 #include "common/task_group.h"
 #include "daemon/core/action.h"
 #include "daemon/core_gate.h"
+#include "daemon/parity/parity_runner.h"
 #include "daemon/pipeline/context.h"
 #include "daemon/pipeline/open_shard.h"
 #include "daemon/session.h"
@@ -50,6 +51,7 @@ class ActionRunner {
     std::function<void(const SendReport&)> report;
     std::function<void(const SendCommand&)> command;
     std::function<void(const AnswerPeer&)> answer_peer;
+    ParityRunner* parity = nullptr;  // null where there are no groups
   };
 
   ActionRunner(const boost::asio::any_io_executor& executor,
@@ -89,6 +91,24 @@ class ActionRunner {
   void Do(const SendReport& action);
   void Do(const SendCommand& action);
   void Do(const AnswerPeer& action);
+
+  // Of groups; never asked for while CoreOptions.code_parity is 0.
+  template <class Making>
+  void Make(Making action) {
+    if (outlets_.parity != nullptr) {
+      outlets_.parity->Run(std::move(action));
+    }
+  }
+
+  void Do(MakeRow action) { Make(std::move(action)); }
+
+  void Do(CancelMaking action) { Make(action); }
+
+  void Do(FetchSidecars action) { Make(std::move(action)); }
+
+  void Do(PullShard action) { Make(std::move(action)); }
+
+  void Do(RebuildShard action) { Make(std::move(action)); }
 
   // As tasks.
   void Do(PrepareSlot action);

@@ -102,6 +102,7 @@ std::string_view UnitText(const KeyField& field) {
                                [](const BytesField&) { return "bytes"; },
                                [](const DurationField&) { return "duration"; },
                                [](const PathField&) { return "path"; },
+                               [](const NameField&) { return "name"; },
                                [](const AddressField&) { return "address"; },
                                [](const AddressListField&) { return "list of addresses"; },
                                [](const LevelField&) { return "level"; },
@@ -127,6 +128,7 @@ std::string RangeText(const KeyField& field) {
                  [](const PathField& f) {
                    return std::string(f.off_is_empty ? "absolute, or off" : "absolute");
                  },
+                 [](const NameField&) { return std::string("at most 128 bytes, or off"); },
                  [](const AddressField&) { return std::string("ADDRESS:PORT or off"); },
                  [](const AddressListField&) { return std::string("ADDRESS:PORT, at most 8"); },
                  [](const LevelField&) { return std::string("debug, info, warning, error"); },
@@ -145,6 +147,7 @@ std::string ValueText(const KeyField& field, const Config& config) {
           [&](const PathField& f) {
             return f.off_is_empty ? OrOff(config.*f.member) : Quoted(config.*f.member);
           },
+          [&](const NameField& f) { return OrOff(config.*f.member); },
           [&](const AddressField& f) { return OrOff(config.*f.member); },
           [&](const AddressListField& f) { return Bracketed(config.*f.member, Quoted); },
           [&](const LevelField& f) { return Quoted(LevelName(config.*f.member)); },
@@ -206,6 +209,7 @@ Status SetFromText(const KeySpec& key, std::string_view text, Config* config) {
                        f.off_is_empty && text == "off" ? Result<std::string>(std::string())
                                                        : NormalPath(text));
           },
+          [&](const NameField& f) { return set(&(config->*f.member), ParseName(text)); },
           [&](const AddressField& f) { return set(&(config->*f.member), ParseAddress(text)); },
           [&](const AddressListField& f) {
             return set(&(config->*f.member), ParseAddresses(text));

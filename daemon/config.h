@@ -66,6 +66,11 @@ struct Config {
   bool peer_allow_insecure = false;
   std::chrono::milliseconds peer_dead_after{20'000};
 
+  // [coding]: how the nodes of a job protect each other
+  std::uint64_t coding_data = 8;
+  std::uint64_t coding_parity = 2;
+  std::string failure_domain;  // of this node; empty: not known
+
   // [restore]
   std::uint64_t restore_tries = 3;
   std::chrono::milliseconds restore_wait{60'000};

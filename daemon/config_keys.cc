@@ -145,6 +145,24 @@ std::vector<KeySpec> PeerKeys() {
   };
 }
 
+std::vector<KeySpec> CodingKeys() {
+  return {
+      {"coding.data",
+       CountField{&Config::coding_data, 1, 32},
+       "Nodes whose shards are coded together, beside those with parity: k of k+m. More of them "
+       "cost less memory, and more nodes are read to rebuild one."},
+      {"coding.parity",
+       CountField{&Config::coding_parity, 0, 4},
+       "Nodes of a group that may be lost at one time without a snapshot: m of k+m. Each costs a "
+       "k-th of the shards in memory, twice. 0: nodes do not protect each other."},
+      {"coding.failure_domain",
+       NameField{&Config::failure_domain},
+       "What this node fails together with others by (rack, switch, power): nodes of one domain "
+       "are "
+       "spread over groups. Only its site knows."},
+  };
+}
+
 std::vector<KeySpec> FlushKeys() {
   return {
       {"flush.bytes_per_second",
@@ -222,6 +240,7 @@ const std::vector<KeySpec>& ConfigKeys() {
                       ArenaKeys(),
                       ClientKeys(),
                       PeerKeys(),
+                      CodingKeys(),
                       SnapshotKeys(),
                       FlushKeys(),
                       WorkerKeys()}) {

@@ -42,6 +42,11 @@ struct PathField {
   bool off_is_empty = false;
 };
 
+// Free text without control characters, at most 128 bytes, or off.
+struct NameField {
+  std::string Config::*member;
+};
+
 // An ADDRESS:PORT, or off.
 struct AddressField {
   std::string Config::*member;
@@ -71,6 +76,7 @@ using KeyField = std::variant<CountField,
                               BytesField,
                               DurationField,
                               PathField,
+                              NameField,
                               AddressField,
                               AddressListField,
                               LevelField,

@@ -84,6 +84,16 @@ Result<std::vector<std::string>> ParsePaths(std::string_view text) {
   return paths;
 }
 
+Result<std::string> ParseName(std::string_view text) {
+  constexpr std::size_t kMaxName = 128;
+  const bool printable =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+  if (text.size() > kMaxName || !printable) {
+    return Error(Errc::kInvalidArgument, "a name has at most 128 printable bytes and no blanks");
+  }
+  return text == "off" ? std::string() : std::string(text);
+}
+
 Result<std::string> ParseAddress(std::string_view text) {
   std::string address = text == "off" ? std::string() : std::string(text);
   if (!address.empty()) {

@@ -17,6 +17,8 @@ namespace holdfast::daemon {
 // Lists are separated by commas.
 [[nodiscard]] Result<std::vector<std::uint32_t>> ParseUids(std::string_view text);
 [[nodiscard]] Result<std::vector<std::string>> ParsePaths(std::string_view text);
+// At most 128 printable bytes; "off" is empty.
+[[nodiscard]] Result<std::string> ParseName(std::string_view text);
 // ADDRESS:PORT with an IPv4 address, or an IPv6 address in brackets; "off" is empty.
 [[nodiscard]] Result<std::string> ParseAddress(std::string_view text);
 [[nodiscard]] Result<std::vector<std::string>> ParseAddresses(std::string_view text);

@@ -169,7 +169,9 @@ Daemon::Parts::Task Daemon::Parts::ShutDown() {
   tasks_.Stop();
   watch_.Stop();
   runner_.Stop();
+  parity_.Stop();
   bool ended = co_await runner_.Join(left() / 2);
+  ended = co_await parity_.Join(left() / 2) && ended;
   server_.Stop();
   ended = co_await server_.Join(left() / 2) && ended;
   if (peers_ != nullptr) {

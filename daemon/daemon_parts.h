@@ -22,6 +22,10 @@
 #include "daemon/daemon.h"
 #include "daemon/layout_store.h"
 #include "daemon/metrics.h"
+#include "daemon/parity/feeds.h"
+#include "daemon/parity/parity_runner.h"
+#include "daemon/parity/remote_bytes.h"
+#include "daemon/parity/stored_server.h"
 #include "daemon/peers/peer_network.h"
 #include "daemon/process_watch.h"
 #include "daemon/ready_pump.h"
@@ -91,7 +95,11 @@ class Daemon::Parts {
   TrafficCounters traffic_;
   RequestGate requests_;
   SessionServer server_;
+  Feeds feeds_;
+  StoredServer stored_;
   std::unique_ptr<PeerNetwork> peers_;  // null: no peers
+  RemoteBytes remote_;
+  ParityRunner parity_;
   ActionRunner runner_;
   Metrics metrics_;
   boost::asio::signal_set signals_;

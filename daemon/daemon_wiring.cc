@@ -34,6 +34,9 @@ CoreOptions OptionsOf(const Config& config, ByteCount page_bytes) {
   options.flush_retry_max = config.flush_retry_max;
   options.flush_gives_way = static_cast<std::uint32_t>(config.flush_gives_way);
   options.peers = !config.peer_listen.empty();
+  options.code_data = static_cast<std::uint32_t>(config.coding_data);
+  options.code_parity = options.peers ? static_cast<std::uint32_t>(config.coding_parity) : 0;
+  options.failure_domain = config.failure_domain;
   return options;
 }
 
@@ -158,6 +161,21 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
               &requests_,
               &layouts_,
               &watch_),
+      stored_(PipelineContext{tiers_, slots_, layouts_}, &cpu_, &gate_, &feeds_),
+      remote_(
+          PipelineContext{tiers_, slots_, layouts_},
+          &cpu_,
+          &gate_,
+          state_.recovered.node_uuid,
+          [this](std::string node, proto::PeerRequest request, std::chrono::milliseconds limit) {
+            return peers_->Call(std::move(node), std::move(request), limit);
+          }),
+      parity_(io_.get_executor(),
+              PipelineContext{tiers_, slots_, layouts_},
+              &cpu_,
+              &gate_,
+              &feeds_,
+              &remote_),
       runner_(io_.get_executor(),
               PipelineContext{tiers_, slots_, layouts_},
               &cpu_,
@@ -182,6 +200,9 @@ void Daemon::Parts::RecoverParts() {
   state_.layouts.clear();
   for (const proto::ShardRecord& shard : state_.recovered.shards) {
     layouts_.RecoverShard(shard);
+  }
+  for (const proto::SidecarRecord& sidecar : state_.recovered.sidecars) {
+    layouts_.RecoverSidecar(sidecar);
   }
   for (const proto::SlotRecord& slot : state_.recovered.slots) {
     layouts_.RecoverSlot(slot);
@@ -252,6 +273,7 @@ ActionRunner::Outlets Daemon::Parts::RunnerOutlets() {
     outlets.report = [this](const SendReport& action) { peers_->Send(action); };
     outlets.command = [this](const SendCommand& action) { peers_->Send(action); };
     outlets.answer_peer = [this](const AnswerPeer& action) { peers_->Answer(action); };
+    outlets.parity = &parity_;
   }
   return outlets;
 }
@@ -266,6 +288,10 @@ Status Daemon::Parts::OpenPeers() {
                            state_.recovered.node_uuid,
                            state_.recovered.boot_number,
                            &gate_));
+  peers_->ServeWith(
+      [this](std::shared_ptr<const transport::PeerFacts>, proto::PeerRequest request) {
+        return stored_.Answer(std::move(request));
+      });
   return Ok();
 }
 

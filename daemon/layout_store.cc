@@ -1,5 +1,6 @@
 #include "daemon/layout_store.h"
 
+#include <optional>
 #include <utility>
 
 #include "proto/catalog.pb.h"
@@ -19,6 +20,11 @@ void LayoutStore::RecoverShard(const proto::ShardRecord& record) {
   by_shard_[storage_tiers::ShardKey(sidecar.id(), sidecar.rank())] = sidecar.layout_hash();
 }
 
+void LayoutStore::RecoverSidecar(const proto::SidecarRecord& record) {
+  const proto::Sidecar& sidecar = record.sidecar();
+  by_shard_[storage_tiers::SidecarKey(sidecar.id(), sidecar.rank())] = sidecar.layout_hash();
+}
+
 void LayoutStore::RecoverSlot(const proto::SlotRecord& record) {
   if (!record.layout_hash().empty()) {
     by_slot_[{record.slot(), record.generation()}] = record.layout_hash();
@@ -32,21 +38,46 @@ void LayoutStore::Stage(SessionId session, const std::string& hash, SharedLayout
   by_session_[session].insert(hash);
 }
 
+void LayoutStore::StageForeign(const std::string& hash, SharedLayout layout) {
+  if (layouts_.emplace(hash, std::move(layout)).second) {
+    unwritten_.insert(hash);
+  }
+  foreign_.insert(hash);
+}
+
 SharedLayout LayoutStore::Find(const std::string& hash) const {
   const auto found = layouts_.find(hash);
   return found == layouts_.end() ? nullptr : found->second;
 }
 
+namespace {
+
+// The layout that a record of a shard or of a sidecar needs.
+std::optional<std::string> HashOf(CatalogFamily family, const std::string& value) {
+  proto::ShardRecord shard;
+  proto::SidecarRecord sidecar;
+  if (family == CatalogFamily::kShard && shard.ParseFromString(value)) {
+    return shard.sidecar().layout_hash();
+  }
+  if (family == CatalogFamily::kSidecar && sidecar.ParseFromString(value)) {
+    return sidecar.sidecar().layout_hash();
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 void LayoutStore::Note(const CatalogBatch& batch) {
   for (const CatalogBatch::Op& op : batch.ops()) {
-    if (op.key.empty() || op.key.front() != static_cast<char>(CatalogFamily::kShard)) {
+    const auto family = static_cast<CatalogFamily>(op.key.empty() ? 0 : op.key.front());
+    if (family != CatalogFamily::kShard && family != CatalogFamily::kSidecar) {
       continue;
     }
-    proto::ShardRecord record;
     if (!op.value.has_value()) {
       by_shard_.erase(op.key);
-    } else if (record.ParseFromString(*op.value)) {
-      by_shard_[op.key] = record.sidecar().layout_hash();
+    } else if (auto hash = HashOf(family, *op.value); hash.has_value()) {
+      foreign_.erase(*hash);
+      by_shard_[op.key] = *std::move(hash);
     }
   }
 }
@@ -66,7 +97,7 @@ void LayoutStore::AddRecords(CatalogBatch* batch) {
 }
 
 std::set<std::string> LayoutStore::Used() const {
-  std::set<std::string> used;
+  std::set<std::string> used = foreign_;
   for (const auto& [key, hash] : by_shard_) {
     used.insert(hash);
   }

@@ -41,6 +41,10 @@ class LayoutStore {
   // while the session lives, whatever the core decides.
   void Stage(SessionId session, const std::string& hash, SharedLayout layout);
 
+  // The layout of a shard that another node holds, before its sidecar is recorded here: written
+  // with the next batch, which is that of the sidecar or an earlier one.
+  void StageForeign(const std::string& hash, SharedLayout layout);
+
   [[nodiscard]] SharedLayout Find(const std::string& hash) const;
 
   void OnSessionEnded(SessionId session) { by_session_.erase(session); }
@@ -59,6 +63,7 @@ class LayoutStore {
   // Records of the catalog, at start.
   void RecoverShard(const proto::ShardRecord& record);
   void RecoverSlot(const proto::SlotRecord& record);
+  void RecoverSidecar(const proto::SidecarRecord& record);
 
   [[nodiscard]] std::size_t size() const { return layouts_.size(); }
 
@@ -70,10 +75,11 @@ class LayoutStore {
   std::map<std::string, SharedLayout> layouts_;
   std::set<std::string> unwritten_;
   bool collect_ = false;
-  // Who uses which hash.  Shards by their catalog key.
+  // Who uses which hash.  Shards and sidecars by their catalog keys.
   std::map<std::string, std::string> by_shard_;
   std::map<SessionId, std::set<std::string>> by_session_;
   std::map<SlotRef, std::string> by_slot_;
+  std::set<std::string> foreign_;  // staged, and their sidecars are not recorded yet
 };
 
 }  // namespace holdfast::daemon

@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "daemon/peer_messages_groups.h"
+
 namespace holdfast::daemon {
 namespace {
 
@@ -25,10 +27,16 @@ void Fill(const SnapshotKey& key, proto::PeerSnapshotKey* out) {
   out->set_step(key.step);
 }
 
+// By Source::Kind.
+constexpr std::array kSourceKinds = {proto::PeerSource::ARENA,
+                                     proto::PeerSource::PEER,
+                                     proto::PeerSource::REBUILD,
+                                     proto::PeerSource::TIER};
+
 void Fill(const Source& source, proto::PeerSource* out) {
-  out->set_kind(source.kind == Source::Kind::kArena ? proto::PeerSource::ARENA
-                                                    : proto::PeerSource::TIER);
+  out->set_kind(kSourceKinds.at(static_cast<std::size_t>(source.kind)));
   out->set_root(source.root);
+  out->set_node_uuid(source.node);
 }
 
 void Fill(Rank rank, const RankReport& report, proto::RankState* out) {
@@ -44,6 +52,8 @@ void Fill(Rank rank, const RankReport& report, proto::RankState* out) {
   out->set_loaded(report.loaded);
   out->set_overwritten(report.overwritten);
   out->set_drains(report.drains);
+  out->set_image_bytes(report.image_bytes);
+  out->set_static_bytes(report.static_bytes);
 }
 
 void Fill(const RestoreFailure& failure, proto::FailedSource* out) {
@@ -100,16 +110,15 @@ Result<SnapshotKey> KeyOf(const proto::PeerSnapshotKey& key) {
 }
 
 Result<Source> SourceOf(const proto::PeerSource& source) {
-  Source out;
-  if (source.kind() == proto::PeerSource::TIER && !source.root().empty()) {
-    out.kind = Source::Kind::kTier;
-    out.root = source.root();
-    return out;
+  const auto kind = std::find(kSourceKinds.begin(), kSourceKinds.end(), source.kind());
+  const bool tier = source.kind() == proto::PeerSource::TIER;
+  const bool peer = source.kind() == proto::PeerSource::PEER;
+  if (kind == kSourceKinds.end() || source.root().empty() == tier ||
+      source.node_uuid().size() != (peer ? 16U : 0U)) {
+    return Invalid("a source that is none");
   }
-  if (source.kind() == proto::PeerSource::ARENA && source.root().empty()) {
-    return out;
-  }
-  return Invalid("a source that is none");
+  const auto number = static_cast<Source::Kind>(kind - kSourceKinds.begin());
+  return Source{number, source.root(), source.node_uuid()};
 }
 
 Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
@@ -119,7 +128,13 @@ Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
     return Invalid("a shard's state " + std::to_string(shard.state()));
   }
   const auto number = static_cast<ShardEntry::State>(state - kShardStates.begin());
-  return ShardEntry{id, shard.rank(), number, shard.world_size(), shard.token()};
+  return ShardEntry{id,
+                    shard.rank(),
+                    number,
+                    shard.world_size(),
+                    shard.token(),
+                    shard.image_bytes(),
+                    shard.shares_static()};
 }
 
 Result<Phase> PhaseOf(proto::PeerCommand::Phase phase) {
@@ -156,6 +171,8 @@ Result<RankReport> RankOf(const proto::RankState& rank) {
   out.loaded = rank.loaded();
   out.overwritten = rank.overwritten();
   out.drains = rank.drains();
+  out.image_bytes = rank.image_bytes();
+  out.static_bytes = rank.static_bytes();
   return out;
 }
 
@@ -213,23 +230,6 @@ Status ReadLists(const proto::PeerCommand& message, Command* out) {
   return Ok();
 }
 
-Status ReadKnown(const proto::PeerReport& message, Report* out) {
-  for (const auto& node : message.known_nodes()) {
-    if (node.node_uuid().size() != 16) {
-      return Invalid("a node whose uuid has no 16 bytes");
-    }
-    out->known_nodes[node.node_uuid()].assign(node.endpoints().begin(), node.endpoints().end());
-  }
-  for (const auto& known : message.decisions()) {
-    if (known.number() == 0) {
-      return Invalid("a decision of no incarnation");
-    }
-    const Epoch epoch{known.number(), known.token()};
-    out->decisions.push_back({epoch, known.world_size(), known.decision()});
-  }
-  return Ok();
-}
-
 }  // namespace
 
 proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, const Report& report) {
@@ -250,6 +250,8 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
     entry->set_state(ToProto(shard.state));
     entry->set_world_size(shard.world_size);
     entry->set_token(shard.token);
+    entry->set_image_bytes(shard.image_bytes);
+    entry->set_shares_static(shard.shares_static);
   }
   for (const SnapshotKey& key : report.known_complete) {
     Fill(key, out->add_known_complete());
@@ -271,18 +273,8 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
     missed->set_rank(which.second);
     missed->set_reason(reason);
   }
-  for (const auto& [uuid, endpoints] : report.known_nodes) {
-    proto::KnownNode* node = out->add_known_nodes();
-    node->set_node_uuid(uuid);
-    node->mutable_endpoints()->Assign(endpoints.begin(), endpoints.end());
-  }
-  for (const DecisionOf& known : report.decisions) {
-    proto::KnownDecision* decision = out->add_decisions();
-    decision->set_number(known.epoch.number);
-    decision->set_token(known.epoch.token);
-    decision->set_world_size(known.world_size);
-    *decision->mutable_decision() = known.decision;
-  }
+  FillKnown(report, out);
+  FillGroups(report, out);
   return request;
 }
 
@@ -336,6 +328,7 @@ proto::CommandRequest ToProto(const JobUid& job,
   out->set_world_size(command.world_size);
   out->set_owner_uid(command.owner_uid);
   *out->mutable_decision() = command.decision;
+  FillGroups(command, out);
   return request;
 }
 
@@ -367,6 +360,7 @@ Result<Report> FromProto(const proto::PeerReport& message) {
     report.missed_reasons[{missed.step(), missed.rank()}] = missed.reason();
   }
   HF_TRYV(ReadKnown(message, &report));
+  HF_TRYV(ReadGroups(message, &report));
   return report;
 }
 
@@ -394,6 +388,7 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
   command.world_size = message.world_size();
   command.owner_uid = message.owner_uid();
   command.decision = message.decision();
+  HF_TRYV(ReadGroups(message, &command));
   return command;
 }
 

@@ -212,6 +212,8 @@ Result<StartState> StartUp(const Config& config) {
   recovered.jobs = std::move(contents.jobs);
   recovered.slots = std::move(matched.slots);
   recovered.shards = std::move(matched.shards);
+  recovered.rows = std::move(matched.rows);
+  recovered.sidecars = std::move(contents.sidecars);
   recovered.incarnations = std::move(contents.incarnations);
   recovered.outcomes = std::move(contents.outcomes);
   recovered.durables = std::move(contents.durables);

@@ -61,6 +61,7 @@ struct MatchResult {
   // Whose file is there, with the file's size; quarantined where the file has another size.
   std::vector<proto::SlotRecord> slots;
   std::vector<proto::ShardRecord> shards;  // whose slot is among these, and not quarantined
+  std::vector<proto::RowRecord> rows;      // the same; of an empty row only the arena counts
   std::vector<SlotNumber> lost_slots;
   std::vector<storage_tiers::ArenaFile> orphans;  // files of our naming that no record names
   storage_tiers::CatalogBatch changes;  // deletes what is not above, records what was distrusted

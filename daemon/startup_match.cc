@@ -32,6 +32,13 @@ void Distrust(SlotRef slot, ByteCount allocated_bytes, MatchResult* result) {
       ++result->distrusted_slots;
     }
   }
+  std::erase_if(result->rows, [&](const proto::RowRecord& row) {
+    const bool lost = SlotRef{row.slot(), row.generation()} == slot;
+    if (lost) {
+      result->changes.DeleteRow(row);
+    }
+    return lost;
+  });
   std::erase_if(result->shards, [&](const proto::ShardRecord& shard) {
     const bool lost = SlotRef{shard.slot(), shard.generation()} == slot;
     if (lost) {
@@ -99,6 +106,15 @@ MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const A
     }
     ++result.lost_shards;
     result.changes.DeleteShard(record.sidecar().id(), record.sidecar().rank());
+  }
+  for (const proto::RowRecord& record : contents.rows) {
+    const bool counts = record.arena_uuid() == facts.uuid && record.boot_id() == facts.boot_id;
+    const bool there = record.slot() == 0 || kept.contains({record.slot(), record.generation()});
+    if (counts && there) {
+      result.rows.push_back(record);
+    } else {
+      result.changes.DeleteRow(record);
+    }
   }
   for (const storage_tiers::ArenaFile* file : cut) {
     Distrust({file->name.slot, file->name.generation}, file->allocated_bytes, &result);

@@ -46,6 +46,22 @@ void CatalogBatch::DeleteShard(const proto::SnapshotId& id, std::uint32_t rank) 
   Delete(ShardKey(id, rank), layout::ValidateSnapshotId(id));
 }
 
+void CatalogBatch::PutRow(const proto::RowRecord& record) {
+  Put(RowKey(record), record, ValidateRecord(record));
+}
+
+void CatalogBatch::DeleteRow(const proto::RowRecord& record) {
+  Delete(RowKey(record), layout::ValidateSnapshotId(record.id()));
+}
+
+void CatalogBatch::PutSidecar(const proto::SidecarRecord& record) {
+  Put(SidecarKey(record.sidecar().id(), record.sidecar().rank()), record, ValidateRecord(record));
+}
+
+void CatalogBatch::DeleteSidecar(const proto::SnapshotId& id, std::uint32_t rank) {
+  Delete(SidecarKey(id, rank), layout::ValidateSnapshotId(id));
+}
+
 void CatalogBatch::PutLayout(std::string_view hash, const proto::LayoutRecord& record) {
   Put(LayoutKey(hash), record, ValidateLayoutRecord(hash, record));
 }

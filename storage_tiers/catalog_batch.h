@@ -40,6 +40,13 @@ class CatalogBatch {
   void PutShard(const proto::ShardRecord& record);
   void DeleteShard(const proto::SnapshotId& id, std::uint32_t rank);
 
+  void PutRow(const proto::RowRecord& record);
+  void DeleteRow(const proto::RowRecord& record);
+
+  // Of a shard that another node holds; without the layout.
+  void PutSidecar(const proto::SidecarRecord& record);
+  void DeleteSidecar(const proto::SnapshotId& id, std::uint32_t rank);
+
   // "hash" is layout::LayoutHash of the record's layout (checked).
   void PutLayout(std::string_view hash, const proto::LayoutRecord& record);
   void DeleteLayout(std::string_view hash);

@@ -62,6 +62,10 @@ Status ParseLayout(std::string_view key, std::string_view value, CatalogContents
   return Ok();
 }
 
+std::string KeyOfSidecar(const proto::SidecarRecord& record) {
+  return SidecarKey(record.sidecar().id(), record.sidecar().rank());
+}
+
 Status ParseByFamily(std::string_view key, std::string_view value, CatalogContents* contents) {
   if (key.empty()) {
     return Error(Errc::kCorruption, "an empty key names nothing");
@@ -99,6 +103,10 @@ Status ParseByFamily(std::string_view key, std::string_view value, CatalogConten
           value,
           [](const proto::DurableRecord& r) { return DurableKey(r.id(), r.root()); },
           &contents->durables);
+    case CatalogFamily::kRow:
+      return ParseInto(key, value, RowKey, &contents->rows);
+    case CatalogFamily::kSidecar:
+      return ParseInto(key, value, KeyOfSidecar, &contents->sidecars);
     case CatalogFamily::kShard:
       return ParseInto(
           key,

@@ -35,6 +35,8 @@ struct CatalogContents {
   std::vector<proto::IncarnationRecord> incarnations;
   std::vector<proto::OutcomeRecord> outcomes;
   std::vector<proto::DurableRecord> durables;
+  std::vector<proto::RowRecord> rows;
+  std::vector<proto::SidecarRecord> sidecars;  // without layout
 
   // The first kMaxDamagedKept; damaged_count has them all.
   std::vector<DamagedRecord> damaged;

@@ -47,6 +47,16 @@ std::string IncarnationKey(std::string_view job_uid, std::uint64_t number) {
   return KeyOf(CatalogFamily::kIncarnation).append(job_uid) + BigEndianKey(number);
 }
 
+std::string SidecarKey(const proto::SnapshotId& id, std::uint32_t rank) {
+  return SnapshotKey(CatalogFamily::kSidecar, id) + BigEndian32(rank);
+}
+
+std::string RowKey(const proto::RowRecord& record) {
+  return SnapshotKey(CatalogFamily::kRow, record.id()) + BigEndianKey(record.set().epoch_number()) +
+         BigEndian32(record.set().version()) + BigEndian32(record.set().local_rank()) +
+         BigEndian32(record.row());
+}
+
 std::string OutcomeKey(const proto::SnapshotId& id) {
   return SnapshotKey(CatalogFamily::kOutcome, id);
 }

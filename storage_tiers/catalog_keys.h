@@ -7,6 +7,9 @@
 //
 //   family        key                                            value
 //   H header      "H"                                            CatalogHeader
+//   C sidecar     "C" job_uid[16] incarnation[8] step[8] rank[4] SidecarRecord
+//   E row         "E" job_uid[16] incarnation[8] step[8] epoch[8]
+//                     version[4] local_rank[4] row[4]            RowRecord
 //   I incarnation "I" job_uid[16] number[8]                      IncarnationRecord
 //   J job         "J" job_uid[16]                                JobRecord
 //   L layout      "L" hash[16]                                   LayoutRecord
@@ -31,6 +34,8 @@
 namespace holdfast::storage_tiers {
 
 enum class CatalogFamily : char {
+  kSidecar = 'C',
+  kRow = 'E',
   kHeader = 'H',
   kIncarnation = 'I',
   kJob = 'J',
@@ -47,6 +52,8 @@ enum class CatalogFamily : char {
 [[nodiscard]] std::string ShardKey(const proto::SnapshotId& id, std::uint32_t rank);
 [[nodiscard]] std::string LayoutKey(std::string_view hash);
 [[nodiscard]] std::string IncarnationKey(std::string_view job_uid, std::uint64_t number);
+[[nodiscard]] std::string SidecarKey(const proto::SnapshotId& id, std::uint32_t rank);
+[[nodiscard]] std::string RowKey(const proto::RowRecord& record);
 [[nodiscard]] std::string OutcomeKey(const proto::SnapshotId& id);
 [[nodiscard]] std::string DurableKey(const proto::SnapshotId& id, std::string_view root);
 

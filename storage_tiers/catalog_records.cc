@@ -89,6 +89,26 @@ Status CheckDecision(const proto::RestoreDecision& decision, std::string_view jo
   return Ok();
 }
 
+// Its lengths are checked again, with all that follows from them, by who decodes (ec/geometry.h);
+// here only what must hold for the record to be believed.
+Status CheckSet(const proto::CodeSetRecord& set) {
+  constexpr int kMaxMembers = 64;
+  const int members = set.node_uuids_size();
+  if (members < 2 || members > kMaxMembers || set.shard_bytes_size() != members ||
+      set.ranks_size() != members || set.data_shards() == 0 || set.parity_shards() == 0 ||
+      std::uint64_t{set.data_shards()} + set.parity_shards() !=
+          static_cast<std::uint64_t>(members)) {
+    return Invalid("a code set whose members, lengths and code do not agree");
+  }
+  if (set.epoch_number() == 0 || set.version() == 0) {
+    return Invalid("a code set of no groups");
+  }
+  for (const std::string& uuid : set.node_uuids()) {
+    HF_TRYV(CheckUid(uuid, "the node uuid of a code set"));
+  }
+  return Ok();
+}
+
 // What a sealed static image holds is known from its slot's record alone.
 Status CheckStaticSlot(const proto::SlotRecord& record) {
   if (!proto::ImageKind_IsValid(record.kind())) {
@@ -158,6 +178,9 @@ Status ValidateRecord(const proto::SlotRecord& record) {
   if (!record.job_uid().empty()) {
     HF_TRYV(CheckUid(record.job_uid(), "job_uid"));
   }
+  if (!proto::SlotPurpose_IsValid(record.purpose())) {
+    return Invalid("unknown purpose of a slot " + std::to_string(record.purpose()));
+  }
   return CheckStaticSlot(record);
 }
 
@@ -165,6 +188,31 @@ Status ValidateRecord(const proto::ShardRecord& record) {
   HF_TRYV(CheckMemory(record.arena_uuid(), record.boot_id()));
   if (record.sidecar().has_layout()) {
     return Invalid("the sidecar of a shard carries its layout: that is a record of its own");
+  }
+  return layout::ValidateSidecar(record.sidecar());
+}
+
+Status ValidateRecord(const proto::RowRecord& record) {
+  HF_TRYV(CheckMemory(record.arena_uuid(), record.boot_id()));
+  HF_TRYV(layout::ValidateSnapshotId(record.id()));
+  HF_TRYV(CheckSet(record.set()));
+  if (record.row() >= record.set().parity_shards()) {
+    return Invalid("row " + std::to_string(record.row()) + " of a code without it");
+  }
+  if (record.length_bytes() > record.set().segment_bytes() ||
+      static_cast<std::uint64_t>(record.chunk_crc32c_size()) != ChunkCount(record.length_bytes())) {
+    return Invalid("the digests of a row do not cover it, or it is longer than a segment");
+  }
+  if ((record.slot() == 0) != (record.length_bytes() == 0)) {
+    return Invalid("a row of " + std::to_string(record.length_bytes()) + " bytes in slot " +
+                   std::to_string(record.slot()));
+  }
+  return Ok();
+}
+
+Status ValidateRecord(const proto::SidecarRecord& record) {
+  if (record.sidecar().has_layout()) {
+    return Invalid("a sidecar in the catalog carries its layout: that is a record of its own");
   }
   return layout::ValidateSidecar(record.sidecar());
 }

@@ -27,6 +27,8 @@ inline constexpr std::uint32_t kCatalogFormatVersion = 1;
 [[nodiscard]] Status ValidateRecord(const proto::IncarnationRecord& record);
 [[nodiscard]] Status ValidateRecord(const proto::OutcomeRecord& record);
 [[nodiscard]] Status ValidateRecord(const proto::DurableRecord& record);
+[[nodiscard]] Status ValidateRecord(const proto::RowRecord& record);
+[[nodiscard]] Status ValidateRecord(const proto::SidecarRecord& record);
 
 // A layout is named by its content: "hash" must be the hash of the record's layout.
 [[nodiscard]] Status ValidateLayoutRecord(std::string_view hash, const proto::LayoutRecord& record);

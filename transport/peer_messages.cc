@@ -56,11 +56,23 @@ Status CheckBody(const proto::CommandRequest& body) {
   return CheckStamp(body.command().stamp());
 }
 
-Status CheckBody(const proto::ReadRangeRequest& body) {
-  HF_TRYV(CheckId(body.key().id()));
-  if (body.key().part_case() == proto::StoredKey::PART_NOT_SET) {
+Status CheckKey(const proto::StoredKey& key) {
+  HF_TRYV(CheckId(key.id()));
+  if (key.part_case() == proto::StoredKey::PART_NOT_SET) {
     return Error(Errc::kVersionMismatch, "a read of a part of a kind that is not known here");
   }
+  return Ok();
+}
+
+Status CheckBody(const proto::FeedNextRequest& body) {
+  HF_TRYV(CheckKey(body.key()));
+  return body.key().has_feed() && body.key().feed().row() > 0
+             ? Status(Ok())
+             : Status(Invalid("a window of something that is no feed, or of row 0"));
+}
+
+Status CheckBody(const proto::ReadRangeRequest& body) {
+  HF_TRYV(CheckKey(body.key()));
   if (body.length() == 0 || body.length() > kMaxReadRangeBytes) {
     return Invalid("a read of " + std::to_string(body.length()) + " bytes; 1 to " +
                    std::to_string(kMaxReadRangeBytes) + " are read at once");
@@ -126,6 +138,10 @@ Status CheckRequest(const proto::PeerRequest& request, const std::string& sender
       return CheckJob(request.inventory().job_uid());
     case proto::PeerRequest::kFetchSidecar:
       return CheckId(request.fetch_sidecar().id());
+    case proto::PeerRequest::kDescribe:
+      return CheckKey(request.describe().key());
+    case proto::PeerRequest::kFeedNext:
+      return CheckBody(request.feed_next());
     case proto::PeerRequest::BODY_NOT_SET:
       break;
   }

@@ -12,11 +12,23 @@ namespace holdfast::transport {
 
 namespace asio = boost::asio;
 
+RpcRangeReader::RpcRangeReader(PeerCall call,
+                               proto::StoredKey key,
+                               ByteCount length,
+                               std::string peer)
+    : call_(std::move(call)), key_(std::move(key)), length_(length), peer_(std::move(peer)) {}
+
 RpcRangeReader::RpcRangeReader(PeerClient* client,
                                proto::StoredKey key,
                                ByteCount length,
                                std::string peer)
-    : client_(client), key_(std::move(key)), length_(length), peer_(std::move(peer)) {}
+    : RpcRangeReader(
+          [client](proto::PeerRequest request, std::chrono::milliseconds limit) {
+            return client->Call(std::move(request), limit);
+          },
+          std::move(key),
+          length,
+          std::move(peer)) {}
 
 ByteCount RpcRangeReader::block_bytes() const {
   return kMaxReadRangeBytes;
@@ -34,7 +46,7 @@ asio::awaitable<Status> RpcRangeReader::ReadBlock(ByteCount offset,
   *request.mutable_read_range()->mutable_key() = key_;
   request.mutable_read_range()->set_offset(offset);
   request.mutable_read_range()->set_length(static_cast<std::uint32_t>(into.size()));
-  auto reply = co_await client_->Call(std::move(request), left);
+  auto reply = co_await call_(std::move(request), left);
   if (!reply.has_value()) {
     co_return std::move(reply).error().WithContext(Describe());
   }

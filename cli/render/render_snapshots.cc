@@ -53,6 +53,7 @@ std::string Flags(const proto::SnapshotInfo& snapshot) {
   add(snapshot.fallback(), "fallback");
   add(snapshot.discarded(), "discarded");
   add(!snapshot.damaged_on().empty(), "damaged");
+  add(snapshot.is_protected(), "protected");
   return text;
 }
 
@@ -88,18 +89,23 @@ Json SnapshotJson(const proto::SnapshotInfo& snapshot) {
           {"fallback", snapshot.fallback()},
           {"durable_on", durable_on},
           {"damaged_on", damaged_on},
+          {"protected", snapshot.is_protected()},
+          {"margin", snapshot.margin()},
+          {"parity_rows", snapshot.parity_rows()},
           {"shards", shards}};
 }
 
 std::string SnapshotsText(const Listing& listing) {
-  Table table({"JOB", "SNAPSHOT", "STATE", "RANKS HERE", "SIZE", "DURABLE ON", "FLAGS", "REASON"},
-              {Align::kLeft, Align::kRight, Align::kLeft, Align::kRight, Align::kRight});
+  Table table(
+      {"JOB", "SNAPSHOT", "STATE", "RANKS HERE", "SIZE", "MARGIN", "DURABLE ON", "FLAGS", "REASON"},
+      {Align::kLeft, Align::kRight, Align::kLeft, Align::kRight, Align::kRight, Align::kRight});
   for (const proto::SnapshotInfo& snapshot : listing.reply.snapshots()) {
     table.AddRow({snapshot.job_name(),
                   IdText(snapshot.id()),
                   snapshot.state(),
                   RanksHere(snapshot),
                   Size(snapshot),
+                  snapshot.margin() > 0 ? std::to_string(snapshot.margin()) : "",
                   Joined(snapshot.durable_on()),
                   Flags(snapshot),
                   ShortText(snapshot.reason(), kMaxReason)});

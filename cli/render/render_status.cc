@@ -123,6 +123,32 @@ std::string TierTable(const proto::JobStatus& job) {
                        : table.Render("  ");
 }
 
+std::string ProtectionLines(const proto::JobStatus& job) {
+  std::string text;
+  if (job.has_protected_id()) {
+    text += "  protected: " + IdText(job.protected_id()) + ", " + Count(job.margin(), "node") +
+            " of each group may be lost\n";
+  }
+  if (job.has_protecting()) {
+    text += "  protecting: " + IdText(job.protecting()) + "\n";
+  }
+  for (const proto::GroupStatus& group : job.groups()) {
+    text += "  group " + std::to_string(group.data()) + "+" + std::to_string(group.parity()) + ":";
+    for (const std::string& uuid : group.node_uuids()) {
+      text += " " + UuidCell(uuid);
+    }
+    text += group.reduced() ? " (less parity than configured: too few nodes)" : "";
+    for (const std::string& domain : group.uncovered_domains()) {
+      text += "; the loss of " + SafeText(domain) + " is not covered";
+    }
+    text += "\n";
+  }
+  if (!job.not_protected().empty()) {
+    text += "  not protected: " + SafeText(job.not_protected()) + "\n";
+  }
+  return text;
+}
+
 std::string JobLines(const proto::JobStatus& job) {
   std::string text = "job " + SafeText(job.name()) + ": incarnation " +
                      std::to_string(job.incarnation()) + ", " + Count(job.world_size(), "rank") +
@@ -139,7 +165,7 @@ std::string JobLines(const proto::JobStatus& job) {
   for (const std::string& line : job.restore_log()) {
     text += "  passed over: " + SafeText(line) + "\n";
   }
-  return text + RankTable(job) + TierTable(job);
+  return text + ProtectionLines(job) + RankTable(job) + TierTable(job);
 }
 
 }  // namespace

@@ -38,6 +38,24 @@ Json TierJson(const std::string& job, const proto::TierStatus& tier) {
           {"flushing_done_bytes", tier.flushing_done_bytes()}};
 }
 
+Json GroupsJson(const proto::JobStatus& job) {
+  Json groups = Json::array();
+  for (const proto::GroupStatus& group : job.groups()) {
+    Json nodes = Json::array();
+    for (const std::string& uuid : group.node_uuids()) {
+      nodes.push_back(UidText(uuid));
+    }
+    groups.push_back({{"nodes", nodes},
+                      {"data", group.data()},
+                      {"parity", group.parity()},
+                      {"reduced", group.reduced()},
+                      {"uncovered_domains",
+                       std::vector<std::string>(group.uncovered_domains().begin(),
+                                                group.uncovered_domains().end())}});
+  }
+  return groups;
+}
+
 }  // namespace
 
 Json JobJson(const proto::JobStatus& job) {
@@ -66,6 +84,11 @@ Json JobJson(const proto::JobStatus& job) {
           {"restored", job.has_restored() ? IdJson(job.name(), job.restored()) : Json()},
           {"restore_attempt", job.restore_attempt()},
           {"restore_log", log},
+          {"protected", job.has_protected_id() ? IdJson(job.name(), job.protected_id()) : Json()},
+          {"margin", job.margin()},
+          {"protecting", job.has_protecting() ? IdJson(job.name(), job.protecting()) : Json()},
+          {"groups", GroupsJson(job)},
+          {"not_protected", job.not_protected()},
           {"ranks", ranks},
           {"tiers", tiers}};
 }

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "daemon/core/code_set.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/messages.h"
 #include "proto/catalog.pb.h"
@@ -58,6 +60,8 @@ struct PrepareSlot {
   proto::ImageKind kind = proto::DYNAMIC;
   // Where the pages of a new file should be, as the client said: -1, or any number at all.
   std::int32_t numa_node = -1;
+  // For a parity row or a shard from elsewhere: there is no header, and no layout is known.
+  bool plain = false;
 };
 
 // Removes the file.  Nobody can write to it any more.  No answer.
@@ -213,6 +217,77 @@ struct AnswerPeer {
   Status status = Ok();
 };
 
+// Makes the parity row "row" of "stripe" of an id, whole, in the slot from its byte 0 on.  Nobody
+// else writes or reads the slot meanwhile.  Every chunk that is encoded, pulled or decoded is
+// compared with the digests of its sidecar or row record first (I5).  Answers with OnRowMade.
+//   kEncode   row 0 by its first owner: pulls the stripe's k segments from "set"'s nodes and
+//   encodes
+//             all rows; the others are fed to their owners (pipeline/protect_stripe.h)
+//   kPull     takes the row from the first owner's feed, asking again for a while where there is
+//             none yet (pipeline/pull_vector.h)
+//   kRebuild  from any k vectors of the stripe (pipeline/rebuild.h, RebuildRow): after one of the
+//             others has failed
+struct MakeRow {
+  enum class Way : std::uint8_t { kEncode, kPull, kRebuild };
+  std::uint64_t ticket = 0;
+  JobUid job_uid;
+  std::string job_name;
+  SnapshotKey id;
+  CodeSet set;  // its nodes hold the shards of its ranks, sealed
+  std::uint32_t stripe = 0;
+  std::uint32_t row = 0;
+  Way way = Way::kEncode;
+  SlotRef slot;
+  std::uint64_t length_bytes = 0;  // of the row, from 1
+  // Of each position's shard; one without shard has an empty one.
+  std::vector<proto::Sidecar> sidecars;
+};
+
+// Asks a MakeRow, FetchSidecars, PullShard or RebuildShard to give up.  It still answers, with
+// kCancelled unless it was done.  A ticket that is not under way (any more) is fine.
+struct CancelMaking {
+  std::uint64_t ticket = 0;
+};
+
+// Brings the sidecars of shards that other nodes hold, and puts their layouts, under their hashes,
+// into this node's catalog (synced) BEFORE it answers with OnSidecarsFetched.  Sidecars of other
+// ids or ranks than were asked for are no answer.  Of each rank the first node that has it counts.
+struct FetchSidecars {
+  std::uint64_t ticket = 0;
+  JobUid job_uid;
+  std::string job_name;
+  SnapshotKey id;
+  std::map<Rank, std::vector<std::string>> from;  // nodes that may have it, the likeliest first
+};
+
+// Copies a sealed shard of another node, whole, into the slot, and compares every chunk of it in
+// its place with the sidecar (I5).  Urgent.  Answers with OnShardMade.
+struct PullShard {
+  std::uint64_t ticket = 0;
+  JobUid job_uid;
+  std::string job_name;
+  SnapshotKey id;
+  Rank rank = 0;
+  SlotRef slot;
+  proto::Sidecar sidecar;
+  std::string node_uuid;
+};
+
+// The same for a shard that is lost: decodes it from any k vectors of each stripe (pipeline/
+// rebuild.h, RebuildShard).  Sidecars and row digests of the others come from their holders.
+struct RebuildShard {
+  std::uint64_t ticket = 0;
+  JobUid job_uid;
+  std::string job_name;
+  SnapshotKey id;
+  Rank rank = 0;
+  SlotRef slot;
+  proto::Sidecar sidecar;
+  CodeSet set;
+  std::uint32_t position = 0;       // of the rank in the set
+  std::vector<CodeHolder> holders;  // by position: as the coordinator last heard
+};
+
 using Action = std::variant<Send,
                             CloseSession,
                             PrepareSlot,
@@ -231,7 +306,12 @@ using Action = std::variant<Send,
                             DeleteDurable,
                             SendReport,
                             SendCommand,
-                            AnswerPeer>;
+                            AnswerPeer,
+                            MakeRow,
+                            CancelMaking,
+                            FetchSidecars,
+                            PullShard,
+                            RebuildShard>;
 
 struct Ready {
   storage_tiers::CatalogBatch batch;

@@ -70,12 +70,18 @@ void Coordinator::Log(std::string line) {
 }
 
 void Coordinator::OnReport(const Report& report) {
+  if (TakeReport(report)) {
+    Decide();
+  }
+}
+
+bool Coordinator::TakeReport(const Report& report) {
   if (report.stamp.epoch != epoch_) {
-    return;
+    return false;
   }
   const auto last = heard_.find(report.node_uuid);
   if (last != heard_.end() && !report.stamp.NewerThan(last->second)) {
-    return;
+    return false;
   }
   heard_[report.node_uuid] = report.stamp;
   if (report.node_uuid != context_->node_uuid) {
@@ -83,7 +89,7 @@ void Coordinator::OnReport(const Report& report) {
     TakeDecisions(report);
   }
   reports_[report.node_uuid] = report;
-  Decide();
+  return true;
 }
 
 void Coordinator::OnMemberLost(const std::string& node_uuid) {
@@ -117,7 +123,9 @@ void Coordinator::Decide() {
   }
   if (phase_ == Phase::kRun) {
     CloseFallback();
+    UpdateGroups();
     DecideOutcomes();
+    DecideProtect();
     ScheduleFlushes();
   }
 }
@@ -218,7 +226,6 @@ Command Coordinator::MakeCommand() {
   command.attempt = attempt();
   command.decided = decision().decided();
   command.choice = Base();
-  command.sources = plan_.sources;
   command.passed_over = plan_.passed_over;
   command.error = error_;
   command.error_code = error_code_;
@@ -227,6 +234,12 @@ Command Coordinator::MakeCommand() {
   command.world_size = world_size();
   command.owner_uid = job_->record.owner_uid();
   command.decision = decision();
+  command.coded = IsCoded();
+  command.not_coded = WantsGroups() ? not_coded_ : "";
+  command.group_version = group_version_;
+  command.protected_id = protected_;
+  command.margins = margins_;
+  command.choice_token = plan_.choice_token;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {
       command.complete.insert(id);

@@ -20,6 +20,7 @@
 #include "daemon/core/job.h"
 #include "daemon/core/messages.h"
 #include "daemon/core/recovery_planner.h"
+#include "ec/grouping.h"
 
 namespace holdfast::daemon {
 
@@ -30,6 +31,8 @@ class Coordinator {
 
   // Drops a report of another epoch, or one that is not newer than the sender's last; then decides.
   void OnReport(const Report& report);
+  // The same without deciding yet: of many that come at once, the last one decides for all.
+  bool TakeReport(const Report& report);
   // The session with a member is gone: its report counts no more.
   void OnMemberLost(const std::string& node_uuid);
   // The job has said which nodes it has.
@@ -48,8 +51,10 @@ class Coordinator {
   void OnDurableDeleted(const std::string& root, const SnapshotKey& id, const Status& status);
   void OnTick();
 
-  // The whole state, newly stamped.
+  // The whole state, newly stamped, but for what concerns single nodes.
   Command MakeCommand();
+  // Adds that: the receiver's sources, group and parity.
+  void Tailor(const std::string& node, Command* command) const;
 
   Phase phase() const { return phase_; }
 
@@ -62,6 +67,11 @@ class Coordinator {
   const std::vector<std::string>& log() const { return log_; }
 
   const std::map<std::string, std::string>& tier_errors() const { return tier_errors_; }
+
+  const std::vector<GroupView>& groups() const { return groups_; }
+
+  // Why parity takes long, as members say it; empty: they do not.
+  std::string ParityError() const;
 
  private:
   struct TierListing {
@@ -112,6 +122,52 @@ class Coordinator {
   void Retain(const FlushScheduler& scheduler);
   std::optional<SnapshotKey> NewestCompleteHere() const;
 
+  // groups and parity (coordinator_groups.cc, coordinator_protect.cc)
+  using SealedShards = std::map<Rank, const ShardEntry*>;
+  bool WantsGroups() const;
+
+  bool IsCoded() const { return WantsGroups() && not_coded_.empty(); }
+
+  std::optional<std::vector<ec::Node>> NodesToGroup(bool* statics) const;
+  void UpdateGroups();
+  void TakeGroups(std::vector<GroupView> groups, std::uint64_t digest);
+  std::optional<std::vector<CodeSet>> SetsOf(const GroupView& group,
+                                             const SealedShards& shards) const;
+  SealedShards ShardsAtServers(const SnapshotKey& id, std::uint64_t token) const;
+  bool IsWholeMember(const std::string& node,
+                     const GroupView& group,
+                     const SnapshotKey& id,
+                     std::uint64_t token,
+                     const SealedShards& shards) const;
+  std::uint32_t MarginNow(const SnapshotKey& id, std::uint64_t token, bool* full) const;
+  std::vector<SnapshotKey> OfThisHistory() const;
+  void DecideProtect();
+  bool AimAt(const SnapshotKey& id, std::uint64_t token);
+
+  // what other nodes have, and decode (coordinator_rebuild.cc)
+  struct HeldSet {
+    CodeSet set;
+    std::vector<CodeHolder> holders;  // by position
+    std::uint32_t margin = 0;
+  };
+
+  // Nodes that have the plain shard, and the sidecar, of a rank: of the start that counts for the
+  // id.
+  struct Whereabouts {
+    std::map<SnapshotKey, std::uint64_t> starts;
+    std::map<std::pair<SnapshotKey, Rank>, std::set<std::string>> shards;
+    std::map<std::pair<SnapshotKey, Rank>, std::set<std::string>> sidecars;
+  };
+
+  Whereabouts FindAll() const;
+  std::map<SnapshotKey, std::vector<HeldSet>> HeldSets(const Whereabouts& all) const;
+  void FindShards(const SnapshotKey& id, const Whereabouts& all, HeldSet* held) const;
+  static std::uint32_t MarginOf(const SnapshotKey& id, const Whereabouts& all, const HeldSet& held);
+  void AddRebuilds(Inventory* inventory) const;
+  void MakeOrders();
+  bool KnowsTheLastStart(const SnapshotKey& id) const;
+  bool IsGreatestObtainable() const;
+
   // members (coordinator_members.cc)
   void LearnNodes(const NodeHints& nodes);
   bool ServedBy(Rank rank, const std::string& node) const;
@@ -143,7 +199,8 @@ class Coordinator {
   // Of the last report of each member, also of a session that is gone: what it sent before it is
   // late.
   std::map<std::string, MessageStamp> heard_;
-  std::map<Rank, std::string> servers_;  // node of each rank; empty: this node alone
+  std::map<Rank, std::string> servers_;                // node of each rank; empty: this node alone
+  std::map<std::string, std::vector<Rank>> ranks_of_;  // of each node, rising
   NodeHints asked_;
   std::map<std::string, TierListing> listings_;
   RestorePlan plan_;
@@ -153,6 +210,22 @@ class Coordinator {
   std::map<SnapshotKey, std::uint32_t> tries_;
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
   std::vector<std::string> log_;
+
+  std::string not_coded_;  // why there are no groups, though they are wished for
+  std::vector<GroupView> groups_;
+  std::map<std::string, std::size_t> group_of_;  // by node
+  std::uint32_t group_version_ = 0;
+
+  struct Target {
+    SnapshotKey id;
+    std::uint64_t token = 0;
+    std::vector<std::vector<CodeSet>> sets;  // by group
+  };
+
+  std::optional<Target> target_;
+  std::optional<SnapshotKey> protected_;
+  std::map<SnapshotKey, std::uint32_t> margins_;
+  std::map<Rank, ShardOrder> orders_;  // of the plan's sources that are other nodes
 
   std::vector<FlushScheduler> schedulers_;  // one for each tier
 

@@ -8,6 +8,10 @@ namespace holdfast::daemon {
 
 void Coordinator::OnMembers() {
   servers_ = job_->ServersOfRanks();
+  ranks_of_.clear();
+  for (const auto& [rank, node] : servers_) {
+    ranks_of_[node].push_back(rank);
+  }
   LearnNodes(job_->KnownNodes());
 }
 
@@ -89,7 +93,7 @@ std::map<SnapshotKey, std::uint64_t> Coordinator::StartsOfIds() const {
   return starts;
 }
 
-// Where nothing decodes a lost shard, one can be had from the node that serves its rank now.
+// Without groups a shard can be had from the node that serves its rank now alone.
 void Coordinator::AddHeld(const std::string& node,
                           const ShardEntry& entry,
                           Inventory* inventory) const {
@@ -97,13 +101,20 @@ void Coordinator::AddHeld(const std::string& node,
   if (entry.world_size != 0) {
     inventory->world_sizes[entry.id] = entry.world_size;
   }
+  const bool sealed = entry.state == ShardEntry::State::kSealed;
+  if (!ServedBy(entry.rank, node) && context_->options.code_parity > 0 && !entry.shares_static) {
+    if (sealed) {
+      sources[entry.rank].push_back(Source{Source::Kind::kPeer, "", node});
+    }
+    return;
+  }
   if (!ServedBy(entry.rank, node)) {
     inventory->out_of_reach[entry.id].push_back("the shard of rank " + std::to_string(entry.rank) +
                                                 " lies on node " + NodeText(node) +
                                                 ", which does not serve that rank now");
     return;
   }
-  if (entry.state == ShardEntry::State::kSealed) {
+  if (sealed) {
     sources[entry.rank].push_back(Source{});
     return;
   }

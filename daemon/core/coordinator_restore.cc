@@ -19,6 +19,7 @@ void Coordinator::StartAttempt(std::uint32_t number) {
   now->set_committed(false);
   phase_ = Phase::kCollect;
   plan_ = {};
+  orders_.clear();
   error_.reset();
   waiting_since_.reset();
   attempt_started_ = context_->now;
@@ -108,7 +109,8 @@ bool Coordinator::InventoryClosed() const {
 }
 
 void Coordinator::DecideCollect() {
-  if (!InventoryClosed()) {
+  const bool closed = InventoryClosed();
+  if (!closed && !IsGreatestObtainable()) {
     return;
   }
   std::optional<RestoreWish> wish;
@@ -128,6 +130,10 @@ void Coordinator::DecideCollect() {
       return;
     }
     wish = state->wish;
+  }
+  // A silent node may hold what is asked for by name, or what a user forgot to ask for.
+  if (!closed && (!all_asked || *wish != RestoreWish())) {
+    return;
   }
   if (all_asked) {
     Choose(*wish);
@@ -193,6 +199,7 @@ Inventory Coordinator::TakeInventory() const {
   for (const auto& [node, report] : reports_) {
     inventory.was_complete.insert(report.known_complete.begin(), report.known_complete.end());
   }
+  AddRebuilds(&inventory);
   AddUnrecorded(&inventory);
   AddTiers(&inventory);
   NameSilent(&inventory);
@@ -241,7 +248,7 @@ void Coordinator::AddListing(const proto::TierPolicy& tier,
     }
     inventory->world_sizes[snapshot.id] = snapshot.world_size;
     for (Rank rank = 0; rank < snapshot.world_size; ++rank) {
-      sources[rank].push_back(Source{Source::Kind::kTier, tier.root()});
+      sources[rank].push_back(Source{Source::Kind::kTier, tier.root(), ""});
     }
     const proto::DurableRecord* durable = job_->FindDurable(tier.root(), snapshot.id);
     if (tier.scope() == proto::SHARED && (durable == nullptr || !durable->bad())) {
@@ -306,6 +313,7 @@ void Coordinator::Choose(const RestoreWish& wish) {
   if (wish.named_step.has_value() && !now->has_boundary()) {
     *now->mutable_boundary() = job_->Id(*plan_.choice);
   }
+  MakeOrders();
   ++tries_[*plan_.choice];
   phase_ = Phase::kPrepare;
   RecordDecision();

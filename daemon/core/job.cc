@@ -108,6 +108,17 @@ bool Job::IsFallbackOnTier(const SnapshotKey& key) const {
   });
 }
 
+bool Job::HasSaferFallbackThan(const SnapshotKey& key) const {
+  const auto present = incarnations.find(record.epoch_number());
+  if (present == incarnations.end()) {
+    return false;
+  }
+  const proto::RestoreDecision& decision = present->second.decision();
+  return decision.committed() && !decision.fallback_open() && decision.has_choice() &&
+         KeyOf(decision.choice()) == key && decision.has_fallback() &&
+         KeyOf(decision.fallback()) != key;
+}
+
 std::uint32_t Job::StartsThatFailedOn(const SnapshotKey& key) const {
   std::uint32_t failed = 0;
   for (auto it = incarnations.rbegin(); it != incarnations.rend(); ++it) {
@@ -212,6 +223,7 @@ void Job::SaveShard(CoreContext* context, const SnapshotKey& key, Rank rank) con
   saved.set_arena_uuid(context->slots.identity().arena_uuid);
   saved.set_boot_id(context->slots.identity().boot_id);
   saved.set_restored(shard.restored);
+  saved.set_start_token(shard.start_token);
   if (shard.static_slot.has_value()) {
     saved.set_static_slot(shard.static_slot->slot);
     saved.set_static_generation(shard.static_slot->generation);
@@ -298,7 +310,8 @@ void Job::PruneOutcomes(CoreContext* context) {
   }
   std::size_t surplus = outcomes.size() - kOutcomesKept;
   for (auto it = outcomes.begin(); it != outcomes.end() && surplus > 0;) {
-    const bool held = shards.contains(it->first) || !DurableOn(it->first).empty();
+    const bool held =
+        shards.contains(it->first) || rows.contains(it->first) || !DurableOn(it->first).empty();
     if (held) {
       ++it;
       continue;

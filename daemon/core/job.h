@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/core/code_set.h"
 #include "daemon/core/core_context.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/messages.h"
@@ -28,7 +29,27 @@ struct Shard {
   bool poisoned = false;
   std::string poison_reason;
   bool restored = false;
+  std::uint64_t start_token = 0;  // of the start that took it; 0: its incarnation's record has it
 };
+
+// A row of an id among those that a node holds.  An id may have rows of two geometries: those that
+// it was protected with stay until it is protected anew.
+struct RowName {
+  std::uint32_t local_rank = 0;
+  std::uint64_t epoch = 0;
+  std::uint32_t version = 0;
+  std::uint32_t row = 0;
+
+  friend auto operator<=>(const RowName&, const RowName&) = default;
+};
+
+struct Row {
+  std::optional<SlotRef> slot;  // nothing: it is empty
+  CodeSet set;
+  proto::RowRecord record;
+};
+
+using RowsByName = std::map<RowName, Row>;
 
 // The slot, for the two parties that hold their own pins on it; see Member.
 using ShardsByRank = std::map<Rank, Shard>;
@@ -39,6 +60,9 @@ struct Job {
   std::map<SnapshotKey, proto::OutcomeRecord> outcomes;
   std::map<std::uint64_t, proto::IncarnationRecord> incarnations;
   std::map<std::string, std::map<SnapshotKey, proto::DurableRecord>> durables;  // by root
+
+  std::map<SnapshotKey, RowsByName> rows;                                // parity that lies here
+  std::map<SnapshotKey, std::map<Rank, proto::SidecarRecord>> sidecars;  // of others' shards
 
   const JobUid& uid() const { return record.job_uid(); }
 
@@ -59,6 +83,8 @@ struct Job {
   bool IsBaseOrFallback(const SnapshotKey& key) const;
   // The fallback, which needs no memory: a shared tier has it.
   bool IsFallbackOnTier(const SnapshotKey& key) const;
+  // The present incarnation's base is that id, and a safer one is kept beside it.
+  bool HasSaferFallbackThan(const SnapshotKey& key) const;
   // A tier was silent when the present incarnation chose: what it knows may be the fallback.
   bool FallbackIsOpen() const;
   // Older incarnations that chose it and ended before all ranks had loaded, since one that had.
@@ -75,6 +101,18 @@ struct Job {
 
   // Whether any sealed shard shares the static image in that slot; whether one of them is poisoned.
   bool SharesStatic(SlotRef slot, bool poisoned_only = false) const;
+
+  // ---- parity (job_parity.cc) ----
+  // A node obeys only one start of a number, so its record says whose ids are; 0: not known here.
+  std::uint64_t TokenOf(std::uint64_t incarnation) const;
+  std::uint64_t TokenOf(const SnapshotKey& key, const Shard& shard) const;
+  // Of a shard that lies here, or of one that another node holds; null: not known.
+  const proto::Sidecar* FindSidecar(const SnapshotKey& key, Rank rank) const;
+  void PutRow(CoreContext* context, const SnapshotKey& key, Row row);
+  // Its record alone: the slot is the caller's.
+  void EraseRow(CoreContext* context, const SnapshotKey& key, const RowName& name);
+  void PutSidecar(CoreContext* context, proto::Sidecar sidecar, std::uint64_t start_token);
+  void EraseSidecars(CoreContext* context, const SnapshotKey& key);
 
   // The record of the present incarnation, made if missing.
   proto::IncarnationRecord* Present();

@@ -47,6 +47,14 @@ NodeHints Job::KnownNodes() const {
       break;
     }
   }
+  // Whoever had a part of an id that may have to be decoded, however long ago (R).
+  for (const auto& [id, by_name] : rows) {
+    for (const auto& [name, row] : by_name) {
+      for (const std::string& uuid : row.set.geometry.members) {
+        nodes[uuid];
+      }
+    }
+  }
   return nodes;
 }
 

@@ -18,72 +18,9 @@
 #include "daemon/core/core_context.h"
 #include "daemon/core/job.h"
 #include "daemon/core/messages.h"
+#include "daemon/core/rank_session.h"
 
 namespace holdfast::daemon {
-
-// What a rank is promised: one slot keeps the last complete snapshot while the other fills.
-inline constexpr std::uint32_t kPromisedSlots = 2;
-
-// One rank of the present incarnation that trains on this node.
-struct RankSession {
-  SessionId session = 0;  // 0: the connection is gone, the process may live
-  std::uint64_t token = 0;
-  ClientIdentity process;
-  bool dead = false;
-  bool finished = false;  // its client is done with the job
-
-  std::string layout_hash;
-  std::uint64_t image_bytes = 0;
-  std::string static_hash;  // empty: the layout has no static image
-  std::uint64_t static_bytes = 0;
-  std::optional<SlotRef> static_slot;  // of this rank's static image: being made, granted or sealed
-  std::set<SlotRef> refused_statics;   // sealed ones that do not hold this process's frozen tensors
-  std::uint32_t layout_generation = 0;
-  std::int32_t numa_node = -1;  // of its device; not checked: the arena knows the nodes
-  std::uint32_t slots_wanted = 0;
-  std::uint32_t slots_admitted = 0;  // so many may fit; promised are kPromisedSlots
-  std::set<SlotRef> has_fd;          // slots whose descriptor this connection was given
-  std::uint32_t flushes_gave_way = 0;
-  MonotonicTime no_create_before;
-
-  Step last_begun = kNoStep;
-  Step last_sealed = kNoStep;
-  std::uint64_t sealed = 0;
-  std::uint64_t missed = 0;   // begun, and torn or failed; of older clients, skipped too
-  std::uint64_t skipped = 0;  // as the client counts them
-  std::string last_missed_reason;
-
-  struct PendingSeal {
-    RequestId request = 0;  // 0: the connection that asked is gone
-    proto::SealRequest seal;
-  };
-
-  // Seals that wait for their digest; a rank can have more than one.
-  std::map<SlotRef, PendingSeal> digesting;
-
-  std::optional<RequestId> restore_request;
-  RestoreWish wish;
-  std::uint32_t asked_after = 0;
-  std::uint32_t prepared = 0;
-  std::uint32_t answered = 0;  // the attempt whose choice this rank was told
-  std::uint32_t loaded = 0;
-  bool overwritten = false;
-  std::optional<RequestId> loaded_request;
-  std::uint32_t loaded_request_attempt = 0;
-  // What it said of its loading before this daemon had heard its coordinator.
-  std::optional<proto::LoadedRequest> early_load;
-  std::vector<SlotRef> restore_pins;          // the dynamic image's slot, then the static one's
-  std::optional<std::uint64_t> restore_file;  // ticket of OpenShardFile
-  std::optional<proto::Sidecar> restore_sidecar;
-
-  struct Drain {
-    RequestId request = 0;
-    MonotonicTime began;
-    MonotonicTime deadline;
-  };
-
-  std::optional<Drain> drain;
-};
 
 class Member {
  public:
@@ -131,6 +68,16 @@ class Member {
                      std::uint64_t ticket,
                      Result<proto::Sidecar> sidecar);
 
+  // ---- parity, and shards from elsewhere: false where the ticket is none of this job's ----
+  bool OnRowMade(std::uint64_t ticket, Result<std::vector<std::uint32_t>> digests);
+  bool OnSidecarsFetched(std::uint64_t ticket, Result<std::vector<proto::Sidecar>> sidecars);
+  bool OnShardMade(std::uint64_t ticket, const Status& status);
+  bool MayFeed(const SnapshotKey& id, const RowName& row) const;
+  // Groups protect the job, and nothing newer than the id is protected.
+  bool NeedsForProtection(const SnapshotKey& id) const;
+
+  const std::string& parity_error() const { return parity_error_; }
+
   // ---- tiers ----
   void OnFlushed(const std::string& root,
                  const SnapshotKey& id,
@@ -162,6 +109,8 @@ class Member {
               const std::string& reason,
               proto::ImageKind image = proto::DYNAMIC);
   void PoisonStatic(SlotRef slot, const std::string& reason);
+  // A row was found bad: it is nothing any more, and is made anew while its id is protected.
+  void DropRow(SlotRef slot, const std::string& reason);
   // Frees what retirement allows, then hands out slots.
   void Settle();
   // Frees every sealed shard and free slot; returns the bytes given back.
@@ -224,6 +173,7 @@ class Member {
   struct Room {
     std::uint64_t capacity = 0;  // of one slot
     std::uint64_t frozen = 0;    // of the static image
+    std::uint64_t parity = 0;    // of its two parities, as far as they are not there
     std::uint64_t free = 0;
     std::uint64_t promised = 0;  // of it, to other ranks
     std::uint64_t mine = 0;      // what this rank holds
@@ -237,6 +187,9 @@ class Member {
   Status AdmitOrReclaim(Rank rank, RankSession* state, std::uint32_t wanted);
   Status Admit(Rank rank, RankSession* state, std::uint32_t wanted);
   std::uint64_t PromisedBytes(const RankSession& state) const;
+  std::uint64_t ParityBillOf(const RankSession& state) const;
+  std::uint64_t ParityBill() const;
+  std::uint64_t ParityBytes() const;
   bool MayGrow() const;
   std::uint64_t OutstandingBytes(Rank rank, const RankSession& state) const;
   std::uint64_t AwaitedBytes() const;
@@ -290,6 +243,63 @@ class Member {
   void Retire();
   bool MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const;
   std::optional<SnapshotKey> NewestCompleteOfEpoch() const;
+  std::optional<SnapshotKey> NewestSafe() const;
+
+  // parity (member_parity.cc)
+  using RowTryKey = std::pair<SnapshotKey, RowName>;
+
+  struct RowTry {
+    std::uint64_t ticket = 0;     // 0: nothing is under way
+    std::optional<SlotRef> slot;  // its place, perhaps still being made
+    CodeSet set;
+    std::uint64_t token = 0;
+    std::uint64_t length_bytes = 0;
+    std::uint32_t failures = 0;
+    Retry retry;
+  };
+
+  void Protect();
+  void AdoptRows(const ProtectTarget& target, const CodeSet& set);
+  bool HasSidecars(const ProtectTarget& target);
+  void TryRow(const ProtectTarget& target,
+              const CodeSet& set,
+              std::uint32_t position,
+              std::uint32_t row);
+  void StartRow(const ProtectTarget& target,
+                const RowName& name,
+                std::uint32_t stripe,
+                RowTry* attempt);
+  bool TakeRowSlot(RowTry* attempt);
+  void RecordRow(const RowTryKey& key, std::vector<std::uint32_t> digests);
+  void GiveUpOtherRows(const ProtectTarget* target);
+  void GiveUpMaking(std::uint64_t ticket, SlotRef slot);
+  bool EndMaking(std::uint64_t ticket);
+  bool MayFreeRow(const SnapshotKey& id, const RowName& name) const;
+  void FreeRow(const SnapshotKey& id, const RowName& name);
+  void FreeParity(const SnapshotKey& id);
+  void RetireRows();
+  void ReportShards(Report* report) const;
+  void ReportParity(Report* report) const;
+
+  // shards from elsewhere (member_rebuild.cc)
+  struct Bringing {
+    SnapshotKey id;
+    std::uint32_t attempt = 0;
+    Source source;
+    std::uint64_t token = 0;   // of the start that took the id
+    std::uint64_t ticket = 0;  // of what is under way
+    std::optional<proto::Sidecar> sidecar;
+    std::optional<SlotRef> slot;
+  };
+
+  bool IsSidecarOf(const proto::Sidecar& sidecar, const SnapshotKey& id) const;
+  bool Bring(Rank rank, const Source& source);
+  bool TakeSidecar(Rank rank, const ShardOrder& order, Bringing* bringing);
+  bool OnSidecarOfShard(std::uint64_t ticket, Result<std::vector<proto::Sidecar>> sidecars);
+  bool TakeShardSlot(Rank rank, std::uint64_t bytes, Bringing* bringing);
+  void StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing);
+  void DropPoisoned(const SnapshotKey& id, Rank rank);
+  void GiveUpBringing();
   // seal
   proto::Sidecar MakeSidecar(Rank rank,
                              const Slot& slot,
@@ -315,7 +325,6 @@ class Member {
   void TellRestoreError(RankSession* state);
   void AnswerLoaded(RankSession* state, bool committed);
   void TakeEarlyLoads();
-  std::uint64_t TokenOf(std::uint64_t incarnation) const;
   std::string WhatIsMissing(Rank rank, const RankSession& state) const;
   void GiveUpRestore(Rank rank, RankSession* state, const Error& error);
   void ReleaseRestore(RankSession* state);
@@ -372,6 +381,19 @@ class Member {
   std::set<std::string> missing_roots_;  // of tiers whose last flush did not find its folder
   std::map<std::string, std::uint64_t> flushed_bytes_;
   std::set<std::pair<SnapshotKey, int>> announced_;
+
+  std::map<RowTryKey, RowTry> row_tries_;
+
+  struct {
+    std::uint64_t ticket = 0;  // 0: nothing is under way
+    SnapshotKey id;
+    std::uint64_t token = 0;
+    Retry retry;
+  } sidecar_fetch_;
+
+  std::map<Rank, Bringing> bringing_;
+  std::map<std::uint64_t, SlotRef> given_up_;  // still written to, until their tickets are answered
+  std::string parity_error_;
   NodeHooks hooks_;
 };
 

@@ -26,12 +26,52 @@ std::uint64_t Member::Room::available() const {
 }
 
 std::uint64_t Member::Room::missing() const {
-  const std::uint64_t needed = kPromisedSlots * capacity + frozen;
+  const std::uint64_t needed = kPromisedSlots * capacity + frozen + parity;
   if (needed <= mine) {
     return 0;
   }
   const std::uint64_t wanted = needed - mine + promised;
   return wanted > free ? wanted - free : 0;
+}
+
+// Two parities of m rows: the old one stays until the new one is whole (design section 5).  How
+// long a row is, the longest shard of the group says, and which groups there will be, the
+// coordinator: this is the bill of the smallest group that the options make of so many nodes, with
+// shards like this one.
+std::uint64_t Member::ParityBillOf(const RankSession& state) const {
+  const auto present = job_->incarnations.find(job_->record.epoch_number());
+  const int members = present == job_->incarnations.end() ? 0 : present->second.members_size();
+  const std::uint32_t parity = context_->options.code_parity;
+  if (parity == 0 || members < 2 || state.layout_hash.empty() || state.dead) {
+    return 0;
+  }
+  const auto nodes = static_cast<std::uint32_t>(members);
+  const std::uint32_t wished = context_->options.code_data + parity;
+  std::uint32_t groups = (nodes + wished - 1) / wished;
+  while (groups > 1 && nodes / groups < parity + 2) {
+    --groups;
+  }
+  const std::uint32_t size = nodes / groups;
+  const std::uint32_t rows = std::min(parity, size - 1);
+  const std::uint32_t data = size - rows;
+  const std::uint64_t segment = AlignUp((state.image_bytes + data - 1) / data, kMiB);
+  return std::uint64_t{2} * rows * CapacityFor(segment);
+}
+
+std::uint64_t Member::ParityBill() const {
+  std::uint64_t bill = 0;
+  for (const auto& [rank, state] : ranks_) {
+    bill += ParityBillOf(state);
+  }
+  return bill;
+}
+
+std::uint64_t Member::ParityBytes() const {
+  std::uint64_t bytes = 0;
+  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
+    bytes += slot.parity && slot.job == job_->uid() ? slot.capacity_bytes : 0;
+  });
+  return bytes;
 }
 
 Member::Room Member::RoomFor(Rank rank, const RankSession& state) {
@@ -44,8 +84,19 @@ Member::Room Member::RoomFor(Rank rank, const RankSession& state) {
     room.promised += other == rank ? 0 : OutstandingBytes(other, other_state);
   }
   context_->slots.ForEach([&](Slot* slot) {
-    room.mine += slot->job == job_->uid() && slot->rank == rank ? slot->capacity_bytes : 0;
+    const bool own = slot->job == job_->uid() && slot->rank == rank && !slot->parity;
+    room.mine += own ? slot->capacity_bytes : 0;
   });
+  // Rows that are there already serve the ranks that were admitted before.
+  std::uint64_t others = 0;
+  for (const auto& [other, other_state] : ranks_) {
+    others += other == rank ? 0 : ParityBillOf(other_state);
+  }
+  const std::uint64_t rows = ParityBytes();
+  room.promised += others > rows ? others - rows : 0;
+  const std::uint64_t bill = ParityBillOf(state);
+  const std::uint64_t there = rows > others ? rows - others : 0;
+  room.parity = bill > there ? bill - there : 0;
   room.mine -= StuckStaticBytes(rank, state);
   return room;
 }
@@ -57,8 +108,8 @@ Member::Room Member::RoomFor(Rank rank, const RankSession& state) {
 Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
   const Room room = RoomFor(rank, *state);
   const std::uint64_t available = room.available();
-  const std::uint64_t possible =
-      available > room.frozen ? (available - room.frozen) / room.capacity : 0;
+  const std::uint64_t beside = room.frozen + room.parity;
+  const std::uint64_t possible = available > beside ? (available - beside) / room.capacity : 0;
   if (possible < kPromisedSlots) {
     return Error(
         Errc::kNoSpace,
@@ -66,6 +117,9 @@ Status Member::Admit(Rank rank, RankSession* state, std::uint32_t wanted) {
             FormatBytes(room.capacity) + " = " + FormatBytes(2 * room.capacity) +
             (room.frozen == 0 ? ""
                               : " and " + FormatBytes(room.frozen) + " for its frozen tensors") +
+            (room.parity == 0
+                 ? ""
+                 : " and " + FormatBytes(room.parity) + " for the parity of two snapshots") +
             ", but the arena has " + FormatBytes(available) + " for it (budget " +
             FormatBytes(context_->slots.budget_bytes()) + ", used " +
             FormatBytes(context_->slots.used_bytes()) + ", promised to other ranks " +

@@ -11,12 +11,6 @@ constexpr std::size_t kAnnouncedKept = 512;
 
 }  // namespace
 
-// A node obeys only one start of a number, so its record says whose the shards are.
-std::uint64_t Member::TokenOf(std::uint64_t incarnation) const {
-  const auto record = job_->incarnations.find(incarnation);
-  return record == job_->incarnations.end() ? 0 : record->second.token();
-}
-
 Report Member::MakeReport() {
   Report report;
   report.stamp = {job_->epoch(), context_->boot_number(), context_->next_sequence++};
@@ -33,30 +27,10 @@ Report Member::MakeReport() {
     out.loaded = state.loaded;
     out.overwritten = state.overwritten;
     out.drains = DrainIsDue(state);
+    out.image_bytes = state.image_bytes;
+    out.static_bytes = state.static_bytes;
   }
-  for (const auto& [id, by_rank] : job_->shards) {
-    for (const auto& [rank, shard] : by_rank) {
-      report.shards.push_back(
-          {id,
-           rank,
-           shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed,
-           shard.sidecar.world_size(),
-           TokenOf(id.incarnation)});
-    }
-    if (job_->IsComplete(id)) {
-      report.known_complete.insert(id);
-    }
-  }
-  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
-    const bool filling = slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing;
-    if (slot.job == job_->uid() && filling && slot.step != kNoStep) {
-      report.shards.push_back({{slot.epoch_number, slot.step},
-                               slot.rank,
-                               ShardEntry::State::kFilling,
-                               0,
-                               TokenOf(slot.epoch_number)});
-    }
-  });
+  ReportShards(&report);
   for (const auto& [root, ids] : job_->durables) {
     for (const auto& [id, durable] : ids) {
       if (!durable.published()) {
@@ -65,6 +39,7 @@ Report Member::MakeReport() {
       }
     }
   }
+  ReportParity(&report);
   report.failures = failures_;
   report.missed_reasons = missed_reasons_;
   if (!job_->CoordinatorNode().empty()) {
@@ -72,6 +47,72 @@ Report Member::MakeReport() {
     report.decisions = job_->OlderDecisions();
   }
   return report;
+}
+
+void Member::ReportShards(Report* report) const {
+  for (const auto& [id, by_rank] : job_->shards) {
+    for (const auto& [rank, shard] : by_rank) {
+      report->shards.push_back(
+          {id,
+           rank,
+           shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed,
+           shard.sidecar.world_size(),
+           job_->TokenOf(id, shard),
+           shard.sidecar.images(0).length_bytes(),
+           shard.sidecar.images_size() > 1});
+    }
+    if (job_->IsComplete(id)) {
+      report->known_complete.insert(id);
+    }
+  }
+  std::as_const(context_->slots).ForEach([&](const Slot& slot) {
+    const bool filling = slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing;
+    if (slot.job == job_->uid() && filling && slot.step != kNoStep) {
+      report->shards.push_back({{slot.epoch_number, slot.step},
+                                slot.rank,
+                                ShardEntry::State::kFilling,
+                                0,
+                                job_->TokenOf(slot.epoch_number),
+                                0,
+                                false});
+    }
+  });
+}
+
+void Member::ReportParity(Report* report) const {
+  report->failure_domain = context_->options.failure_domain;
+  report->parity_error = parity_error_;
+  // Beyond the restore the names suffice: the coordinator knows the sets of its own groups.
+  const bool whole = command_.phase != Phase::kRun || job_->FallbackIsOpen();
+  for (const auto& [id, by_name] : job_->rows) {
+    ParityEntry* last = nullptr;
+    for (const auto& [name, row] : by_name) {
+      const bool same = last != nullptr && last->local_rank == name.local_rank &&
+                        last->epoch == name.epoch && last->version == name.version &&
+                        last->token == row.record.start_token();
+      if (!same) {
+        report->parity.push_back({id,
+                                  row.record.start_token(),
+                                  name.local_rank,
+                                  name.epoch,
+                                  name.version,
+                                  {},
+                                  whole ? std::optional(row.set) : std::nullopt});
+        last = &report->parity.back();
+      }
+      last->rows.insert(name.row);
+    }
+  }
+  for (const auto& [id, by_rank] : job_->sidecars) {
+    std::map<std::uint64_t, SidecarEntry> by_token;
+    for (const auto& [rank, record] : by_rank) {
+      by_token.try_emplace(record.start_token(), SidecarEntry{id, record.start_token(), {}})
+          .first->second.ranks.insert(rank);
+    }
+    for (const auto& [token, entry] : by_token) {
+      report->sidecars.push_back(entry);
+    }
+  }
 }
 
 Result<bool> Member::OnCommand(const Command& command) {
@@ -91,6 +132,9 @@ Result<bool> Member::OnCommand(const Command& command) {
     Mirror();
   }
   std::erase_if(failures_, [&](const auto& failure) { return failure.attempt != command.attempt; });
+  if (new_attempt || (command.phase != Phase::kPrepare && command.phase != Phase::kGo)) {
+    GiveUpBringing();
+  }
   if (new_attempt) {
     for (auto& [rank, state] : ranks_) {
       ReleaseRestore(&state);
@@ -121,6 +165,7 @@ void Member::Obey() {
   Announce();
   StartFlushes();
   AnswerDrains();
+  Protect();
 }
 
 // A slot that still fills for an abandoned id is given up, not freed: its copies may land (I7).

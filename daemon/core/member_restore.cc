@@ -70,7 +70,7 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
               body.source_is_bad(),
               Shortened(body.failure()));
   if (body.source_is_bad() && command_.choice.has_value() && source != command_.sources.end() &&
-      source->second.kind == Source::Kind::kArena) {
+      source->second.kind != Source::Kind::kTier) {
     Poison(*command_.choice, rank, Shortened(body.failure()), body.bad_image());
   }
 }
@@ -128,6 +128,9 @@ void Member::PrepareRank(Rank rank, RankSession* state, const Source& source) {
     state->restore_file = open.ticket;
     context_->Do(std::move(open));
     return;
+  }
+  if (source.IsElsewhere() && !Bring(rank, source)) {
+    return;  // it goes on when an answer comes
   }
   const Shard* shard = job_->FindShard(id, rank);
   Slot* slot = shard == nullptr ? nullptr : context_->slots.Find(shard->slot);

@@ -32,20 +32,38 @@ std::optional<SnapshotKey> Member::NewestCompleteOfEpoch() const {
   return std::nullopt;
 }
 
-// I4: a complete snapshot goes only when a newer one of this history is complete.  Remains of older
-// incarnations go once the restore is committed, but for its base and its fallback; all stay while
-// it is open which id that is.
+// What lets older ids of this incarnation go: with groups only what is protected at full margin.
+std::optional<SnapshotKey> Member::NewestSafe() const {
+  if (!command_.coded) {
+    return NewestCompleteOfEpoch();
+  }
+  const auto& safe = command_.protected_id;
+  const bool of_now = safe.has_value() && safe->incarnation == job_->record.epoch_number();
+  return of_now ? safe : std::nullopt;
+}
+
+bool Member::NeedsForProtection(const SnapshotKey& id) const {
+  return command_.coded && (!command_.protected_id.has_value() || *command_.protected_id <= id);
+}
+
+// I4: a complete snapshot goes only when a newer one of this history is complete, with groups
+// protected.  Remains of older
+// incarnations go once the restore is committed, but for its base and its fallback, which the base
+// needs until it is protected; all stay while it is open which id that is.
 bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const {
   if (id.incarnation == job_->record.epoch_number()) {
     return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
   }
   // With two slots a base and a fallback in memory would leave none to train with (L).
   const bool kept = job_->IsBaseOrFallback(id) && !job_->IsFallbackOnTier(id);
-  return newest.has_value() || (!kept && !job_->FallbackIsOpen());
+  const bool base_is_safe =
+      command_.coded && command_.protected_id.has_value() && *command_.protected_id != id;
+  return newest.has_value() || ((!kept || base_is_safe) && !job_->FallbackIsOpen());
 }
 
 void Member::Retire() {
-  const auto newest = NewestCompleteOfEpoch();
+  RetireRows();
+  const auto newest = NewestSafe();
   std::vector<std::pair<SnapshotKey, Rank>> victims;
   for (const auto& [id, by_rank] : job_->shards) {
     if (!MayRetire(id, newest) || MustFlush(id)) {
@@ -76,6 +94,12 @@ std::uint64_t Member::FreeAll() {
   }
   for (const auto& [id, rank] : shards) {
     FreeShard(id, rank);
+  }
+  while (!job_->rows.empty()) {
+    FreeParity(SnapshotKey(job_->rows.begin()->first));
+  }
+  while (!job_->sidecars.empty()) {
+    job_->EraseSidecars(context_, SnapshotKey(job_->sidecars.begin()->first));
   }
   const std::uint64_t before = ArenaBytes();
   DropIdleStatics(/*also_in_use=*/true);
@@ -121,6 +145,7 @@ bool Member::RemoveShards(const SnapshotKey& id) {
   for (const Rank rank : ranks) {
     FreeShard(id, rank);
   }
+  FreeParity(id);
   return true;
 }
 

@@ -265,6 +265,8 @@ void Member::EndSessions(const Error& error, std::uint64_t newer_epoch) {
       LoseOwner(slot);
     }
   });
+  GiveUpOtherRows(nullptr);
+  GiveUpBringing();
   failures_.clear();
   missed_reasons_.clear();
   silent_since_.reset();

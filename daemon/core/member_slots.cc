@@ -38,7 +38,7 @@ std::uint64_t Member::PromisedBytes(const RankSession& state) const {
 std::uint64_t Member::OutstandingBytes(Rank rank, const RankSession& state) const {
   std::uint64_t owned = 0;
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
-    const bool mine = slot.job == job_->uid() && slot.rank == rank;
+    const bool mine = slot.job == job_->uid() && slot.rank == rank && !slot.parity;
     const bool counts = slot.kind == proto::DYNAMIC && slot.phase != SlotPhase::kQuarantined;
     owned += mine && counts ? slot.capacity_bytes : 0;
   });
@@ -51,7 +51,7 @@ std::uint64_t Member::OutstandingBytes(Rank rank, const RankSession& state) cons
 std::vector<Slot*> Member::SlotsOf(Rank rank, proto::ImageKind kind) {
   std::vector<Slot*> slots;
   context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->rank == rank && slot->kind == kind &&
+    if (slot->job == job_->uid() && slot->rank == rank && slot->kind == kind && !slot->parity &&
         slot->phase != SlotPhase::kQuarantined) {
       slots.push_back(slot);
     }
@@ -64,7 +64,8 @@ Slot* Member::OwnSlot(Rank rank,
                       std::uint64_t generation,
                       proto::ImageKind kind) {
   Slot* slot = context_->slots.Find({number, generation});
-  const bool own = slot != nullptr && slot->job == job_->uid() && slot->rank == rank;
+  const bool own =
+      slot != nullptr && slot->job == job_->uid() && slot->rank == rank && !slot->parity;
   return own && slot->kind == kind ? slot : nullptr;
 }
 
@@ -82,7 +83,9 @@ std::uint64_t Member::ReservedBytes() const {
   for (const auto& [rank, state] : ranks_) {
     reserved += state.dead ? 0 : OutstandingBytes(rank, state);
   }
-  return reserved;
+  const std::uint64_t bill = ParityBill();
+  const std::uint64_t rows = ParityBytes();
+  return reserved + (bill > rows ? bill - rows : 0);
 }
 
 void Member::Settle() {
@@ -159,7 +162,8 @@ std::uint64_t Member::AwaitedBytes() const {
 
   std::map<Rank, Owned> absent;
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
-    if (slot.job == job_->uid() && slot.kind == proto::DYNAMIC && !ranks_.contains(slot.rank)) {
+    if (slot.job == job_->uid() && slot.kind == proto::DYNAMIC && !slot.parity &&
+        !ranks_.contains(slot.rank)) {
       Owned& owned = absent[slot.rank];
       owned.bytes += slot.capacity_bytes;
       owned.largest = std::max(owned.largest, slot.capacity_bytes);
@@ -226,7 +230,7 @@ bool Member::DropGrowth() {
 // A flush that holds the last slot which training could have yields it, but not for ever: after
 // some times in a row it keeps the slot, snapshots are skipped, and something becomes durable.
 void Member::FlushGivesWay(Rank rank, RankSession* state) {
-  const auto newest = NewestCompleteOfEpoch();
+  const auto newest = NewestSafe();
   for (auto& [key, flush] : flushes_) {
     const auto& [root, id, flush_rank] = key;
     const bool yields = flush_rank == rank && flush.under_way && !flush.must_finish &&
@@ -271,10 +275,13 @@ void Member::OnSlotReady(SlotRef ref, const Status& status) {
   }
   if (!status.has_value()) {
     const Rank rank = slot->rank;
+    const bool parity = slot->parity;
     LetGoOfStatic(ref);
     context_->slots.Remove(ref, context_->batch());
     context_->Do(RemoveSlot{ref});
-    if (const auto it = ranks_.find(rank); it != ranks_.end()) {
+    if (parity) {
+      parity_error_ = "no memory for a row: " + status.error().message;
+    } else if (const auto it = ranks_.find(rank); it != ranks_.end()) {
       it->second.last_missed_reason = "no slot: " + status.error().message;
       it->second.no_create_before = context_->now + kCreateRetry;
     }
@@ -299,7 +306,7 @@ void Member::OnGrantRefused(SlotRef ref) {
 void Member::DropFreeSlotsOfAbsentRanks() {
   std::vector<SlotRef> idle;
   context_->slots.ForEach([&](Slot* slot) {
-    if (slot->job == job_->uid() && slot->phase == SlotPhase::kFree &&
+    if (slot->job == job_->uid() && slot->phase == SlotPhase::kFree && !slot->parity &&
         !ranks_.contains(slot->rank)) {
       idle.push_back(slot->ref);
     }

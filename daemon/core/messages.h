@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "daemon/core/code_set.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/states.h"
 
@@ -40,11 +41,29 @@ using NodeHints = std::map<std::string, std::vector<std::string>>;
 
 // Where the bytes of one rank's shard can come from.
 struct Source {
-  enum class Kind : std::uint8_t { kArena, kTier };
+  // In the order in which they are taken: memory of the node that serves the rank now, of another
+  // one, parity, a persistent root.
+  enum class Kind : std::uint8_t { kArena, kPeer, kRebuild, kTier };
   Kind kind = Kind::kArena;
   std::string root;  // of kTier
+  std::string node;  // of kPeer
 
-  std::string Text() const { return kind == Kind::kArena ? "arena" : "persistent " + root; }
+  // Whether its bytes come from other nodes' memory, into this one's, before they are loaded.
+  bool IsElsewhere() const { return kind == Kind::kPeer || kind == Kind::kRebuild; }
+
+  std::string Text() const {
+    switch (kind) {
+      case Kind::kArena:
+        return "arena";
+      case Kind::kPeer:
+        return "node " + NodeText(node);
+      case Kind::kRebuild:
+        return "parity";
+      case Kind::kTier:
+        break;
+    }
+    return "persistent " + root;
+  }
 
   friend auto operator<=>(const Source&, const Source&) = default;
 };
@@ -54,8 +73,10 @@ struct ShardEntry {
   SnapshotKey id;
   Rank rank = 0;
   State state = State::kFilling;
-  std::uint32_t world_size = 0;  // that the id was taken with; 0: not sealed yet
-  std::uint64_t token = 0;       // of the start that took it: two may have had one number
+  std::uint32_t world_size = 0;   // that the id was taken with; 0: not sealed yet
+  std::uint64_t token = 0;        // of the start that took it: two may have had one number
+  std::uint64_t image_bytes = 0;  // of the dynamic image; 0: not sealed yet
+  bool shares_static = false;     // it has a static image beside it, which no parity covers
 
   friend bool operator==(const ShardEntry&, const ShardEntry&) = default;
 };
@@ -75,10 +96,12 @@ struct RankReport {
   bool asked = false;
   std::uint32_t asked_after = 0;
   RestoreWish wish;
-  std::uint32_t prepared = 0;  // highest attempt for which its source is present and checked
-  std::uint32_t loaded = 0;    // highest attempt that it has loaded
-  bool overwritten = false;    // a failed attempt wrote into its initial state
-  bool drains = false;         // wants its newest snapshot durable now
+  std::uint32_t prepared = 0;      // highest attempt for which its source is present and checked
+  std::uint32_t loaded = 0;        // highest attempt that it has loaded
+  bool overwritten = false;        // a failed attempt wrote into its initial state
+  bool drains = false;             // wants its newest snapshot durable now
+  std::uint64_t image_bytes = 0;   // of its layout's dynamic image; 0: not registered
+  std::uint64_t static_bytes = 0;  // of its layout's static image
 
   friend bool operator==(const RankReport&, const RankReport&) = default;
 };
@@ -103,6 +126,28 @@ struct DecisionOf {
   proto::RestoreDecision decision;
 };
 
+// The rows of one code set of one id that a node has recorded.
+struct ParityEntry {
+  SnapshotKey id;
+  std::uint64_t token = 0;  // of the start that took it
+  std::uint32_t local_rank = 0;
+  std::uint64_t epoch = 0;  // with the version: of the groups that they count for
+  std::uint32_t version = 0;
+  std::set<std::uint32_t> rows;
+  std::optional<CodeSet> set;  // while an inventory may be taken
+
+  friend bool operator==(const ParityEntry&, const ParityEntry&) = default;
+};
+
+// Sidecars that a node has recorded, of shards that other nodes hold.
+struct SidecarEntry {
+  SnapshotKey id;
+  std::uint64_t token = 0;  // of the start that took it
+  std::set<Rank> ranks;
+
+  friend bool operator==(const SidecarEntry&, const SidecarEntry&) = default;
+};
+
 struct Report {
   MessageStamp stamp;
   std::string node_uuid;
@@ -118,6 +163,10 @@ struct Report {
   // Members of the incarnations that may have left something, as this node recorded them.
   NodeHints known_nodes;
   std::vector<DecisionOf> decisions;  // of older incarnations, the newest few
+  std::string failure_domain;         // of this node; empty: not known
+  std::vector<ParityEntry> parity;    // of all incarnations
+  std::vector<SidecarEntry> sidecars;
+  std::string parity_error;  // why the last row or sidecar was not made; for people
 };
 
 struct FlushTarget {
@@ -128,13 +177,43 @@ struct FlushTarget {
   friend auto operator<=>(const FlushTarget&, const FlushTarget&) = default;
 };
 
+// Nodes that protect each other.
+struct GroupView {
+  std::vector<std::string> nodes;  // by position
+  std::uint32_t data = 0;
+  std::uint32_t parity = 0;
+  bool reduced = false;                        // fewer rows than are wished for
+  std::vector<std::string> uncovered_domains;  // whose loss takes more than "parity" of them
+
+  friend bool operator==(const GroupView&, const GroupView&) = default;
+};
+
+// An id whose parity is being made, with the code sets of the receiver's group.
+struct ProtectTarget {
+  SnapshotKey id;
+  std::uint64_t token = 0;  // of the start that took it
+  std::vector<CodeSet> sets;
+
+  friend bool operator==(const ProtectTarget&, const ProtectTarget&) = default;
+};
+
+// Where the shard of a rank can be had, beyond the memory of the node that serves it.
+struct ShardOrder {
+  std::uint64_t image_bytes = 0;
+  std::vector<std::string> sidecar_nodes;  // that have its sidecar
+  std::optional<CodeSet> set;              // of kRebuild: by which it is decoded
+  std::vector<CodeHolder> holders;         // of kRebuild: by position
+
+  friend bool operator==(const ShardOrder&, const ShardOrder&) = default;
+};
+
 struct Command {
   MessageStamp stamp;
   Phase phase = Phase::kCollect;
   std::uint32_t attempt = 1;
   bool decided = false;  // choice (or none) stands for this attempt
   std::optional<SnapshotKey> choice;
-  std::map<Rank, Source> sources;        // of the choice, one for each rank
+  std::map<Rank, Source> sources;        // of the choice, for the receiver's ranks
   std::vector<std::string> passed_over;  // newer ids that could not be had, with reasons
   std::optional<std::string> error;      // of kError
   Errc error_code = Errc::kNotFound;
@@ -151,6 +230,17 @@ struct Command {
   std::uint32_t world_size = 0;
   std::uint32_t owner_uid = 0;
   proto::RestoreDecision decision;
+  // Groups protect the job: from now on only what is protected lets an older id be freed (I4), also
+  // while no group is made yet.
+  bool coded = false;
+  std::string not_coded;            // why it is not, though it is wished for
+  std::uint32_t group_version = 0;  // 0: no groups are made yet
+  std::optional<GroupView> group;   // the receiver's
+  std::optional<ProtectTarget> protect;
+  std::optional<SnapshotKey> protected_id;       // the newest at full margin
+  std::map<SnapshotKey, std::uint32_t> margins;  // of ids that have parity
+  std::map<Rank, ShardOrder> orders;             // of sources elsewhere, for the receiver's ranks
+  std::uint64_t choice_token = 0;                // of the start that took the choice
 };
 
 // Whether two say the same, whenever they were sent.
@@ -163,6 +253,8 @@ inline bool SameContent(const Report& a, const Report& b) {
          a.ranks == b.ranks && a.shards == b.shards && a.known_complete == b.known_complete &&
          a.failures == b.failures && a.flushed == b.flushed &&
          a.missed_reasons == b.missed_reasons && a.known_nodes == b.known_nodes &&
+         a.failure_domain == b.failure_domain && a.parity == b.parity && a.sidecars == b.sidecars &&
+         a.parity_error == b.parity_error &&
          std::equal(a.decisions.begin(),
                     a.decisions.end(),
                     b.decisions.begin(),
@@ -176,7 +268,10 @@ inline bool SameContent(const Command& a, const Command& b) {
          a.error == b.error && a.error_code == b.error_code && a.abandoned == b.abandoned &&
          a.complete == b.complete && a.discarded == b.discarded && a.flush == b.flush &&
          a.durable == b.durable && a.superseded == b.superseded && a.fenced == b.fenced &&
-         a.world_size == b.world_size && a.owner_uid == b.owner_uid &&
+         a.world_size == b.world_size && a.owner_uid == b.owner_uid && a.coded == b.coded &&
+         a.not_coded == b.not_coded && a.group_version == b.group_version && a.group == b.group &&
+         a.protect == b.protect && a.protected_id == b.protected_id && a.margins == b.margins &&
+         a.orders == b.orders && a.choice_token == b.choice_token &&
          a.decision.SerializeAsString() == b.decision.SerializeAsString();
 }
 

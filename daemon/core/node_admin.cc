@@ -277,8 +277,8 @@ void NodeState::RemoveFromMemory(SessionId session,
     return;
   }
   const bool restoring = unit->coordinator != nullptr && unit->coordinator->phase() != Phase::kRun;
-  if (restoring || unit->job.NewestComplete() == id || unit->job.IsBaseOrFallback(id) ||
-      !unit->member->RemoveShards(id)) {
+  if (restoring || unit->member->NeedsForProtection(id) || unit->job.NewestComplete() == id ||
+      unit->job.IsBaseOrFallback(id) || !unit->member->RemoveShards(id)) {
     Refuse(session,
            request,
            Errc::kUnavailable,

@@ -16,6 +16,7 @@ NodeCore::NodeCore(CoreOptions options,
 NodeCore::~NodeCore() = default;
 
 bool NodeCore::TakeReady(Ready* ready) {
+  state_->ExchangeHeard();
   if (state_->context.out.empty()) {
     return false;
   }
@@ -146,6 +147,34 @@ void NodeCore::OnDurableDeleted(const JobUid& job,
   state_->FinishDelete(job, root, id, status);
 }
 
+void NodeCore::OnRowMade(std::uint64_t ticket, Result<std::vector<std::uint32_t>> chunk_crc32c) {
+  for (auto& [uid, unit] : state_->jobs) {
+    if (unit->member->OnRowMade(ticket, chunk_crc32c)) {
+      state_->Exchange(unit.get());
+      return;
+    }
+  }
+}
+
+void NodeCore::OnSidecarsFetched(std::uint64_t ticket,
+                                 Result<std::vector<proto::Sidecar>> sidecars) {
+  for (auto& [uid, unit] : state_->jobs) {
+    if (unit->member->OnSidecarsFetched(ticket, sidecars)) {
+      state_->Exchange(unit.get());
+      return;
+    }
+  }
+}
+
+void NodeCore::OnShardMade(std::uint64_t ticket, const Status& status) {
+  for (auto& [uid, unit] : state_->jobs) {
+    if (unit->member->OnShardMade(ticket, status)) {
+      state_->Exchange(unit.get());
+      return;
+    }
+  }
+}
+
 void NodeCore::OnSlotPoisoned(SlotRef slot, const std::string& reason) {
   state_->PoisonSlot(slot, reason);
 }
@@ -183,6 +212,17 @@ void NodeCore::OnPeerAnswer(const std::string& node_uuid,
 
 NodeHints NodeCore::WantedPeers() const {
   return state_->WantedPeers();
+}
+
+NodeHints NodeCore::KnownPeers() const {
+  NodeHints known;
+  for (const auto& [uid, unit] : state_->jobs) {
+    for (const auto& [node, endpoints] : unit->job.KnownNodes()) {
+      std::vector<std::string>& hints = known[node];
+      hints = hints.empty() ? endpoints : hints;
+    }
+  }
+  return known;
 }
 
 void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {

@@ -25,6 +25,7 @@
 #include "daemon/core/action.h"
 #include "daemon/core/ids.h"
 #include "daemon/core/layout_facts.h"
+#include "proto/peer.pb.h"
 
 namespace holdfast::daemon {
 
@@ -46,7 +47,11 @@ struct CoreOptions {
   std::chrono::milliseconds flush_retry_min{1000};
   std::chrono::milliseconds flush_retry_max{60000};
   std::uint32_t flush_gives_way = 3;  // times in a row that a flush yields its slot to training
-  bool peers = false;                 // the runtime carries messages to other nodes
+  // How the nodes of a job protect each other (ec/grouping.h): k and m.  m = 0: they do not.
+  std::uint32_t code_data = 8;
+  std::uint32_t code_parity = 0;
+  std::string failure_domain;  // of this node: rack, switch; empty: a domain of its own
+  bool peers = false;          // the runtime carries messages to other nodes
   std::chrono::milliseconds peer_repeat{1000};  // of a message to a peer that is not answered
 };
 
@@ -63,6 +68,8 @@ struct RecoveredState {
   std::vector<proto::IncarnationRecord> incarnations;
   std::vector<proto::OutcomeRecord> outcomes;
   std::vector<proto::DurableRecord> durables;
+  std::vector<proto::RowRecord> rows;  // of this arena and boot; their slots are among the slots
+  std::vector<proto::SidecarRecord> sidecars;
   std::map<std::string, LayoutFacts> layouts;  // that the catalog has, by hash
   std::vector<SlotNumber> lost_slots;          // recorded, but without a usable file: forgotten
 };
@@ -160,6 +167,13 @@ class NodeCore {
                         const std::string& root,
                         SnapshotKey id,
                         const Status& status);
+  // What came of a MakeRow: the digests of the row's chunks.
+  void OnRowMade(std::uint64_t ticket, Result<std::vector<std::uint32_t>> chunk_crc32c);
+  // What came of a FetchSidecars: those that were got, without layouts, which are in the catalog.
+  void OnSidecarsFetched(std::uint64_t ticket, Result<std::vector<proto::Sidecar>> sidecars);
+  // What came of a PullShard or a RebuildShard.  kCorruption and kNotFound: the source is never
+  // used again in this incarnation.
+  void OnShardMade(std::uint64_t ticket, const Status& status);
   // A reader outside the core (a pinned descriptor, the flush) found wrong bytes or a SIGBUS.
   void OnSlotPoisoned(SlotRef slot, const std::string& reason);
 
@@ -186,6 +200,26 @@ class NodeCore {
 
   // Nodes that some job here must hear, with where they may be.
   NodeHints WantedPeers() const;
+  // All nodes that some job here has or had.
+  NodeHints KnownPeers() const;
+
+  // ---- what peers ask (valid until the next call) ----
+  // Bytes that lie whole in this arena: a sealed image, or a recorded row.
+  struct StoredBytes {
+    SlotRef slot;
+    std::uint64_t base = 0;  // in the slot's file
+    std::uint64_t length_bytes = 0;
+    std::vector<std::uint32_t> chunk_crc32c;  // as recorded
+  };
+
+  // Nothing where this node does not have it, or it was found bad.  Only image.rank and parity's
+  // numbers count; its stripe must be that of the row.  The bytes may be freed and written again
+  // while they are read: the digests tell.
+  std::optional<StoredBytes> FindStored(const proto::StoredKey& key) const;
+  // Of any rank's shard, its own or another node's; null where it is not known.
+  const proto::Sidecar* FindSidecar(const proto::SnapshotId& id, Rank rank) const;
+  // Whether this node is making the row 0 of that stripe now: a feed for the others may come.
+  bool MayFeed(const proto::SnapshotId& id, const proto::StoredParity& row) const;
 
   // ---- time ----
   // At least once a second.

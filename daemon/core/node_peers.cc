@@ -59,8 +59,10 @@ void NodeState::SendToPeers(JobUnit* unit) {
     if (unit->coordinator->asked().empty()) {
       return;
     }
-    const Command command = unit->coordinator->MakeCommand();
+    const Command for_all = unit->coordinator->MakeCommand();
     for (const auto& [node, endpoints] : unit->coordinator->asked()) {
+      Command command = for_all;
+      unit->coordinator->Tailor(node, &command);
       Outgoing<Command>& out = unit->commands[node];
       if (IsDue(out, command, context.now)) {
         NoteSent(&out, command, repeat_at);
@@ -147,8 +149,9 @@ Status NodeState::TakeReport(const std::string& node, const JobUid& uid, const R
       !unit->coordinator->asked().contains(node)) {
     return Error(Errc::kUnavailable, "this node does not coordinate that incarnation (yet)");
   }
-  unit->coordinator->OnReport(report);
-  Exchange(unit);
+  if (unit->coordinator->TakeReport(report)) {
+    unit->heard_peers = true;
+  }
   return Ok();
 }
 

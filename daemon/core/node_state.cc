@@ -23,7 +23,9 @@ NodeState::NodeState(CoreOptions options,
       started(now) {
   RecoverJobs(recovered);
   RecoverSlots(recovered);
-  RecoverShards(recovered);
+  std::set<SlotRef> named = RecoverShards(recovered);
+  named.merge(RecoverRows(recovered));
+  FreeUnnamed(named);
   DropSlotsOfNobody();
   for (auto& [uid, unit] : jobs) {
     const auto present = unit->job.incarnations.find(unit->job.record.epoch_number());
@@ -73,7 +75,7 @@ void NodeState::RecoverSlots(const RecoveredState& recovered) {
   }
 }
 
-void NodeState::RecoverShards(const RecoveredState& recovered) {
+std::set<SlotRef> NodeState::RecoverShards(const RecoveredState& recovered) {
   std::set<SlotRef> named;
   for (const proto::ShardRecord& record : recovered.shards) {
     const proto::Sidecar& sidecar = record.sidecar();
@@ -99,9 +101,47 @@ void NodeState::RecoverShards(const RecoveredState& recovered) {
     shard.poisoned = record.poisoned();
     shard.poison_reason = record.poisoned() ? "found bad before the daemon's restart" : "";
     shard.restored = record.restored();
+    shard.start_token = record.start_token();
     unit->job.shards[KeyOf(sidecar.id())][sidecar.rank()] = std::move(shard);
     named.insert(ref);
   }
+  return named;
+}
+
+std::set<SlotRef> NodeState::RecoverRows(const RecoveredState& recovered) {
+  std::set<SlotRef> named;
+  for (const proto::RowRecord& record : recovered.rows) {
+    JobUnit* unit = FindByUid(record.id().job_uid());
+    Result<CodeSet> set = FromProto(record.set());
+    Row row;
+    row.record = record;
+    if (record.slot() != 0) {
+      row.slot = SlotRef{record.slot(), record.generation()};
+    }
+    const Slot* slot = row.slot.has_value() ? context.slots.Find(*row.slot) : nullptr;
+    const bool lies_here = !row.slot.has_value() ||
+                           (slot != nullptr && slot->parity && slot->phase == SlotPhase::kSealed);
+    if (unit == nullptr || !set.has_value() || !lies_here) {
+      context.batch()->DeleteRow(record);
+      continue;
+    }
+    row.set = std::move(set).value();
+    if (row.slot.has_value()) {
+      named.insert(*row.slot);
+    }
+    const RowName name{row.set.local_rank, row.set.epoch, row.set.geometry.version, record.row()};
+    unit->job.rows[KeyOf(record.id())].insert_or_assign(name, std::move(row));
+  }
+  for (const proto::SidecarRecord& record : recovered.sidecars) {
+    const proto::Sidecar& sidecar = record.sidecar();
+    if (JobUnit* unit = FindByUid(sidecar.id().job_uid()); unit != nullptr) {
+      unit->job.sidecars[KeyOf(sidecar.id())].insert_or_assign(sidecar.rank(), record);
+    }
+  }
+  return named;
+}
+
+void NodeState::FreeUnnamed(const std::set<SlotRef>& named) {
   context.slots.ForEach([&](Slot* slot) {
     // A static image may be of a live layout whose shards are gone.
     const bool image = slot->kind == proto::STATIC && jobs.contains(slot->job);
@@ -169,12 +209,15 @@ JobUnit* NodeState::FindBySlot(SlotRef ref) {
 // changes something that the next report shows, or ends; the bound only guards against a bug.
 void NodeState::Exchange(JobUnit* unit) {
   constexpr int kRounds = 16;
+  unit->heard_peers = false;
   bool changed = true;
   for (int round = 0; round < kRounds && changed; ++round) {
     changed = false;
     if (unit->coordinator != nullptr) {
       unit->coordinator->OnReport(unit->member->MakeReport());
-      const Result<bool> obeyed = unit->member->OnCommand(unit->coordinator->MakeCommand());
+      Command command = unit->coordinator->MakeCommand();
+      unit->coordinator->Tailor(context.node_uuid, &command);
+      const Result<bool> obeyed = unit->member->OnCommand(command);
       changed = obeyed.has_value() && obeyed.value();
     } else {
       unit->member->Obey();
@@ -182,6 +225,14 @@ void NodeState::Exchange(JobUnit* unit) {
     unit->member->Settle();
   }
   SendToPeers(unit);
+}
+
+void NodeState::ExchangeHeard() {
+  for (auto& [uid, unit] : jobs) {
+    if (unit->heard_peers) {
+      Exchange(unit.get());
+    }
+  }
 }
 
 void NodeState::ExchangeAll() {
@@ -309,6 +360,11 @@ void NodeState::Disconnect(SessionId session) {
 void NodeState::PoisonSlot(SlotRef ref, const std::string& reason) {
   JobUnit* unit = FindBySlot(ref);
   if (unit == nullptr) {
+    return;
+  }
+  if (context.slots.Find(ref)->parity) {
+    unit->member->DropRow(ref, reason);
+    Exchange(unit);
     return;
   }
   if (context.slots.Find(ref)->kind == proto::STATIC) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -35,6 +36,7 @@ struct JobUnit {
   std::optional<Error> fenced;  // a node has refused this incarnation: nobody here goes on for it
   std::map<std::string, Outgoing<Command>> commands;  // of the coordinator, by node
   Outgoing<Report> report;                            // to the coordinator's node
+  bool heard_peers = false;  // reports came that nothing was decided by yet
 };
 
 struct ClientState {
@@ -56,6 +58,8 @@ class NodeState {
   // Lets member and coordinator of a job hear each other until nothing changes.
   void Exchange(JobUnit* unit);
   void ExchangeAll();
+  // Decides by the reports that came since the last Ready was taken.
+  void ExchangeHeard();
   JobUnit* FindByUid(const JobUid& uid);
   JobUnit* FindByName(const std::string& name);
   JobUnit* FindBySlot(SlotRef slot);
@@ -108,7 +112,9 @@ class NodeState {
   // recovery
   void RecoverJobs(const RecoveredState& recovered);
   void RecoverSlots(const RecoveredState& recovered);
-  void RecoverShards(const RecoveredState& recovered);
+  std::set<SlotRef> RecoverShards(const RecoveredState& recovered);
+  std::set<SlotRef> RecoverRows(const RecoveredState& recovered);
+  void FreeUnnamed(const std::set<SlotRef>& named);
   void DropSlotsOfNobody();
 
   void Refuse(SessionId session, RequestId request, Errc code, std::string text);

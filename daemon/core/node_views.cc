@@ -16,14 +16,17 @@ void FillArena(const SlotTable& slots, proto::ArenaStatus* arena) {
   std::uint64_t sealed = 0;
   std::uint64_t filling = 0;
   std::uint64_t statics = 0;
+  std::uint64_t parity = 0;
   slots.ForEach([&](const Slot& slot) {
     quarantined += slot.phase == SlotPhase::kQuarantined ? slot.capacity_bytes : 0;
     free += slot.phase == SlotPhase::kFree || slot.phase == SlotPhase::kGranted ? 1 : 0;
     sealed += slot.phase == SlotPhase::kSealed ? 1 : 0;
     filling += slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing ? 1 : 0;
     statics += slot.kind == proto::STATIC ? slot.capacity_bytes : 0;
+    parity += slot.parity ? slot.capacity_bytes : 0;
   });
   arena->set_static_bytes(statics);
+  arena->set_parity_bytes(parity);
   arena->set_quarantined_bytes(quarantined);
   arena->set_free_slots(free);
   arena->set_sealed_slots(sealed);
@@ -73,7 +76,43 @@ void FillTier(const JobUnit& unit, const proto::TierPolicy& tier, proto::TierSta
   }
 }
 
-void FillJob(const JobUnit& unit, proto::JobStatus* out) {
+void FillGroup(const GroupView& group, proto::GroupStatus* out) {
+  out->mutable_node_uuids()->Assign(group.nodes.begin(), group.nodes.end());
+  out->set_data(group.data);
+  out->set_parity(group.parity);
+  out->set_reduced(group.reduced);
+  out->mutable_uncovered_domains()->Assign(group.uncovered_domains.begin(),
+                                           group.uncovered_domains.end());
+}
+
+// As the coordinator last said it, with all groups where that is this node.
+void FillProtection(const JobUnit& unit, std::uint32_t wished, proto::JobStatus* out) {
+  const Command& command = unit.member->command();
+  if (command.protected_id.has_value()) {
+    *out->mutable_protected_id() = unit.job.Id(*command.protected_id);
+    const auto margin = command.margins.find(*command.protected_id);
+    out->set_margin(margin == command.margins.end() ? 0 : margin->second);
+  }
+  if (command.protect.has_value()) {
+    *out->mutable_protecting() = unit.job.Id(command.protect->id);
+  }
+  if (unit.coordinator != nullptr) {
+    for (const GroupView& group : unit.coordinator->groups()) {
+      FillGroup(group, out->add_groups());
+    }
+  } else if (command.group.has_value()) {
+    FillGroup(*command.group, out->add_groups());
+  }
+  const std::string error =
+      unit.coordinator != nullptr ? unit.coordinator->ParityError() : unit.member->parity_error();
+  const bool alone = wished > 0 && unit.job.ServersOfRanks().size() > 0 && !command.coded &&
+                     command.not_coded.empty() && unit.member->heard();
+  out->set_not_protected(!command.not_coded.empty() ? command.not_coded
+                         : alone                    ? "the job has one node: it has no peers"
+                                                    : error);
+}
+
+void FillJob(const JobUnit& unit, std::uint32_t wished, proto::JobStatus* out) {
   const proto::JobRecord& record = unit.job.record;
   out->set_name(record.name());
   out->set_job_uid(record.job_uid());
@@ -95,6 +134,7 @@ void FillJob(const JobUnit& unit, proto::JobStatus* out) {
   if (present != unit.job.incarnations.end() && present->second.decision().has_choice()) {
     *out->mutable_restored() = present->second.decision().choice();
   }
+  FillProtection(unit, wished, out);
   out->set_phase("idle");
   if (unit.coordinator != nullptr) {
     out->set_phase(std::string(Name(unit.coordinator->phase())));
@@ -112,6 +152,9 @@ std::set<SnapshotKey> KnownIds(const Job& job, const SlotTable& slots) {
     ids.insert(id);
   }
   for (const auto& [id, outcome] : job.outcomes) {
+    ids.insert(id);
+  }
+  for (const auto& [id, rows] : job.rows) {
     ids.insert(id);
   }
   for (const auto& [root, durables] : job.durables) {
@@ -187,6 +230,16 @@ void FillSnapshot(const Job& job,
   }
 }
 
+void FillParity(const JobUnit& unit, const SnapshotKey& id, proto::SnapshotInfo* out) {
+  const auto rows = unit.job.rows.find(id);
+  out->set_parity_rows(
+      rows == unit.job.rows.end() ? 0 : static_cast<std::uint32_t>(rows->second.size()));
+  const Command& command = unit.member->command();
+  const auto margin = command.margins.find(id);
+  out->set_margin(margin == command.margins.end() ? 0 : margin->second);
+  out->set_is_protected(command.protected_id == id);
+}
+
 }  // namespace
 
 proto::StatusReply NodeState::StatusView(const std::string& job_name, Asker asker) const {
@@ -197,7 +250,7 @@ proto::StatusReply NodeState::StatusView(const std::string& job_name, Asker aske
   for (const auto& [uid, unit] : jobs) {
     const bool wanted = job_name.empty() || unit->job.record.name() == job_name;
     if (wanted && (!asker.has_value() || MayUse(*asker, unit->job))) {
-      FillJob(*unit, reply.add_jobs());
+      FillJob(*unit, context.options.code_parity, reply.add_jobs());
     }
   }
   return reply;
@@ -212,7 +265,9 @@ proto::ListReply NodeState::ListView(const std::string& job_name, Asker asker) c
     }
     const std::set<SnapshotKey> ids = KnownIds(unit->job, context.slots);
     for (auto it = ids.rbegin(); it != ids.rend(); ++it) {
-      FillSnapshot(unit->job, context.slots, *it, reply.add_snapshots());
+      proto::SnapshotInfo* info = reply.add_snapshots();
+      FillSnapshot(unit->job, context.slots, *it, info);
+      FillParity(*unit, *it, info);
     }
   }
   return reply;

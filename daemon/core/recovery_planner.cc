@@ -1,6 +1,8 @@
 #include "daemon/core/recovery_planner.h"
 
 #include <algorithm>
+#include <limits>
+#include <tuple>
 
 namespace holdfast::daemon {
 namespace {
@@ -171,15 +173,27 @@ bool HasEveryShard(const Inventory& inventory, const SnapshotKey& id) {
 
 }  // namespace
 
-// Without peers only a shared tier gives margin; an id there is kept until the choice is as safe.
+// The safest id, where that is safer than the choice: a shared tier, or else the most parity.  Of
+// equals one that is not discarded, then the greatest.
 std::optional<SnapshotKey> PlanFallback(const Inventory& inventory, const SnapshotKey& choice) {
-  if (inventory.safe.empty() || inventory.safe.contains(choice)) {
-    return std::nullopt;
+  const auto margin_of = [&](const SnapshotKey& id) -> std::uint64_t {
+    if (inventory.safe.contains(id)) {
+      return std::numeric_limits<std::uint64_t>::max();
+    }
+    const auto margin = inventory.margins.find(id);
+    const bool had = margin != inventory.margins.end() && HasEveryShard(inventory, id);
+    return had ? margin->second : 0;
+  };
+  std::optional<SnapshotKey> best;
+  std::tuple<std::uint64_t, bool, SnapshotKey> best_rank{margin_of(choice), true, {}};
+  for (const auto& [id, sources] : inventory.sources) {
+    const std::tuple rank(margin_of(id), !inventory.discarded.contains(id), id);
+    if (std::get<0>(rank) > margin_of(choice) && rank > best_rank) {
+      best = id;
+      best_rank = rank;
+    }
   }
-  const auto best = std::find_if(inventory.safe.rbegin(),
-                                 inventory.safe.rend(),
-                                 [&](const auto& id) { return !inventory.discarded.contains(id); });
-  return best != inventory.safe.rend() ? *best : *inventory.safe.rbegin();
+  return best;
 }
 
 std::optional<SnapshotKey> PlanKept(const Inventory& inventory) {

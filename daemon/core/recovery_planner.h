@@ -32,6 +32,8 @@ struct Inventory {
   std::set<SnapshotKey> discarded;
   // Published on a shared tier: as safe as full margin.
   std::set<SnapshotKey> safe;
+  // Members that each group could still lose, by the parity that is there; not given: 0.
+  std::map<SnapshotKey, std::uint32_t> margins;
   std::set<SnapshotKey> tried_too_often;
   // Starts of the job ended while they loaded it; a user who names its step may try again.
   std::set<SnapshotKey> ended_too_many_starts;
@@ -43,6 +45,7 @@ struct RestorePlan {
   // Absent and no error: start afresh.  Never while a tier that could hold more was not heard.
   std::optional<SnapshotKey> choice;
   std::map<Rank, Source> sources;
+  std::uint64_t choice_token = 0;  // of the start that took it; the caller's to fill
   std::optional<SnapshotKey> fallback;
   std::vector<std::string> passed_over;  // newest first
   std::optional<std::string> error;

@@ -27,6 +27,7 @@ proto::SlotState StateOfPhase(SlotPhase phase) {
   switch (phase) {
     case SlotPhase::kPreparing:
     case SlotPhase::kFree:
+    case SlotPhase::kMaking:  // the daemon that wrote is dead then, and nobody else can
       return proto::SLOT_FREE;
     case SlotPhase::kSealed:
       return proto::SLOT_SEALED;
@@ -54,6 +55,7 @@ Slot* SlotTable::Recover(const proto::SlotRecord& record, const LayoutFacts* lay
   slot.pid = record.pid();
   // A free slot may have died in the middle of being prepared: its header is written again.
   slot.kind = record.kind();
+  slot.parity = record.purpose() == proto::SLOT_PARITY;
   if (slot.phase != SlotPhase::kFree && layout != nullptr) {
     slot.layout_hash = record.layout_hash();
     slot.image_bytes = slot.kind == proto::STATIC ? layout->static_bytes : layout->image_bytes;
@@ -80,9 +82,23 @@ Slot* SlotTable::Create(std::uint64_t capacity_bytes,
   slot.static_hash = static_hash;
   slot.job = job;
   slot.rank = rank;
-  slot.ref = {next_number_++, identity_.boot_number};
   slot.capacity_bytes = capacity_bytes;
-  used_bytes_ += capacity_bytes;
+  return Add(std::move(slot), batch);
+}
+
+Slot* SlotTable::CreateForParity(std::uint64_t capacity_bytes,
+                                 const JobUid& job,
+                                 storage_tiers::CatalogBatch* batch) {
+  Slot slot;
+  slot.parity = true;
+  slot.job = job;
+  slot.capacity_bytes = capacity_bytes;
+  return Add(std::move(slot), batch);
+}
+
+Slot* SlotTable::Add(Slot slot, storage_tiers::CatalogBatch* batch) {
+  slot.ref = {next_number_++, identity_.boot_number};
+  used_bytes_ += slot.capacity_bytes;
   Slot* kept = &slots_.emplace(slot.ref, std::move(slot)).first->second;
   Record(*kept, batch);
   return kept;
@@ -153,6 +169,7 @@ void SlotTable::Record(const Slot& slot, storage_tiers::CatalogBatch* batch) con
   record.set_pid(slot.pid);
   record.set_layout_hash(slot.layout_hash);
   record.set_kind(slot.kind);
+  record.set_purpose(slot.parity ? proto::SLOT_PARITY : proto::SLOT_IMAGE);
   if (slot.kind == proto::STATIC) {
     record.set_static_hash(slot.static_hash);
   }

@@ -33,6 +33,7 @@ struct Slot {
   std::int32_t pid = 0;
   Step step = kNoStep;                     // of kFilling, kSealing, kDraining
   proto::ImageKind kind = proto::DYNAMIC;  // which image of its layout it holds
+  bool parity = false;                     // for rows: no rank's, never granted, without a header
   std::string layout_hash;                 // whose header stands at its start; empty: unknown
   std::uint64_t image_bytes = 0;           // of its image of that layout
   std::string static_hash;  // of that layout, in slots of both kinds; empty: no static image
@@ -65,6 +66,11 @@ class SlotTable {
                proto::ImageKind kind = proto::DYNAMIC,
                const std::string& static_hash = {});
 
+  // The same for a parity row: a slot of the job, of no rank.
+  Slot* CreateForParity(std::uint64_t capacity_bytes,
+                        const JobUid& job,
+                        storage_tiers::CatalogBatch* batch);
+
   // nullptr where (slot, generation) is not known.
   Slot* Find(SlotRef ref);
   const Slot* Find(SlotRef ref) const;
@@ -92,6 +98,7 @@ class SlotTable {
   const Identity& identity() const { return identity_; }
 
  private:
+  Slot* Add(Slot slot, storage_tiers::CatalogBatch* batch);
   void Record(const Slot& slot, storage_tiers::CatalogBatch* batch) const;
 
   Identity identity_;

@@ -11,6 +11,9 @@ constexpr std::array kTransitions = {
     SlotTransition{P::kFree, E::kPrepareAgain, P::kPreparing},
     SlotTransition{P::kFree, E::kGrant, P::kGranted},
     SlotTransition{P::kFree, E::kSpoilt, P::kQuarantined},
+    SlotTransition{P::kFree, E::kMake, P::kMaking},
+    SlotTransition{P::kMaking, E::kSealRecorded, P::kSealed},
+    SlotTransition{P::kMaking, E::kMakeEnded, P::kFree},
     SlotTransition{P::kGranted, E::kReturned, P::kFree},
     SlotTransition{P::kGranted, E::kBegin, P::kFilling},
     SlotTransition{P::kGranted, E::kOwnerGone, P::kQuarantined},
@@ -47,20 +50,21 @@ std::optional<SlotPhase> Next(SlotPhase from, SlotEvent event) {
 }
 
 std::string_view Name(SlotPhase phase) {
-  constexpr std::array<std::string_view, 9> kNames = {"preparing",
-                                                      "free",
-                                                      "granted",
-                                                      "filling",
-                                                      "sealing",
-                                                      "sealed",
-                                                      "draining",
-                                                      "limbo",
-                                                      "quarantined"};
+  constexpr std::array<std::string_view, 10> kNames = {"preparing",
+                                                       "free",
+                                                       "granted",
+                                                       "filling",
+                                                       "sealing",
+                                                       "sealed",
+                                                       "draining",
+                                                       "limbo",
+                                                       "quarantined",
+                                                       "making"};
   return kNames[static_cast<std::size_t>(phase)];
 }
 
 std::string_view Name(SlotEvent event) {
-  constexpr std::array<std::string_view, 15> kNames = {"prepared",
+  constexpr std::array<std::string_view, 17> kNames = {"prepared",
                                                        "prepare_again",
                                                        "grant",
                                                        "returned",
@@ -74,7 +78,9 @@ std::string_view Name(SlotEvent event) {
                                                        "vouched_filling",
                                                        "vouched_draining",
                                                        "retire",
-                                                       "spoilt"};
+                                                       "spoilt",
+                                                       "make",
+                                                       "make_ended"};
   return kNames[static_cast<std::size_t>(event)];
 }
 

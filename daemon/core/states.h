@@ -24,6 +24,7 @@ enum class SlotPhase : std::uint8_t {
   kDraining,     // given up while copies may still land
   kLimbo,        // was handed out when the last daemon died; its client has not spoken yet
   kQuarantined,  // its client is dead or fenced and may still write: never reused
+  kMaking,       // the daemon itself writes: a parity row, or a shard from elsewhere
 };
 
 enum class SlotEvent : std::uint8_t {
@@ -42,6 +43,8 @@ enum class SlotEvent : std::uint8_t {
   kVouchedDraining,  // after a restart: the client gave it up, copies may still land
   kRetire,           // the shard record is deleted in this batch
   kSpoilt,           // its file is not what the daemon made: nobody may get it again
+  kMake,             // the daemon begins to write; its bytes mean nothing until they are recorded
+  kMakeEnded,        // nothing writes any more, and what came of it is nothing
 };
 
 struct SlotTransition {

@@ -20,6 +20,12 @@ constexpr std::chrono::milliseconds kAnswerLimit{10'000};
 // Nodes times jobs that messages go to at one time.
 constexpr std::size_t kMaxLanes = 65'536;
 constexpr std::chrono::seconds kAnswerPoll{1};
+// A node that answers at all is connected by then.
+constexpr std::chrono::milliseconds kConnectWait{5'000};
+constexpr std::chrono::milliseconds kConnectPoll{20};
+constexpr std::chrono::milliseconds kShortest{1};
+// Longer than the pauses between two requests of one piece of work.
+constexpr std::chrono::seconds kHeldFor{30};
 
 transport::PeerLimits LimitsOf(const PeerOptions& options) {
   transport::PeerLimits limits;
@@ -165,6 +171,8 @@ asio::awaitable<Result<proto::PeerReply>> PeerNetwork::Handle(
     reply.mutable_command();
     asked_[ticket] = asked;
     (*core_)->OnPeerCommand(peer->node_uuid, ticket, request.command().job_uid(), command);
+  } else if (serve_ != nullptr) {
+    co_return co_await serve_(std::move(peer), std::move(request));
   } else {
     co_return Error(Errc::kUnavailable, "this daemon does not answer such requests");
   }
@@ -193,8 +201,43 @@ void PeerNetwork::Answer(const AnswerPeer& action) {
   }
 }
 
+asio::awaitable<Result<proto::PeerReply>> PeerNetwork::Call(std::string node,
+                                                            proto::PeerRequest request,
+                                                            std::chrono::milliseconds limit) {
+  const MonotonicTime deadline = SystemClock().Now() + limit;
+  const MonotonicTime patience = SystemClock().Now() + std::min(limit, kConnectWait);
+  PeerLinks::Channel channel = links_.Find(node);
+  while (channel == nullptr) {
+    const MonotonicTime now = SystemClock().Now();
+    if (now >= patience) {
+      co_return Error(Errc::kUnavailable, "node " + NodeText(node) + " is not connected");
+    }
+    held_[node] = now + kHeldFor;
+    links_.Want(node, EndpointsOf(node), now);
+    HF_CO_TRYV(co_await SleepFor(kConnectPoll));
+    channel = links_.Find(node);
+  }
+  const MonotonicTime now = SystemClock().Now();
+  held_[node] = now + kHeldFor;
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now);
+  co_return co_await channel->Call(std::move(request), std::max(left, kShortest));
+}
+
+std::vector<std::string> PeerNetwork::EndpointsOf(const std::string& node) const {
+  const NodeHints known = core_->view().KnownPeers();
+  const auto found = known.find(node);
+  return found == known.end() ? std::vector<std::string>() : found->second;
+}
+
 void PeerNetwork::OnTick(MonotonicTime now) {
-  links_.Tick(core_->view().WantedPeers(), now);
+  NodeHints wanted = core_->view().WantedPeers();
+  std::erase_if(held_, [now](const auto& entry) { return entry.second <= now; });
+  for (const auto& [node, until] : held_) {
+    if (!wanted.contains(node)) {
+      wanted[node] = EndpointsOf(node);
+    }
+  }
+  links_.Tick(wanted, now);
 }
 
 void PeerNetwork::Stop() {

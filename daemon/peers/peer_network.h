@@ -72,6 +72,14 @@ class PeerNetwork {
   void Send(const SendCommand& action);
   void Answer(const AnswerPeer& action);
 
+  // What is no report and no command.  Answers as a PeerHandler does.
+  void ServeWith(transport::PeerHandler server) { serve_ = std::move(server); }
+
+  // Asks a node that may not be connected yet: it is then wanted, for a while, and waited for.
+  // kUnavailable says why there is no connection; else PeerChannel's errors.
+  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> Call(
+      std::string node, proto::PeerRequest request, std::chrono::milliseconds limit);
+
   // At least once a second.
   void OnTick(MonotonicTime now);
 
@@ -116,6 +124,7 @@ class PeerNetwork {
               std::shared_ptr<const transport::TlsContext> tls,
               CoreGate* core);
 
+  [[nodiscard]] std::vector<std::string> EndpointsOf(const std::string& node) const;
   void Enqueue(LaneKey key, const std::vector<std::string>& endpoints, Message message);
   [[nodiscard]] boost::asio::awaitable<void> Drain(LaneKey key);
   [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> Handle(
@@ -129,6 +138,8 @@ class PeerNetwork {
   transport::PeerContext context_;
   PeerLinks links_;
   transport::PeerServer server_;
+  transport::PeerHandler serve_;               // may be empty
+  std::map<std::string, MonotonicTime> held_;  // nodes that are wanted until then
   std::map<LaneKey, Lane> lanes_;
   std::uint64_t next_ticket_ = 1;
   std::map<std::uint64_t, std::shared_ptr<Asked>> asked_;

@@ -32,6 +32,16 @@ void FillJob(proto::JobStatus* job) {
   *job->mutable_restored() = Id(6, 1000);
   job->set_restore_attempt(2);
   job->add_restore_log("step 1100 of incarnation 6: rank 1 was lost");
+  *job->mutable_protected_id() = Id(7, 1190);
+  job->set_margin(2);
+  *job->mutable_protecting() = Id(7, 1200);
+  proto::GroupStatus* group = job->add_groups();
+  group->add_node_uuids(std::string(16, '\x22'));
+  group->add_node_uuids(std::string(16, '\x33'));
+  group->set_data(1);
+  group->set_parity(1);
+  group->set_reduced(true);
+  group->add_uncovered_domains("rack7");
   proto::RankStatus* rank = job->add_ranks();
   rank->set_rank(0);
   rank->set_pid(4242);
@@ -117,6 +127,9 @@ job my-job: incarnation 7, 2 ranks, run, live, 3.00 GiB of memory
   newest complete: 1200@7
   restored: 1000@6 (attempt 2)
   passed over: step 1100 of incarnation 6: rank 1 was lost
+  protected: 1190@7, 2 nodes of each group may be lost
+  protecting: 1200@7
+  group 1+1: 222222222222 333333333333 (less parity than configured: too few nodes); the loss of rack7 is not covered
   RANK   PID  CONNECTED  LAST BEGUN  SEALED  MISSED  LAST MISSED BECAUSE
      0  4242  yes              1210      12       0
      1     -  no                  -       0       3  torn (tensor model.\x1bw)
@@ -198,6 +211,32 @@ constexpr char kStatusJson[] = R"json({
       "restore_log": [
         "step 1100 of incarnation 6: rank 1 was lost"
       ],
+      "protected": {
+        "job": "my-job",
+        "incarnation": 7,
+        "step": 1190
+      },
+      "margin": 2,
+      "protecting": {
+        "job": "my-job",
+        "incarnation": 7,
+        "step": 1200
+      },
+      "groups": [
+        {
+          "nodes": [
+            "22222222222222222222222222222222",
+            "33333333333333333333333333333333"
+          ],
+          "data": 1,
+          "parity": 1,
+          "reduced": true,
+          "uncovered_domains": [
+            "rack7"
+          ]
+        }
+      ],
+      "not_protected": "",
       "ranks": [
         {
           "rank": 0,
@@ -321,6 +360,9 @@ constexpr char kSnapshotsJson[] = R"json({
         "/checkpoints"
       ],
       "damaged_on": [],
+      "protected": false,
+      "margin": 0,
+      "parity_rows": 0,
       "shards": [
         {
           "rank": 0,
@@ -351,6 +393,9 @@ constexpr char kSnapshotsJson[] = R"json({
       "fallback": false,
       "durable_on": [],
       "damaged_on": [],
+      "protected": false,
+      "margin": 0,
+      "parity_rows": 0,
       "shards": []
     }
   ],

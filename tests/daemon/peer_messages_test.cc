@@ -11,6 +11,17 @@ const SnapshotKey kTwo{2, 0};
 
 const std::string kNode(16, 'n');
 
+CodeSet FullSet() {
+  CodeSet set;
+  set.local_rank = 1;
+  set.epoch = 4;
+  set.geometry =
+      ec::MakeGeometry(2, {std::string(16, 'a'), std::string(16, 'b')}, {1, 1}, {1 << 20, 0})
+          .value();
+  set.ranks = {5, 0};
+  return set;
+}
+
 Report FullReport() {
   Report report;
   report.stamp = MessageStamp{Epoch{3, 99}, 4, 5};
@@ -47,6 +58,14 @@ Report FullReport() {
   report.known_nodes[kNode] = {"10.0.0.1:7600", "10.0.1.1:7600"};
   report.decisions = {{Epoch{2, 98}, 4, {}}};
   report.decisions[0].decision.set_attempt(3);
+  report.ranks[0].image_bytes = 5;
+  report.ranks[0].static_bytes = 6;
+  report.shards[1].image_bytes = 7;
+  report.shards[1].shares_static = true;
+  report.failure_domain = "rack 1";
+  report.parity_error = "no room";
+  report.parity = {{kOne, 77, 1, 2, 3, {0, 1}, FullSet()}, {kTwo, 78, 0, 2, 3, {}, std::nullopt}};
+  report.sidecars = {{kOne, 77, {1, 2}}, {kTwo, 78, {}}};
   return report;
 }
 
@@ -73,6 +92,18 @@ Command FullCommand() {
   command.world_size = 2;
   command.owner_uid = 1000;
   command.decision.set_attempt(2);
+  command.sources[2] = Source{Source::Kind::kPeer, "", kNode};
+  command.sources[3] = Source{Source::Kind::kRebuild, "", ""};
+  command.coded = true;
+  command.not_coded = "frozen tensors";
+  command.group_version = 3;
+  command.group = GroupView{{kNode}, 1, 1, true, {"rack 1"}};
+  command.protect = ProtectTarget{kOne, 77, {FullSet()}};
+  command.protected_id = kTwo;
+  command.margins = {{kOne, 0}, {kTwo, 1}};
+  command.orders[2] = ShardOrder{9, {kNode}, std::nullopt, {}};
+  command.orders[3] = ShardOrder{9, {kNode}, FullSet(), {{kNode, {}}, {"", {0}}}};
+  command.choice_token = 78;
   return command;
 }
 

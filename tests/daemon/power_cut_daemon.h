@@ -117,6 +117,17 @@ class PowerCutDaemon {
 
   void Do(const AnswerPeer&) {}
 
+  // One node: there are no groups.
+  void Do(const MakeRow&) {}
+
+  void Do(const CancelMaking&) {}
+
+  void Do(const FetchSidecars&) {}
+
+  void Do(const PullShard&) {}
+
+  void Do(const RebuildShard&) {}
+
   void Do(const PublishManifest& action);
   void Do(const DeleteDurable& action);
 

@@ -10,13 +10,15 @@ using std::chrono::milliseconds;
 constexpr milliseconds kTicks[] = {
     milliseconds(100), milliseconds(1000), milliseconds(5000), milliseconds(31000)};
 constexpr char kRoot[] = "/pfs";
+constexpr const char* kParityKinds[] = {"make", "fetch", "bring"};
 
 // Larger clusters are looked at after each action only, not after each call into a core.
 constexpr int kCheckEachCallUpTo = 8;
 
 }  // namespace
 
-RandomSim::RandomSim(const SimPlan& plan) : plan_(plan), sim_(plan.nodes, plan.ranks, plan.slots) {
+RandomSim::RandomSim(const SimPlan& plan)
+    : plan_(plan), sim_(plan.nodes, plan.ranks, plan.slots, plan.data, plan.parity) {
   for (int node = 0; node < plan.nodes; ++node) {
     sim_.Node(node).CheckEachCall(plan.nodes <= kCheckEachCallUpTo);
   }
@@ -49,6 +51,9 @@ void RandomSim::Run() {
     ExpectProgress();
   }
   if (!Failed()) {
+    ExpectProtected();
+  }
+  if (!Failed()) {
     ExpectRestart();
   }
 }
@@ -60,6 +65,7 @@ void RandomSim::Check() {
     }
   }
   checks_.Check();
+  checks_.CheckMargins();
 }
 
 void RandomSim::Do(const SimAction& action) {
@@ -150,8 +156,26 @@ void RandomSim::DoDaemon(const SimAction& action) {
       }
       node.LoseMemory();
       break;
+    case SimKind::kHoldParity:
+      for (const char* kind : kParityKinds) {
+        node.Hold(kind);
+      }
+      break;
+    case SimKind::kEndParity:
+      EndParity(&node, action.b % 4 == 0 ? "io" : "ok");
+      break;
     default:
       break;
+  }
+}
+
+// Later work is done at once again.
+void RandomSim::EndParity(CoreHarness* node, const std::string& outcome) {
+  for (const char* kind : kParityKinds) {
+    node->Unhold(kind);
+    if (node->FinishHeld(kind, outcome)) {
+      return;
+    }
   }
 }
 

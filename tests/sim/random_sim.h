@@ -42,6 +42,7 @@ class RandomSim {
   void Check();
 
   // trainers (random_sim_trainers.cc)
+  void EndParity(CoreHarness* node, const std::string& outcome);
   void Launch(std::uint32_t how, std::uint32_t spared);
   std::vector<int> Placement(std::uint32_t how) const;
   bool IsOpened() const;
@@ -58,6 +59,7 @@ class RandomSim {
   void LetSettle();
   void ExpectNoWaiting();
   void ExpectProgress();
+  void ExpectProtected();
   bool StartUntilItTrains();
   void ExpectRestart();
   bool All(bool (*what)(const FakeClient& client));

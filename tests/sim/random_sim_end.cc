@@ -44,6 +44,10 @@ void RandomSim::EndFaults() {
       node.Restart();
     }
     node.AllWorkersGone();
+    while (node.HeldCount("make") + node.HeldCount("fetch") + node.HeldCount("bring") > 0) {
+      EndParity(&node, "ok");
+    }
+    EndParity(&node, "ok");  // nothing waits from now on
   }
   for (auto& [root, tier] : sim_.Node(0).tiers()) {
     tier.SetFailing(false);
@@ -129,6 +133,22 @@ void RandomSim::ExpectProgress() {
   if (!newer && !Failed() && !checks_.twins()) {
     sim_.violations().push_back("L: nothing of incarnation " +
                                 std::to_string(sim_.job().epoch.number) + " becomes complete");
+  }
+}
+
+// L with parity: what is new becomes protected, and the margin is full.
+void RandomSim::ExpectProtected() {
+  const std::set<int> members(sim_.on().begin(), sim_.on().end());
+  if (plan_.parity == 0 || members.size() < 2 || checks_.twins() || Failed()) {
+    return;
+  }
+  const proto::StatusReply status = sim_.NodeOf(0).core()->StatusNow();
+  const proto::JobStatus& job = status.jobs(0);
+  if (job.protected_id().incarnation() != sim_.job().epoch.number || job.margin() == 0) {
+    sim_.violations().push_back(
+        "L: nothing of incarnation " + std::to_string(sim_.job().epoch.number) +
+        " becomes protected: protected " + ShortText(KeyOf(job.protected_id())) + ", protecting " +
+        ShortText(KeyOf(job.protecting())) + " " + job.not_protected());
   }
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "tests/daemon/core/fake_code.h"
+
 namespace holdfast::daemon {
 namespace {
 
@@ -55,6 +57,64 @@ void SimChecks::Check() {
   CheckOutcomes();
   CheckReturned();
   CheckCommits();
+}
+
+// Only a coordinator that trains says what is protected now; others repeat what they heard.
+void SimChecks::CheckMargins() {
+  for (int i = 0; i < sim_->nodes() && !twins_; ++i) {
+    CoreHarness& node = sim_->Node(i);
+    if (!node.up()) {
+      continue;
+    }
+    for (const proto::IncarnationRecord& record : node.Records().incarnations) {
+      if (!record.coordinator() || !IsPresent(&node, record)) {
+        continue;
+      }
+      const proto::StatusReply status = node.core()->StatusNow();
+      for (const proto::JobStatus& job : status.jobs()) {
+        if (job.has_protected_id() && job.phase() == "run") {
+          CheckMargin(job.job_uid(), KeyOf(job.protected_id()), job.margin());
+          sim_->world().history.margin_left[job.job_uid()] = static_cast<int>(job.margin());
+        }
+      }
+      const proto::ListReply list = node.core()->ListNow("train");
+      for (const proto::SnapshotInfo& snapshot : list.snapshots()) {
+        if (snapshot.margin() > 0 && !snapshot.is_protected()) {
+          CheckMargin(record.job_uid(), KeyOf(snapshot.id()), snapshot.margin());
+        }
+      }
+    }
+  }
+}
+
+// All losses where they are few, else some, in turn.
+void SimChecks::CheckMargin(const JobUid& job, const SnapshotKey& id, std::uint32_t margin) {
+  constexpr std::size_t kMostLosses = 6;
+  const auto nodes = static_cast<std::size_t>(sim_->nodes());
+  std::vector<std::vector<std::size_t>> losses;
+  for (std::size_t a = 0; a < nodes && margin > 0; ++a) {
+    if (margin == 1) {
+      losses.push_back({a});
+    }
+    for (std::size_t b = a + 1; b < nodes && margin > 1; ++b) {
+      losses.push_back({a, b});
+    }
+  }
+  for (std::size_t i = 0; i < std::min(kMostLosses, losses.size()); ++i) {
+    const std::vector<std::size_t>& lost = losses[next_loss_++ % losses.size()];
+    std::vector<CoreHarness*> left;
+    for (std::size_t node = 0; node < nodes; ++node) {
+      if (std::find(lost.begin(), lost.end(), node) == lost.end()) {
+        left.push_back(&sim_->Node(static_cast<int>(node)));
+      }
+    }
+    if (!LeftOver(left, job, id).IsRestorable()) {
+      Violation("I10: " + ShortText(id) + " has margin " + std::to_string(margin) +
+                ", but is gone without n" + std::to_string(lost.front()) +
+                (lost.size() > 1 ? " and n" + std::to_string(lost.back()) : ""));
+      return;
+    }
+  }
 }
 
 void SimChecks::CheckEpochs() {
@@ -179,6 +239,14 @@ void SimChecks::OnChoice(CoreHarness* node, const proto::IncarnationRecord& reco
 
 // What the start could not see counts as lost from then on.
 void SimChecks::OnCommit(const proto::IncarnationRecord& record) {
+  // Who was silent when it chose counts as lost for it.
+  int& margin = sim_->world().history.margin_left[record.job_uid()];
+  for (int i = 0; i < sim_->nodes(); ++i) {
+    const bool coordinates = sim_->NodeOf(0).node_uuid() == sim_->Node(i).node_uuid();
+    const bool heard = sim_->HasInventory(
+        {record.number(), record.token()}, record.decision().attempt(), sim_->Node(i).node_uuid());
+    margin -= coordinates || heard ? 0 : 1;
+  }
   const auto id = PassedOver(record);
   if (!id.has_value()) {
     return;
@@ -211,6 +279,19 @@ bool SimChecks::CouldBeHad(CoreHarness* coordinator,
   const std::uint32_t tries = coordinator->options().restore_tries;
   if (failed >= tries || record.decision().attempt() > tries) {
     return false;
+  }
+  if (coordinator->options().code_parity > 0) {
+    std::vector<CoreHarness*> heard = {coordinator};
+    for (int i = 0; i < sim_->nodes(); ++i) {
+      const bool answered = sim_->HasInventory({record.number(), record.token()},
+                                               record.decision().attempt(),
+                                               sim_->Node(i).node_uuid());
+      if (answered && &sim_->Node(i) != coordinator) {
+        heard.push_back(&sim_->Node(i));
+      }
+    }
+    // Sources that failed an attempt are left out by right.
+    return record.decision().attempt() == 1 && LeftOver(heard, record.job_uid(), id).IsRestorable();
   }
   std::size_t found = 0;
   for (const proto::MemberNode& member : record.members()) {

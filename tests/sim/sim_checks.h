@@ -23,6 +23,8 @@ class SimChecks {
   // The trainer is about to say that it has loaded what it was told.
   void OnLoaded(const FakeClient& client);
   void Check();
+  // I10: so many nodes as the margin says are lost, any of them, and what is protected comes back.
+  void CheckMargins();
 
   // Two launchers took one number: ids of the two look alike, so what was complete, and where it
   // went, cannot be told from ids any more (I3, R).
@@ -45,11 +47,13 @@ class SimChecks {
                   const proto::IncarnationRecord& record,
                   const SnapshotKey& id);
   bool HoldsIntact(CoreHarness* node, const SnapshotKey& id, Rank rank) const;
+  void CheckMargin(const JobUid& job, const SnapshotKey& id, std::uint32_t margin);
   void Violation(const std::string& what);
 
   SimCluster* const sim_;
   int starts_ = 0;
   bool twins_ = false;
+  std::size_t next_loss_ = 0;  // of the losses that are tried in turn
   std::map<std::int32_t, int> start_of_pid_;
   std::map<std::string, std::uint64_t> epochs_;  // highest recorded, by node
   std::map<Attempt, std::set<Rank>> loaded_;

@@ -7,13 +7,27 @@ std::string Name(Rank rank) {
   return "r" + std::to_string(rank);
 }
 
+// Shards of unequal length, which leave segments short and empty.
+std::uint64_t ImageBytes(Rank rank) {
+  return (2 + rank % 3) * kMiB;
+}
+
 }  // namespace
 
-SimCluster::SimCluster(int nodes, std::uint32_t ranks, std::uint32_t slots) {
+SimCluster::SimCluster(
+    int nodes, std::uint32_t ranks, std::uint32_t slots, std::uint32_t data, std::uint32_t parity)
+    : coded_(parity > 0) {
   world_->network = this;
   CoreOptions options;
   options.default_slots = slots;
   options.budget_bytes = static_cast<std::uint64_t>(ranks) * slots * kMiB;
+  if (coded_) {
+    // Slots of the longest shard, and of each rank two parities of rows as long as a whole one.
+    options.budget_bytes *= 4;
+    options.budget_bytes += std::uint64_t{ranks} * 2 * parity * 4 * kMiB;
+    options.code_data = data;
+    options.code_parity = parity;
+  }
   options.page_bytes = kMiB;
   options.peers = true;
   for (int node = 0; node < nodes; ++node) {
@@ -77,6 +91,14 @@ void SimCluster::Send(CoreHarness* from, const AnswerPeer& action) {
        [asked, status = action.status, sender = from->node_uuid()](CoreHarness* node) {
          node->core()->OnPeerAnswer(sender, asked.job, asked.stamp, status);
        });
+}
+
+CoreHarness* SimCluster::Reach(CoreHarness* from, const std::string& node) {
+  const int a = IndexOf(from);
+  const int b = IndexOf(node);
+  const bool reached =
+      a >= 0 && b >= 0 && Node(b).up() && !cut_.contains({a, b}) && !cut_.contains({b, a});
+  return reached ? &Node(b) : nullptr;
 }
 
 void SimCluster::Deliver(std::size_t which, bool keep) {
@@ -190,6 +212,10 @@ void SimCluster::Launch(const std::vector<int>& on, const std::set<int>& out_of_
       NodeOf(rank).Die(Name(rank), false);
     }
     NodeOf(rank).Spawn(Name(rank));
+    if (coded_) {
+      Client(rank).layout.image_bytes = ImageBytes(rank);
+      Client(rank).layout.name = "a" + std::to_string(rank % 3);
+    }
     const std::string uuid = NodeOf(rank).node_uuid();
     auto member = std::find_if(job.members.begin(), job.members.end(), [&](const auto& known) {
       return known.node_uuid() == uuid;

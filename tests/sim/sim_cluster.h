@@ -19,7 +19,12 @@ namespace holdfast::daemon {
 
 class SimCluster : public PeerNetwork {
  public:
-  SimCluster(int nodes, std::uint32_t ranks, std::uint32_t slots);
+  // "data" and "parity": how nodes protect each other; 0 rows: they do not.
+  SimCluster(int nodes,
+             std::uint32_t ranks,
+             std::uint32_t slots,
+             std::uint32_t data = 1,
+             std::uint32_t parity = 0);
 
   CoreHarness& Node(int node) { return *nodes_[static_cast<std::size_t>(node)]; }
 
@@ -78,6 +83,7 @@ class SimCluster : public PeerNetwork {
   void Send(CoreHarness* from, const SendReport& action) override;
   void Send(CoreHarness* from, const SendCommand& action) override;
   void Send(CoreHarness* from, const AnswerPeer& action) override;
+  CoreHarness* Reach(CoreHarness* from, const std::string& node) override;
 
   std::vector<std::string>& violations() { return world_->violations; }
 
@@ -109,6 +115,7 @@ class SimCluster : public PeerNetwork {
   std::shared_ptr<FakeWorld> world_ = std::make_shared<FakeWorld>();
   std::vector<std::unique_ptr<CoreHarness>> nodes_;
   std::vector<int> on_;
+  bool coded_ = false;
   std::deque<Envelope> pending_;
   std::set<std::pair<int, int>> cut_;
   std::set<int> held_;

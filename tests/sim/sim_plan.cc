@@ -32,7 +32,9 @@ constexpr std::array kKinds = {Weighted{SimKind::kDeliver, 300, "deliver"},
                                Weighted{SimKind::kHeal, 30, "heal"},
                                Weighted{SimKind::kLaunch, 30, "launch"},
                                Weighted{SimKind::kTierFails, 6, "tier_fails"},
-                               Weighted{SimKind::kLoseMemory, 2, "lose_memory"}};
+                               Weighted{SimKind::kLoseMemory, 2, "lose_memory"},
+                               Weighted{SimKind::kHoldParity, 0, "hold_parity"},
+                               Weighted{SimKind::kEndParity, 0, "end_parity"}};
 
 SimKind Draw(std::mt19937_64* random) {
   int total = 0;
@@ -69,6 +71,21 @@ SimPlan PlanOf(std::uint64_t seed) {
     const SimKind kind = Draw(&random);
     plan.actions.push_back({kind, below(1U << 16U), below(1U << 16U), below(1U << 16U)});
   }
+  // Drawn last: what seeds without parity play is what it was before there was any.
+  plan.parity = below(2) == 0 ? 0 : 1 + below(2);
+  plan.data = 1 + below(4);
+  const auto insert = [&](SimAction action) {
+    const std::size_t at = below(static_cast<std::uint32_t>(plan.actions.size()) + 1);
+    return plan.actions.insert(plan.actions.begin() + static_cast<std::ptrdiff_t>(at), action);
+  };
+  for (std::uint32_t i = 0; plan.parity > 0 && i < length / 12; ++i) {
+    const SimKind kind = i % 3 == 0 ? SimKind::kHoldParity : SimKind::kEndParity;
+    insert({kind, below(1U << 16U), below(1U << 16U), 0});
+  }
+  for (std::uint32_t i = 0; plan.parity > 0 && i < 1 + below(4); ++i) {
+    const auto lost = insert({SimKind::kLoseMemory, below(1U << 16U), 0, 0});
+    plan.actions.insert(lost + 1, {SimKind::kLaunch, below(1U << 16U), 1 + below(3), 0});
+  }
   return plan;
 }
 
@@ -81,9 +98,12 @@ std::string TextOf(const SimAction& action) {
 }
 
 std::string TextOf(const SimPlan& plan) {
-  std::string text = "seed " + std::to_string(plan.seed) + ": " + std::to_string(plan.nodes) +
-                     " nodes, " + std::to_string(plan.ranks) + " ranks, " +
-                     std::to_string(plan.slots) + " slots" + (plan.with_tier ? ", a tier\n" : "\n");
+  std::string text =
+      "seed " + std::to_string(plan.seed) + ": " + std::to_string(plan.nodes) + " nodes, " +
+      std::to_string(plan.ranks) + " ranks, " + std::to_string(plan.slots) + " slots" +
+      (plan.with_tier ? ", a tier" : "") +
+      (plan.parity > 0 ? ", " + std::to_string(plan.data) + "+" + std::to_string(plan.parity) + "\n"
+                       : "\n");
   for (const SimAction& action : plan.actions) {
     text += "  " + TextOf(action) + "\n";
   }

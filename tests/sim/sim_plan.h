@@ -31,6 +31,8 @@ enum class SimKind : std::uint8_t {
   kLaunch,      // the job starts again; a: on which nodes; b: whom the launcher cannot kill
   kTierFails,   // or works again
   kLoseMemory,  // node a comes back as another
+  kHoldParity,  // what node a's pipelines make stays under way
+  kEndParity,   // the oldest of it ends: well, or with an error if b is 0 modulo 4
 };
 
 struct SimAction {
@@ -46,6 +48,8 @@ struct SimPlan {
   std::uint32_t ranks = 3;
   std::uint32_t slots = 2;
   bool with_tier = false;
+  std::uint32_t data = 1;
+  std::uint32_t parity = 0;  // 0: nodes do not protect each other
   std::vector<SimAction> actions;
 };
 

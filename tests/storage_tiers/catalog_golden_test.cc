@@ -97,6 +97,18 @@ TEST(CatalogGoldenTest, ADurableIsRead) {
   ExpectGolden("durable", batch, TestDurable(1200), &CatalogContents::durables);
 }
 
+TEST(CatalogGoldenTest, ARowIsRead) {
+  CatalogBatch batch;
+  batch.PutRow(TestRow(1200, 1));
+  ExpectGolden("row", batch, TestRow(1200, 1), &CatalogContents::rows);
+}
+
+TEST(CatalogGoldenTest, ASidecarIsRead) {
+  CatalogBatch batch;
+  batch.PutSidecar(TestSidecar(1200, 5));
+  ExpectGolden("sidecar", batch, TestSidecar(1200, 5), &CatalogContents::sidecars);
+}
+
 TEST(CatalogGoldenTest, ALayoutIsRead) {
   proto::LayoutRecord record;
   *record.mutable_layout() = TestLayout();

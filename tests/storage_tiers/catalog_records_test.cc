@@ -127,6 +127,28 @@ TEST(CatalogRecordsTest, OutcomesAndDurablesWithHostileFieldsAreRefused) {
   ExpectRefused<D>(TestDurable(1), [](D* r) { r->add_flushed_ranks(1u << 20); });
 }
 
+TEST(CatalogRecordsTest, RowsWithHostileFieldsAreRefused) {
+  ASSERT_TRUE(ValidateRecord(TestRow(1, 1)));
+  std::vector<proto::RowRecord> hostile(9, TestRow(1, 1));
+  hostile[0].set_row(2);
+  hostile[1].set_slot(0);
+  hostile[2].add_chunk_crc32c(1);
+  hostile[3].set_length_bytes(hostile[3].set().segment_bytes() + 1);
+  hostile[4].mutable_set()->set_data_shards(0);
+  hostile[5].mutable_set()->set_parity_shards(0xFFFFFFFF);
+  hostile[6].mutable_set()->add_node_uuids("short");
+  hostile[7].mutable_set()->set_version(0);
+  hostile[8].clear_arena_uuid();
+  for (std::size_t i = 0; i < hostile.size(); ++i) {
+    EXPECT_FALSE(ValidateRecord(hostile[i])) << i;
+  }
+  proto::RowRecord empty = TestRow(1, 1);
+  empty.set_slot(0);
+  empty.set_length_bytes(0);
+  empty.clear_chunk_crc32c();
+  EXPECT_TRUE(ValidateRecord(empty));
+}
+
 TEST(CatalogRecordsTest, ALayoutUnderAnotherHashIsRefused) {
   proto::LayoutRecord record;
   *record.mutable_layout() = TestLayout();

@@ -132,4 +132,38 @@ inline proto::DurableRecord TestDurable(std::int64_t step) {
   return record;
 }
 
+inline proto::RowRecord TestRow(std::int64_t step, std::uint32_t row) {
+  proto::RowRecord record;
+  *record.mutable_id() = TestId(3, step);
+  record.set_start_token(99);
+  proto::CodeSetRecord* const set = record.mutable_set();
+  set->set_local_rank(1);
+  set->set_epoch_number(4);
+  set->set_version(2);
+  for (const char node : {'a', 'b', 'c', 'd'}) {
+    set->add_node_uuids(TestUid(node));
+    set->add_shard_bytes(1 << 20);
+    set->add_ranks(static_cast<std::uint32_t>(node - 'a'));
+  }
+  set->set_data_shards(2);
+  set->set_parity_shards(2);
+  set->set_matrix_id(1);
+  set->set_segment_bytes(1 << 20);
+  record.set_row(row);
+  record.set_slot(9);
+  record.set_generation(3);
+  record.set_length_bytes(1 << 20);
+  record.add_chunk_crc32c(0xABCD);
+  record.set_arena_uuid(TestUid('u'));
+  record.set_boot_id("5a8cbb7d-3b5a-4b0e-9c7b-2f6f0f6b6a51");
+  return record;
+}
+
+inline proto::SidecarRecord TestSidecar(std::int64_t step, std::uint32_t rank) {
+  proto::SidecarRecord record;
+  *record.mutable_sidecar() = TestShard(step, rank).sidecar();
+  record.set_start_token(99);
+  return record;
+}
+
 }  // namespace holdfast::storage_tiers

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tests/daemon/core/core_harness.h"
+#include "tests/daemon/core/fake_code.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -14,15 +15,6 @@ const proto::JobRecord* FindJob(const storage_tiers::CatalogContents& records, c
     }
   }
   return nullptr;
-}
-
-bool Intact(const CoreHarness& harness, const proto::ShardRecord& shard) {
-  const FakeArena& arena = harness.arena();
-  const SlotRef shared{shard.static_slot(), shard.static_generation()};
-  const bool own = FakeArena::Matches(arena.Content({shard.slot(), shard.generation()}),
-                                      shard.sidecar().images(0));
-  return own && (shard.sidecar().images_size() == 1 ||
-                 FakeArena::Matches(arena.Content(shared), shard.sidecar().images(1)));
 }
 
 // A shard never names a static image whose slot is not sealed: its bytes would be anybody's.
@@ -49,9 +41,19 @@ void CheckSealedBytes(CoreHarness* harness) {
       harness->Violation("I2: the static image of " + ShortText(id) + " is not sealed any more");
     }
     const bool spared = harness->history().given_up.contains(shard.sidecar().id().job_uid());
-    if (!shard.poisoned() && !spared && !Intact(*harness, shard)) {
+    if (!shard.poisoned() && !spared && !IsIntact(*harness, shard)) {
       harness->Violation("I2: slot " + ToText(ref) + ", sealed as " + ShortText(id) +
                          ", holds other bytes: " + harness->arena().Content(ref));
+    }
+  }
+  for (const proto::RowRecord& row : harness->Records().rows) {
+    const SlotRef ref{row.slot(), row.generation()};
+    if (row.slot() != 0 && !seen.insert(ref).second) {
+      harness->Violation("I8: a row lies in slot " + ToText(ref) + ", which has another use");
+    }
+    if (!IsIntact(*harness, row)) {
+      harness->Violation("I2: row slot " + ToText(ref) + " of " + ShortText(KeyOf(row.id())) +
+                         " holds other bytes: " + harness->arena().Content(ref));
     }
   }
 }
@@ -81,18 +83,7 @@ void CheckComplete(CoreHarness* harness) {
 
 // Of any node: a rank may be served there again.
 bool RestorableFromMemory(const CoreHarness& harness, const JobUid& uid, const SnapshotKey& id) {
-  std::set<Rank> ranks;
-  std::uint32_t world = 0;
-  for (CoreHarness* node : harness.world().nodes) {
-    for (const proto::ShardRecord& shard : node->Records().shards) {
-      const bool same = shard.sidecar().id().job_uid() == uid && KeyOf(shard.sidecar().id()) == id;
-      if (same && !shard.poisoned() && Intact(*node, shard)) {
-        ranks.insert(shard.sidecar().rank());
-        world = shard.sidecar().world_size();
-      }
-    }
-  }
-  return world != 0 && ranks.size() == world;
+  return LeftOver(harness.world().nodes, uid, id).IsRestorable();
 }
 
 bool Restorable(CoreHarness* harness, const JobUid& uid, const std::string& job_name) {
@@ -223,6 +214,22 @@ void CheckHalfFlushed(CoreHarness* harness) {
 
 }  // namespace
 
+bool IsIntact(const CoreHarness& harness, const proto::ShardRecord& shard) {
+  const FakeArena& arena = harness.arena();
+  const SlotRef shared{shard.static_slot(), shard.static_generation()};
+  const bool own = FakeArena::Matches(arena.Content({shard.slot(), shard.generation()}),
+                                      shard.sidecar().images(0));
+  return own && (shard.sidecar().images_size() == 1 ||
+                 FakeArena::Matches(arena.Content(shared), shard.sidecar().images(1)));
+}
+
+bool IsIntact(const CoreHarness& harness, const proto::RowRecord& row) {
+  const std::string content = harness.arena().Content({row.slot(), row.generation()});
+  const auto digests = FakeArena::Digests(content, row.length_bytes());
+  return std::equal(
+      digests.begin(), digests.end(), row.chunk_crc32c().begin(), row.chunk_crc32c().end());
+}
+
 // Where one node is the world, losing all is what a test wants to see the daemon survive.
 void ForgetLost(CoreHarness* harness) {
   std::erase_if(harness->history().newest_complete, [&](const auto& entry) {
@@ -232,6 +239,12 @@ void ForgetLost(CoreHarness* harness) {
     });
     const bool lost = harness->world().nodes.size() > 1 && job != jobs.end() &&
                       !RestorableAnywhere(harness, entry.first, job->first);
+    // I3 with parity: what was protected outlives as many losses as its margin said.
+    int& margin = harness->history().margin_left[entry.first];
+    if (margin-- > 0 && lost) {
+      harness->Violation("I3: " + ShortText(entry.second) +
+                         " was complete and something was protected, but one loss took all");
+    }
     if (lost) {
       harness->history().lost_up_to[entry.first] = entry.second;
     }
@@ -240,10 +253,17 @@ void ForgetLost(CoreHarness* harness) {
 }
 
 // I4: before a restore is committed nothing that could be chosen is freed.
-void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& erased) {
-  for (const proto::ShardRecord& shard : erased) {
-    const SnapshotKey id = KeyOf(shard.sidecar().id());
-    const JobUid& uid = shard.sidecar().id().job_uid();
+void CheckErased(CoreHarness* harness, const storage_tiers::CatalogContents& erased) {
+  std::vector<std::pair<proto::SnapshotId, std::string>> gone;
+  for (const proto::ShardRecord& shard : erased.shards) {
+    gone.emplace_back(shard.sidecar().id(), " of r" + std::to_string(shard.sidecar().rank()));
+  }
+  for (const proto::RowRecord& row : erased.rows) {
+    gone.emplace_back(row.id(), ", row " + std::to_string(row.row()) + ",");
+  }
+  for (const auto& [snapshot, what] : gone) {
+    const SnapshotKey id = KeyOf(snapshot);
+    const JobUid& uid = snapshot.job_uid();
     const proto::JobRecord* job = FindJob(harness->Records(), uid);
     if (job == nullptr || harness->history().given_up.contains(uid)) {
       continue;
@@ -255,7 +275,7 @@ void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& er
                    incarnation.decision().committed());
     }
     if (!committed) {
-      harness->Violation("I4: " + ShortText(id) + " of r" + std::to_string(shard.sidecar().rank()) +
+      harness->Violation("I4: " + ShortText(id) + what +
                          " is freed while the restore is not committed");
     }
   }

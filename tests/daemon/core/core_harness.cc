@@ -76,6 +76,8 @@ RecoveredState CoreHarness::Recover() {
   state.incarnations = records.incarnations;
   state.outcomes = records.outcomes;
   state.durables = records.durables;
+  state.rows = records.rows;
+  state.sidecars = records.sidecars;
   std::set<SlotRef> named;
   for (const proto::SlotRecord& slot : records.slots) {
     const SlotRef ref{slot.slot(), slot.generation()};
@@ -88,6 +90,9 @@ RecoveredState CoreHarness::Recover() {
   }
   std::erase_if(state.shards, [&](const proto::ShardRecord& shard) {
     return !named.contains({shard.slot(), shard.generation()});
+  });
+  std::erase_if(state.rows, [&](const proto::RowRecord& row) {
+    return row.slot() != 0 && !named.contains({row.slot(), row.generation()});
   });
   arena_.KeepOnly(named);
   for (const auto& [name, client] : clients_) {
@@ -120,6 +125,7 @@ void CoreHarness::Crash() {
   due_.clear();
   held_.clear();
   cancelled_.clear();
+  cancelled_makings_.clear();
   quarantined_.clear();
   opened_files_.clear();
   crash_plan_ = {};
@@ -146,6 +152,7 @@ void CoreHarness::LoseArena() {
   std::erase_if(catalog_, [](const auto& record) {
     const char family = record.first.front();
     return family == static_cast<char>(storage_tiers::CatalogFamily::kShard) ||
+           family == static_cast<char>(storage_tiers::CatalogFamily::kRow) ||
            family == static_cast<char>(storage_tiers::CatalogFamily::kSlot);
   });
   records_fresh_ = false;
@@ -237,9 +244,11 @@ void CoreHarness::ApplyBatch(const storage_tiers::CatalogBatch& batch) {
   for (const proto::ShardRecord& shard : added.shards) {
     const proto::SnapshotId& id = shard.sidecar().id();
     history_.sealed[{id.job_uid(), KeyOf(id)}].insert(shard.sidecar().rank());
+    history_.images.emplace(shard.sidecar().images(0).SerializeAsString(),
+                            arena_.Content({shard.slot(), shard.generation()}));
   }
   records_fresh_ = records_fresh_ && batch.ops().empty();
-  CheckErased(this, erased.shards);
+  CheckErased(this, erased);
 }
 
 void CoreHarness::Queue(std::string kind, std::function<void(const Status&)> finish) {

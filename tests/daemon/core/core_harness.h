@@ -135,7 +135,7 @@ class CoreHarness {
 
   // ---- the world ----
   // Actions of that kind ("prepare", "digest", "flush", "publish", "list", "open", "delete",
-  // "claim") wait for Finish instead of being answered at once.
+  // "claim", "make", "fetch", "bring") wait for Finish instead of being answered at once.
   void Hold(const std::string& kind) { held_kinds_.insert(kind); }
 
   void Unhold(const std::string& kind) { held_kinds_.erase(kind); }
@@ -224,6 +224,23 @@ class CoreHarness {
   void Start(const SendReport& action);
   void Start(const SendCommand& action);
   void Start(const AnswerPeer& action);
+  // parity (core_harness_parity.cc)
+  void Start(const MakeRow& action);
+  void Start(const CancelMaking& action);
+  void Start(const FetchSidecars& action);
+  void Start(const PullShard& action);
+  void Start(const RebuildShard& action);
+  CoreHarness* Reach(const std::string& node);
+  std::optional<std::string> ReadImage(const std::string& node, const proto::Sidecar& sidecar);
+  std::optional<std::string> ReadRow(const CodeSet& set,
+                                     std::uint32_t stripe,
+                                     std::uint32_t row,
+                                     std::uint32_t position,
+                                     const proto::SnapshotId& id);
+  std::optional<std::string> Encode(const MakeRow& make);
+  Result<std::string> RowOf(const MakeRow& make);
+  Result<std::string> Decode(const RebuildShard& action);
+  void FinishShard(std::uint64_t ticket, SlotRef slot, const Result<std::string>& bytes);
   Result<ClaimedIncarnation> Claim(const ClaimIncarnation& action);
   void ReleaseQuarantines();
 
@@ -269,6 +286,7 @@ class CoreHarness {
   std::vector<Held> held_;
   std::set<std::string> held_kinds_;
   std::set<std::tuple<JobUid, std::string, SnapshotKey, Rank>> cancelled_;
+  std::set<std::uint64_t> cancelled_makings_;
   CrashPlan crash_plan_;
   std::uint64_t readies_ = 0;
   std::size_t last_actions_ = 0;
@@ -285,13 +303,17 @@ class CoreHarness {
 // "(1,2)": incarnation, step.
 std::string ShortText(const SnapshotKey& id);
 
+// Its memory holds what its record says.
+bool IsIntact(const CoreHarness& harness, const proto::ShardRecord& shard);
+bool IsIntact(const CoreHarness& harness, const proto::RowRecord& row);
+
 // Checks what must hold in every state (core_checks.cc); called after every step.
 void CheckInvariants(CoreHarness* harness);
 
 // Nodes lost memory: what can be restored from nowhere now is not asked for any more (I3).
 void ForgetLost(CoreHarness* harness);
 
-// Checks one transition; "erased" are the shard records that it removed, already applied.
-void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& erased);
+// Checks one transition; "erased" are the records that it removed, already applied.
+void CheckErased(CoreHarness* harness, const storage_tiers::CatalogContents& erased);
 
 }  // namespace holdfast::daemon

@@ -43,6 +43,8 @@ class PeerNetwork {
   virtual void Send(CoreHarness* from, const SendReport& action) = 0;
   virtual void Send(CoreHarness* from, const SendCommand& action) = 0;
   virtual void Send(CoreHarness* from, const AnswerPeer& action) = 0;
+  // Whose memory "from" can read now; null: not that of this node.
+  virtual CoreHarness* Reach(CoreHarness* from, const std::string& node) = 0;
 };
 
 struct FakeWorld {
@@ -56,6 +58,11 @@ struct FakeWorld {
     std::map<JobUid, SnapshotKey> lost_up_to;
     // What the frozen tensors of a shard held when its trainer sealed it.
     std::map<std::tuple<JobUid, SnapshotKey, Rank>, std::string> bases;
+    // Nodes that may still be lost before the job can be: the margin of what was last called
+    // protected, less those lost since.
+    std::map<JobUid, int> margin_left;
+    // What every image that was ever sealed held, by its digests.
+    std::map<std::string, std::string> images;
     std::set<JobUid> given_up;  // finished, dropped, or damaged by the test: I3 holds no more
   };
 

@@ -10,7 +10,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const Source kArena{};
-const Source kTier{Source::Kind::kTier, "/pfs"};
+const Source kTier{Source::Kind::kTier, "/pfs", ""};
 
 void Give(Inventory* inventory, SnapshotKey id, std::vector<Rank> ranks, const Source& source) {
   inventory->world_sizes[id] = 2;

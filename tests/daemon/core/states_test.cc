@@ -7,8 +7,8 @@
 namespace holdfast::daemon {
 namespace {
 
-constexpr int kPhases = 9;
-constexpr int kEvents = 15;
+constexpr int kPhases = 10;
+constexpr int kEvents = 17;
 
 // The table as docs/ARCHITECTURE.md shows it.  A change here is a change of the protocol.
 constexpr char kGolden[] =
@@ -16,6 +16,9 @@ constexpr char kGolden[] =
     "free --prepare_again--> preparing\n"
     "free --grant--> granted\n"
     "free --spoilt--> quarantined\n"
+    "free --make--> making\n"
+    "making --seal_recorded--> sealed\n"
+    "making --make_ended--> free\n"
     "granted --returned--> free\n"
     "granted --begin--> filling\n"
     "granted --owner_gone--> quarantined\n"

@@ -319,7 +319,10 @@ TEST_F(ProtectStripeTest, ACancelledStripeWaitsForTheWorkerThatEncodes) {
   Start(CancelTasks(), &cancelled);
   EXPECT_FALSE(RunFor(milliseconds(50)));
   gate.set_value();
-  EXPECT_TRUE(RunUntil([this] { return run_->Ended(); }));
+  EXPECT_TRUE(RunUntil([&] {
+    // Everything that writes to this test's own variables, not the stripe alone.
+    return run_->Ended() && held[0].has_value() && held[1].has_value() && cancelled.has_value();
+  }));
   EXPECT_EQ(MadeError(), Errc::kCancelled);
 }
 

@@ -1,0 +1,76 @@
+// The shards of one local rank on the nodes of a group, with the code that protects them.
+//
+// A set is complete in itself: who holds what, in which lengths, by which code.  It is kept beside
+// every parity row, so that whoever starts the job next, on whatever nodes, can decode by the set
+// that an id was protected with.
+//
+// A group's position p holds row r of stripe (p - r) mod n, for each r below m (ec/stripe.h): on
+// its node a row is named by r alone.
+//
+// Threads:   value types; any thread.
+// Errors:    FromProto: kInvalidArgument or kVersionMismatch, for what came from a peer or a
+//            catalog.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "daemon/core/ids.h"
+#include "ec/geometry.h"
+#include "ec/stripe.h"
+#include "proto/catalog.pb.h"
+
+namespace holdfast::daemon {
+
+struct CodeSet {
+  std::uint32_t local_rank = 0;  // of each member's ranks, by rising rank
+  std::uint64_t epoch = 0;       // incarnation whose coordinator made it
+  ec::Geometry geometry;         // its version counts within that incarnation
+  std::vector<Rank> ranks;       // by position; counts where geometry.shard_bytes is not 0
+
+  [[nodiscard]] bool HasShard(std::uint32_t position) const {
+    return geometry.shard_bytes[position] != 0;
+  }
+
+  [[nodiscard]] std::uint32_t Count() const {
+    return static_cast<std::uint32_t>(geometry.members.size());
+  }
+
+  [[nodiscard]] std::optional<std::uint32_t> PositionOfNode(const std::string& uuid) const;
+  [[nodiscard]] std::optional<std::uint32_t> PositionOfRank(Rank rank) const;
+
+  // The stripe of which "position" has row "row".
+  [[nodiscard]] std::uint32_t StripeOfRow(std::uint32_t position, std::uint32_t row) const {
+    return (position + Count() - row) % Count();
+  }
+
+  bool operator==(const CodeSet&) const = default;
+};
+
+// Whether rows of the one are rows of the other: same nodes, ranks, lengths and code, whichever
+// start made them.
+[[nodiscard]] bool IsSameCode(const CodeSet& a, const CodeSet& b);
+
+// Which vectors of a set are there.
+struct CodeHolder {
+  std::string shard_node;        // has the position's shard; empty: lost, or there is none
+  std::set<std::uint32_t> rows;  // that the position's node has
+
+  bool operator==(const CodeHolder&) const = default;
+};
+
+// Whether each segment of the shard at "position" can be decoded: k vectors of its stripe are
+// there.  What lies beyond a shard's end is known to be zero and counts.
+[[nodiscard]] bool IsDecodable(const CodeSet& set,
+                               std::uint32_t position,
+                               const std::vector<CodeHolder>& holders);
+
+[[nodiscard]] proto::CodeSetRecord ToProto(const CodeSet& set);
+// Validated: all of ec/ may be used on it.
+[[nodiscard]] Result<CodeSet> FromProto(const proto::CodeSetRecord& record);
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,79 @@
+// Parity rows and other nodes' sidecars, as this node has recorded them.
+
+#include <utility>
+
+#include "daemon/core/job.h"
+
+namespace holdfast::daemon {
+
+std::uint64_t Job::TokenOf(std::uint64_t incarnation) const {
+  const auto known = incarnations.find(incarnation);
+  return known == incarnations.end() ? 0 : known->second.token();
+}
+
+std::uint64_t Job::TokenOf(const SnapshotKey& key, const Shard& shard) const {
+  return shard.start_token != 0 ? shard.start_token : TokenOf(key.incarnation);
+}
+
+const proto::Sidecar* Job::FindSidecar(const SnapshotKey& key, Rank rank) const {
+  if (const Shard* shard = FindShard(key, rank); shard != nullptr) {
+    return &shard->sidecar;
+  }
+  const auto of_id = sidecars.find(key);
+  if (of_id == sidecars.end()) {
+    return nullptr;
+  }
+  const auto it = of_id->second.find(rank);
+  return it == of_id->second.end() ? nullptr : &it->second.sidecar();
+}
+
+void Job::PutRow(CoreContext* context, const SnapshotKey& key, Row row) {
+  proto::RowRecord& saved = row.record;
+  *saved.mutable_id() = Id(key);
+  *saved.mutable_set() = ToProto(row.set);
+  saved.set_slot(row.slot.has_value() ? row.slot->slot : 0);
+  saved.set_generation(row.slot.has_value() ? row.slot->generation : 0);
+  saved.set_arena_uuid(context->slots.identity().arena_uuid);
+  saved.set_boot_id(context->slots.identity().boot_id);
+  context->batch()->PutRow(saved);
+  const RowName name{row.set.local_rank, row.set.epoch, row.set.geometry.version, row.record.row()};
+  rows[key].insert_or_assign(name, std::move(row));
+}
+
+void Job::EraseRow(CoreContext* context, const SnapshotKey& key, const RowName& name) {
+  const auto by_name = rows.find(key);
+  if (by_name == rows.end()) {
+    return;
+  }
+  const auto it = by_name->second.find(name);
+  if (it != by_name->second.end()) {
+    context->batch()->DeleteRow(it->second.record);
+    by_name->second.erase(it);
+  }
+  if (by_name->second.empty()) {
+    rows.erase(by_name);
+  }
+}
+
+void Job::PutSidecar(CoreContext* context, proto::Sidecar sidecar, std::uint64_t start_token) {
+  const SnapshotKey key = KeyOf(sidecar.id());
+  const Rank rank = sidecar.rank();
+  proto::SidecarRecord saved;
+  *saved.mutable_sidecar() = std::move(sidecar);
+  saved.set_start_token(start_token);
+  context->batch()->PutSidecar(saved);
+  sidecars[key].insert_or_assign(rank, std::move(saved));
+}
+
+void Job::EraseSidecars(CoreContext* context, const SnapshotKey& key) {
+  const auto of_id = sidecars.find(key);
+  if (of_id == sidecars.end()) {
+    return;
+  }
+  for (const auto& [rank, saved] : of_id->second) {
+    context->batch()->DeleteSidecar(Id(key), rank);
+  }
+  sidecars.erase(of_id);
+}
+
+}  // namespace holdfast::daemon

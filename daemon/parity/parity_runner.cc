@@ -1,0 +1,387 @@
+#include "daemon/parity/parity_runner.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "common/log.h"
+#include "common/with_timeout.h"
+#include "daemon/pipeline/rebuild.h"
+#include "daemon/pipeline/stored_readers.h"
+#include "daemon/pipeline/windows.h"
+
+namespace holdfast::daemon {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// Stripes that this node encodes at one time: each has ProtectMemoryBytes beside the arena.
+constexpr std::size_t kMakers = 2;
+constexpr ByteCount kPullWindow = 8 * kMiB;
+constexpr std::chrono::milliseconds kWindowLimit{60'000};
+
+Error Refused() {
+  return Error(Errc::kCancelled, "the daemon is ending");
+}
+
+ProtectOptions Options(TrafficPriority* priority) {
+  ProtectOptions options;
+  options.pacing.priority = priority;
+  return options;
+}
+
+// Every position's own node has its shard and all rows: who has not is found out by asking.
+std::vector<CodeHolder> AllOf(const CodeSet& set) {
+  std::vector<CodeHolder> holders(set.Count());
+  for (std::uint32_t position = 0; position < set.Count(); ++position) {
+    holders[position].shard_node = set.HasShard(position) ? set.geometry.members[position] : "";
+    for (std::uint32_t row = 0; row < set.geometry.code.parity; ++row) {
+      holders[position].rows.insert(row);
+    }
+  }
+  return holders;
+}
+
+}  // namespace
+
+ParityRunner::ParityRunner(const asio::any_io_executor& executor,
+                           PipelineContext context,
+                           WorkerPool* cpu,
+                           CoreGate* core,
+                           Feeds* feeds,
+                           const RemoteBytes* remote)
+    : executor_(executor),
+      context_(context),
+      cpu_(cpu),
+      core_(core),
+      feeds_(feeds),
+      remote_(remote),
+      makers_(executor, kMakers) {}
+
+bool ParityRunner::Start(std::uint64_t ticket, Task task) {
+  std::erase_if(running_, [](const auto& entry) { return entry.second->size() == 0; });
+  if (stopped_) {
+    return false;
+  }
+  auto group = std::make_unique<TaskGroup>(executor_, "parity", 1);
+  const bool started = group->Spawn(std::move(task));
+  if (started) {
+    running_[ticket] = std::move(group);
+  }
+  return started;
+}
+
+void ParityRunner::Run(const CancelMaking& action) {
+  const auto found = running_.find(action.ticket);
+  if (found != running_.end()) {
+    found->second->Cancel();
+  }
+}
+
+void ParityRunner::Stop() {
+  stopped_ = true;
+  for (auto& [ticket, group] : running_) {
+    group->Stop();
+  }
+}
+
+asio::awaitable<bool> ParityRunner::Join(std::chrono::milliseconds limit) {
+  bool ended = true;
+  for (auto& [ticket, group] : running_) {
+    ended = co_await group->Join(limit) && ended;
+  }
+  co_return ended;
+}
+
+Result<std::pair<SharedSlot, MutableByteView>> ParityRunner::Place(SlotRef slot,
+                                                                   ByteCount length) const {
+  HF_TRY(SharedSlot file, context_.slots.Find(slot));
+  if (file->capacity() < length) {
+    return Error(Errc::kInternal, "the slot for a row or a shard is smaller than that");
+  }
+  const MutableByteView view = file->mutable_view().first(length);
+  return std::pair(std::move(file), view);
+}
+
+// ---- rows ----
+
+void ParityRunner::Run(MakeRow action) {
+  const std::uint64_t ticket = action.ticket;
+  if (!Start(ticket, DoRow(std::move(action)))) {
+    (*core_)->OnRowMade(ticket, Refused());
+  }
+}
+
+ParityRunner::Task ParityRunner::DoRow(MakeRow action) {
+  RowDigests made = Refused();
+  auto place = Place(action.slot, action.length_bytes);
+  if (place.has_value()) {
+    // The slot's file is held until nothing writes to it any more.
+    const SharedSlot file = place.value().first;
+    made = co_await Make(action, place.value().second);
+  } else {
+    made = place.error();
+  }
+  if (made.has_value()) {
+    ++counters_.rows;
+    counters_.row_bytes += action.length_bytes;
+  } else {
+    ++counters_.rows_failed;
+    Log(made.error().code == Errc::kCancelled ? LogLevel::kDebug : LogLevel::kWarning,
+        "parity.row_not_made",
+        "row " + std::to_string(action.row) + " of stripe " + std::to_string(action.stripe) +
+            " of " + action.job_name + " " + ToText(action.id) + ": " + made.error().ToString());
+  }
+  (*core_)->OnRowMade(action.ticket, std::move(made));
+}
+
+asio::awaitable<ParityRunner::RowDigests> ParityRunner::Make(const MakeRow& action,
+                                                             MutableByteView into) {
+  HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
+  if (group->stripes.RowLength(action.stripe) != action.length_bytes) {
+    co_return Error(Errc::kInternal, "a row of another length than its geometry says");
+  }
+  switch (action.way) {
+    case MakeRow::Way::kEncode:
+      co_return co_await Encode(action, std::move(group), into);
+    case MakeRow::Way::kPull:
+      co_return co_await Pull(action, std::move(group), into);
+    case MakeRow::Way::kRebuild:
+      co_return co_await Rebuild(action, std::move(group), into);
+  }
+  co_return Error(Errc::kInternal, "a way of making a row that is not known");
+}
+
+asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& action,
+                                                               SharedGroup group,
+                                                               MutableByteView into) {
+  const auto permit = co_await makers_.Acquire();
+  if (!permit.has_value()) {
+    co_return permit.error();
+  }
+  const CodeSet& set = action.set;
+  std::vector<std::shared_ptr<ShardReader>> shards(set.Count());
+  for (std::uint32_t column = 0; column < group->stripes.Code().data; ++column) {
+    const std::uint32_t position = group->stripes.PositionOf(action.stripe, column);
+    if (group->stripes.VectorLength(action.stripe, column) > 0) {
+      HF_CO_TRY(shards[position],
+                remote_->Image(set.geometry.members[position],
+                               action.job_uid,
+                               action.id,
+                               action.sidecars[position]));
+    }
+  }
+  const ProtectOptions options = Options(&priority_);
+  const FeedShape shape = RowFeedShape(*group, action.stripe, options);
+  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
+    return std::vector<std::byte>(bytes);
+  };
+  HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
+  const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));
+  const auto key = FeedKey(action.job_uid, action.id, set, action.stripe, 0);
+  feeds_->Add(key, feed);
+  std::optional<SegmentFault> fault;
+  auto made = co_await ProtectStripe(
+      cpu_,
+      StripeToProtect(std::move(group), action.stripe, std::move(shards), into, feed),
+      options,
+      &fault);
+  feeds_->Remove(key, feed);
+  if (!made.has_value()) {
+    co_return made.error();
+  }
+  co_return std::move(made.value().row_crc32c[0]);
+}
+
+asio::awaitable<ParityRunner::RowDigests> ParityRunner::Pull(const MakeRow& action,
+                                                             SharedGroup group,
+                                                             MutableByteView into) {
+  const std::uint32_t maker = group->stripes.FirstOwner(action.stripe);
+  const FeedShape shape = RowFeedShape(*group, action.stripe, Options(&priority_));
+  PullOptions options;
+  options.pacing.priority = &priority_;
+  co_return co_await PullVector(
+      cpu_,
+      remote_->Feed(action.set.geometry.members[maker],
+                    FeedKey(action.job_uid, action.id, action.set, action.stripe, action.row),
+                    shape.MemoryBytes()),
+      into,
+      {},
+      options);
+}
+
+asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& action,
+                                                                SharedGroup group,
+                                                                MutableByteView into) {
+  const auto permit = co_await makers_.Acquire();
+  if (!permit.has_value()) {
+    co_return permit.error();
+  }
+  auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
+  for (std::uint32_t position = 0; position < action.set.Count(); ++position) {
+    if (action.set.HasShard(position)) {
+      auto image = remote_->Image(action.set.geometry.members[position],
+                                  action.job_uid,
+                                  action.id,
+                                  action.sidecars[position]);
+      sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
+    }
+  }
+  co_await AddRows(action.job_uid, action.id, action.set, *group, AllOf(action.set), sources.get());
+  RebuildRowOptions options;
+  options.pacing.priority = &priority_;
+  co_return co_await RebuildRow(
+      cpu_, std::move(group), std::move(sources), action.stripe, action.row, into, options);
+}
+
+asio::awaitable<void> ParityRunner::AddRows(const JobUid& job,
+                                            const SnapshotKey& id,
+                                            const CodeSet& set,
+                                            const CodedGroup& group,
+                                            const std::vector<CodeHolder>& holders,
+                                            GroupSources* sources) {
+  for (std::uint32_t position = 0; position < set.Count(); ++position) {
+    for (const std::uint32_t row : holders[position].rows) {
+      const std::uint32_t stripe = set.StripeOfRow(position, row);
+      const ByteCount length = group.stripes.RowLength(stripe);
+      if (length == 0 || co_await Cancelled()) {
+        continue;
+      }
+      auto reader = co_await remote_->Row(
+          set.geometry.members[position], RowKey(job, id, set, stripe, row), length);
+      if (reader.has_value()) {
+        sources->rows[stripe][row] = std::move(reader).value();
+      }
+    }
+  }
+}
+
+// ---- sidecars ----
+
+void ParityRunner::Run(FetchSidecars action) {
+  const std::uint64_t ticket = action.ticket;
+  if (!Start(ticket, DoSidecars(std::move(action)))) {
+    (*core_)->OnSidecarsFetched(ticket, Refused());
+  }
+}
+
+ParityRunner::Task ParityRunner::DoSidecars(FetchSidecars action) {
+  std::vector<proto::Sidecar> got;
+  std::optional<Error> last;
+  for (const auto& [rank, nodes] : action.from) {
+    for (const std::string& node : nodes) {
+      auto sidecar = co_await remote_->Sidecar(node, action.job_uid, action.id, rank);
+      if (sidecar.has_value()) {
+        // In the catalog with, or before, the record of the sidecar that the core makes of this.
+        context_.layouts.StageForeign(
+            sidecar.value().layout_hash(),
+            std::make_shared<const proto::Layout>(std::move(*sidecar.value().mutable_layout())));
+        sidecar.value().clear_layout();
+        got.push_back(std::move(sidecar).value());
+        break;
+      }
+      last = sidecar.error();
+    }
+  }
+  if (last.has_value()) {
+    LogDebug("parity.sidecar", action.job_name + " " + ToText(action.id) + ": " + last->ToString());
+  }
+  if (got.empty() && last.has_value()) {
+    (*core_)->OnSidecarsFetched(action.ticket, *last);
+  } else {
+    (*core_)->OnSidecarsFetched(action.ticket, std::move(got));
+  }
+}
+
+// ---- shards ----
+
+void ParityRunner::Run(PullShard action) {
+  const std::uint64_t ticket = action.ticket;
+  if (!Start(ticket, DoPull(std::move(action)))) {
+    (*core_)->OnShardMade(ticket, Refused());
+  }
+}
+
+ParityRunner::Task ParityRunner::DoPull(PullShard action) {
+  const Status status = co_await BringShard(action);
+  ++(status.has_value() ? counters_.shards : counters_.shards_failed);
+  if (!status.has_value()) {
+    LogWarning("parity.shard_not_pulled", status.error().ToString());
+  }
+  (*core_)->OnShardMade(action.ticket, status);
+}
+
+asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
+  HF_CO_TRY(const auto shard,
+            remote_->Image(action.node_uuid, action.job_uid, action.id, action.sidecar));
+  HF_CO_TRY(const auto place, Place(action.slot, shard->length()));
+  const auto urgent = priority_.Enter();
+  const Windows windows(shard->length(), kPullWindow);
+  for (std::uint64_t number = 0; number < windows.Count(); ++number) {
+    ShardReadOptions options;
+    options.deadline = std::chrono::steady_clock::now() + kWindowLimit;
+    HF_CO_TRYV(
+        co_await shard->ReadRange(windows.Begin(number),
+                                  place.second.subspan(windows.Begin(number), windows.Size(number)),
+                                  options));
+  }
+  counters_.shard_bytes += shard->length();
+  co_return Ok();
+}
+
+void ParityRunner::Run(struct RebuildShard action) {
+  const std::uint64_t ticket = action.ticket;
+  if (!Start(ticket, DoRebuild(std::move(action)))) {
+    (*core_)->OnShardMade(ticket, Refused());
+  }
+}
+
+ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
+  const Status status = co_await DecodeShard(action);
+  ++(status.has_value() ? counters_.shards : counters_.shards_failed);
+  if (!status.has_value()) {
+    LogWarning("parity.shard_not_rebuilt", status.error().ToString());
+  }
+  (*core_)->OnShardMade(action.ticket, status);
+}
+
+asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
+  HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
+  if (action.sidecar.images().empty() || action.holders.size() != action.set.Count()) {
+    co_return Error(Errc::kInternal, "a shard to rebuild without sidecar or holders");
+  }
+  HF_CO_TRY(SharedDigests what,
+            DigestedBytes::Of("the shard of rank " + std::to_string(action.rank),
+                              action.sidecar.images(0)));
+  HF_CO_TRY(const auto place, Place(action.slot, what->length()));
+  auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
+  for (std::uint32_t position = 0; position < action.set.Count(); ++position) {
+    const std::string& node = action.holders[position].shard_node;
+    if (position == action.position || node.empty()) {
+      continue;
+    }
+    // Its digests are in its sidecar, which its holder has beside it.
+    const auto sidecar =
+        co_await remote_->Sidecar(node, action.job_uid, action.id, action.set.ranks[position]);
+    if (sidecar.has_value()) {
+      auto image = remote_->Image(node, action.job_uid, action.id, sidecar.value());
+      sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
+    }
+  }
+  co_await AddRows(action.job_uid, action.id, action.set, *group, action.holders, sources.get());
+  HF_CO_TRY(
+      auto reader,
+      RebuildReader::Make(cpu_, std::move(what), group, action.position, std::move(sources), {}));
+  const ByteCount length = reader->length();
+  RebuildShardOptions options;
+  options.priority = &priority_;
+  ShardToRebuild work(group, action.position, std::move(reader), place.second);
+  // No survivor decodes for this node yet: every segment is decoded here.
+  work.helpers.resize(group->stripes.Code().data);
+  HF_CO_TRYV(co_await RebuildShard(cpu_, std::move(work), options));
+  counters_.shard_bytes += length;
+  co_return Ok();
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,207 @@
+#include "daemon/parity/remote_bytes.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/bytes.h"
+#include "common/crc32c.h"
+#include "daemon/pipeline/stored_readers.h"
+#include "layout/layout_hash.h"
+#include "layout/sidecar.h"
+#include "transport/rpc_range_reader.h"
+
+namespace holdfast::daemon {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr std::chrono::milliseconds kSmallRequest{15'000};
+
+proto::StoredParity ParityName(const CodeSet& set, std::uint32_t stripe, std::uint32_t row) {
+  proto::StoredParity name;
+  name.set_local_rank(set.local_rank);
+  name.set_stripe(stripe);
+  name.set_row(row);
+  name.set_group_epoch(set.epoch);
+  name.set_group_version(set.geometry.version);
+  return name;
+}
+
+// A taker's questions to the maker of its row.
+class RemoteFeed final : public FeedCalls {
+ public:
+  RemoteFeed(NodeCall call, std::string node, proto::StoredKey key)
+      : call_(std::move(call)), node_(std::move(node)), key_(std::move(key)) {}
+
+  [[nodiscard]] asio::awaitable<Result<FedWindow>> Next(std::uint64_t number,
+                                                        transport::Deadline deadline) override {
+    proto::PeerRequest request;
+    *request.mutable_feed_next()->mutable_key() = key_;
+    request.mutable_feed_next()->set_number(number);
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    HF_CO_TRY(
+        const proto::PeerReply reply,
+        co_await call_(node_, std::move(request), std::max(left, std::chrono::milliseconds(1))));
+    const proto::FeedNextReply& next = reply.feed_next();
+    FedWindow window;
+    window.offset = next.offset();
+    window.length = next.length_bytes();
+    window.at = next.at();
+    window.chunk_crc32c.assign(next.chunk_crc32c().begin(), next.chunk_crc32c().end());
+    co_return window;
+  }
+
+  [[nodiscard]] std::string Describe() const override { return "node " + NodeText(node_); }
+
+ private:
+  const NodeCall call_;
+  const std::string node_;
+  const proto::StoredKey key_;
+};
+
+transport::PeerCall CallTo(const NodeCall& call, const std::string& node) {
+  return [call, node](proto::PeerRequest request, std::chrono::milliseconds limit) {
+    return call(node, std::move(request), limit);
+  };
+}
+
+}  // namespace
+
+proto::StoredKey ImageKey(const JobUid& job, const SnapshotKey& id, Rank rank) {
+  proto::StoredKey key;
+  *key.mutable_id() = ToProto(job, id);
+  key.mutable_image()->set_rank(rank);
+  key.mutable_image()->set_kind(proto::DYNAMIC);
+  return key;
+}
+
+proto::StoredKey RowKey(const JobUid& job,
+                        const SnapshotKey& id,
+                        const CodeSet& set,
+                        std::uint32_t stripe,
+                        std::uint32_t row) {
+  proto::StoredKey key;
+  *key.mutable_id() = ToProto(job, id);
+  *key.mutable_parity() = ParityName(set, stripe, row);
+  return key;
+}
+
+proto::StoredKey FeedKey(const JobUid& job,
+                         const SnapshotKey& id,
+                         const CodeSet& set,
+                         std::uint32_t stripe,
+                         std::uint32_t row) {
+  proto::StoredKey key;
+  *key.mutable_id() = ToProto(job, id);
+  *key.mutable_feed() = ParityName(set, stripe, row);
+  return key;
+}
+
+Result<std::shared_ptr<ShardReader>> RemoteBytes::Reader(const std::string& node,
+                                                         const proto::StoredKey& key,
+                                                         SharedDigests what) const {
+  if (node == node_uuid_) {
+    const auto stored = core_->view().FindStored(key);
+    if (!stored.has_value()) {
+      return Error(Errc::kNotFound, what->name() + " is not in this node's memory");
+    }
+    HF_TRY(SharedSlot slot, context_.slots.Find(stored->slot));
+    return SlotShardReader::Make(cpu_, std::move(what), std::move(slot), stored->base);
+  }
+  auto range = std::make_shared<transport::RpcRangeReader>(
+      CallTo(call_, node), key, what->length(), "node " + NodeText(node));
+  return PeerShardReader::Make(cpu_, std::move(what), std::move(range));
+}
+
+Result<std::shared_ptr<ShardReader>> RemoteBytes::Image(const std::string& node,
+                                                        const JobUid& job,
+                                                        const SnapshotKey& id,
+                                                        const proto::Sidecar& sidecar) const {
+  if (sidecar.images().empty()) {
+    return Error(Errc::kInvalidArgument, "a sidecar without an image");
+  }
+  HF_TRY(
+      SharedDigests what,
+      DigestedBytes::Of("the shard of rank " + std::to_string(sidecar.rank()) + " of " + ToText(id),
+                        sidecar.images(0)));
+  return Reader(node, ImageKey(job, id, sidecar.rank()), std::move(what));
+}
+
+asio::awaitable<Result<std::shared_ptr<ShardReader>>> RemoteBytes::Row(std::string node,
+                                                                       proto::StoredKey key,
+                                                                       ByteCount length) const {
+  proto::ImageDigest digest;
+  digest.set_chunk_bytes(kChunkBytes);
+  if (node == node_uuid_) {
+    const auto stored = core_->view().FindStored(key);
+    if (!stored.has_value()) {
+      co_return Error(Errc::kNotFound, "a row that is not in this node's memory");
+    }
+    digest.set_length_bytes(stored->length_bytes);
+    digest.mutable_chunk_crc32c()->Assign(stored->chunk_crc32c.begin(), stored->chunk_crc32c.end());
+  } else {
+    proto::PeerRequest request;
+    *request.mutable_describe()->mutable_key() = key;
+    HF_CO_TRY(const proto::PeerReply reply,
+              co_await call_(node, std::move(request), kSmallRequest));
+    digest.set_length_bytes(reply.describe().length_bytes());
+    *digest.mutable_chunk_crc32c() = reply.describe().chunk_crc32c();
+  }
+  if (digest.length_bytes() != length) {
+    co_return Error(Errc::kCorruption,
+                    "node " + NodeText(node) + " has a row of " +
+                        std::to_string(digest.length_bytes()) + " bytes instead of " +
+                        std::to_string(length));
+  }
+  HF_CO_TRY(SharedDigests what,
+            DigestedBytes::Of("row " + std::to_string(key.parity().row()) + " of stripe " +
+                                  std::to_string(key.parity().stripe()),
+                              digest));
+  co_return Reader(node, key, std::move(what));
+}
+
+FeedSource RemoteBytes::Feed(const std::string& node,
+                             const proto::StoredKey& key,
+                             ByteCount ring) const {
+  FeedSource source;
+  source.calls = std::make_shared<RemoteFeed>(call_, node, key);
+  source.ring = std::make_shared<transport::RpcRangeReader>(
+      CallTo(call_, node), key, ring, "node " + NodeText(node));
+  return source;
+}
+
+asio::awaitable<Result<proto::Sidecar>> RemoteBytes::Sidecar(std::string node,
+                                                             JobUid job,
+                                                             SnapshotKey id,
+                                                             Rank rank) const {
+  proto::PeerRequest request;
+  *request.mutable_fetch_sidecar()->mutable_id() = ToProto(job, id);
+  request.mutable_fetch_sidecar()->set_rank(rank);
+  HF_CO_TRY(const proto::PeerReply reply, co_await call_(node, std::move(request), kSmallRequest));
+  const std::string& text = reply.fetch_sidecar().sidecar();
+  const auto wrong = [&node, rank](const char* why) {
+    return Error(
+        Errc::kCorruption,
+        "the sidecar of rank " + std::to_string(rank) + " from node " + NodeText(node) + " " + why);
+  };
+  if (Crc32c(0, AsBytes(text)) != reply.fetch_sidecar().sidecar_crc32c()) {
+    co_return wrong("does not match its digest");
+  }
+  proto::Sidecar sidecar;
+  if (!sidecar.ParseFromString(text)) {
+    co_return wrong("is none");
+  }
+  HF_CO_TRYV(layout::ValidateSidecar(sidecar));
+  if (sidecar.id().SerializeAsString() != ToProto(job, id).SerializeAsString() ||
+      sidecar.rank() != rank) {
+    co_return wrong("is another's");
+  }
+  if (!sidecar.has_layout() || layout::LayoutHash(sidecar.layout()) != sidecar.layout_hash()) {
+    co_return wrong("has not the layout that it names");
+  }
+  co_return sidecar;
+}
+
+}  // namespace holdfast::daemon

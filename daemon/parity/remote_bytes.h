@@ -1,0 +1,102 @@
+// Bytes that other nodes hold, as shard readers: what the pipeline reads from and never asks where.
+//
+// A node's bytes come over the peers' connection (transport/rpc_range_reader.h).  This node's own
+// come from its slots, by the same calls.
+//
+// Threads:   the io thread only.
+// Ownership: borrows all of it; readers borrow it too.
+// Errors:    kNotFound: that node does not have it; kUnavailable: it cannot be reached;
+// kCorruption:
+//            an answer that does not fit.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "common/offload.h"
+#include "common/result.h"
+#include "daemon/core/code_set.h"
+#include "daemon/core/ids.h"
+#include "daemon/core_gate.h"
+#include "daemon/pipeline/context.h"
+#include "daemon/pipeline/pull_vector.h"
+#include "daemon/pipeline/shard_reader.h"
+#include "proto/manifest.pb.h"
+#include "proto/peer.pb.h"
+
+namespace holdfast::daemon {
+
+// Sends a request to the daemon of a node.
+using NodeCall = std::function<boost::asio::awaitable<Result<proto::PeerReply>>(
+    std::string node, proto::PeerRequest request, std::chrono::milliseconds limit)>;
+
+class RemoteBytes {
+ public:
+  RemoteBytes(PipelineContext context,
+              WorkerPool* cpu,
+              const CoreGate* core,
+              std::string node_uuid,
+              NodeCall call)
+      : context_(context),
+        cpu_(cpu),
+        core_(core),
+        node_uuid_(std::move(node_uuid)),
+        call_(std::move(call)) {}
+
+  RemoteBytes(const RemoteBytes&) = delete;
+  RemoteBytes& operator=(const RemoteBytes&) = delete;
+
+  // The dynamic image of that shard, with the digests of its sidecar.
+  [[nodiscard]] Result<std::shared_ptr<ShardReader>> Image(const std::string& node,
+                                                           const JobUid& job,
+                                                           const SnapshotKey& id,
+                                                           const proto::Sidecar& sidecar) const;
+
+  // A recorded row; asks its holder for the digests.
+  [[nodiscard]] boost::asio::awaitable<Result<std::shared_ptr<ShardReader>>> Row(
+      std::string node, proto::StoredKey key, ByteCount length) const;
+
+  // The first owner's feed of the row that "key" names.  "ring": bytes of its memory.
+  [[nodiscard]] FeedSource Feed(const std::string& node,
+                                const proto::StoredKey& key,
+                                ByteCount ring) const;
+
+  // With its layout, checked.
+  [[nodiscard]] boost::asio::awaitable<Result<proto::Sidecar>> Sidecar(std::string node,
+                                                                       JobUid job,
+                                                                       SnapshotKey id,
+                                                                       Rank rank) const;
+
+  [[nodiscard]] const std::string& node_uuid() const { return node_uuid_; }
+
+ private:
+  [[nodiscard]] Result<std::shared_ptr<ShardReader>> Reader(const std::string& node,
+                                                            const proto::StoredKey& key,
+                                                            SharedDigests what) const;
+
+  const PipelineContext context_;
+  WorkerPool* const cpu_;
+  const CoreGate* const core_;
+  const std::string node_uuid_;
+  const NodeCall call_;
+};
+
+// Names of stored bytes.
+[[nodiscard]] proto::StoredKey ImageKey(const JobUid& job, const SnapshotKey& id, Rank rank);
+[[nodiscard]] proto::StoredKey RowKey(const JobUid& job,
+                                      const SnapshotKey& id,
+                                      const CodeSet& set,
+                                      std::uint32_t stripe,
+                                      std::uint32_t row);
+[[nodiscard]] proto::StoredKey FeedKey(const JobUid& job,
+                                       const SnapshotKey& id,
+                                       const CodeSet& set,
+                                       std::uint32_t stripe,
+                                       std::uint32_t row);
+
+}  // namespace holdfast::daemon

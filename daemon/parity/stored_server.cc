@@ -1,0 +1,143 @@
+#include "daemon/parity/stored_server.h"
+
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "common/bytes.h"
+#include "common/crc32c.h"
+#include "common/failpoint.h"
+#include "transport/peer_messages.h"
+
+namespace holdfast::daemon {
+
+namespace asio = boost::asio;
+
+namespace {
+
+Error NotHere() {
+  return Error(Errc::kNotFound, "this node does not have these bytes (any more, or yet)");
+}
+
+Status CheckRange(const proto::ReadRangeRequest& request, std::uint64_t length) {
+  if (request.offset() > length || request.length() > length - request.offset()) {
+    return Error(Errc::kInvalidArgument,
+                 "a read of " + std::to_string(request.length()) + " bytes at " +
+                     std::to_string(request.offset()) + " of " + std::to_string(length));
+  }
+  return Ok();
+}
+
+// On a worker: the bytes of one request, at most 4 MiB.
+proto::PeerReply CopyOf(ByteView bytes) {
+  proto::PeerReply reply;
+  std::string* data = reply.mutable_read_range()->mutable_data();
+  data->assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  transport::AddDigests(reply.mutable_read_range());
+  return reply;
+}
+
+}  // namespace
+
+asio::awaitable<Result<proto::PeerReply>> StoredServer::Answer(proto::PeerRequest request) {
+  if (request.has_read_range()) {
+    co_return co_await ReadRange(request.read_range());
+  }
+  if (request.has_feed_next()) {
+    co_return co_await FeedNext(request.feed_next(),
+                                std::chrono::milliseconds(request.deadline_ms()));
+  }
+  if (request.has_describe()) {
+    co_return Describe(request.describe());
+  }
+  if (request.has_fetch_sidecar()) {
+    co_return FetchSidecar(request.fetch_sidecar());
+  }
+  co_return Error(Errc::kUnavailable, "this daemon does not answer such requests");
+}
+
+asio::awaitable<Result<proto::PeerReply>> StoredServer::ReadRange(proto::ReadRangeRequest request) {
+  if (request.key().has_feed()) {
+    const std::shared_ptr<WindowFeed> feed = feeds_->Find(request.key());
+    if (feed == nullptr) {
+      co_return NotHere();
+    }
+    HF_CO_TRY(const ByteView lent, feed->Lent(request.offset(), request.length()));
+    // The feed is held by the work: its memory must not go while a worker reads it.
+    auto copy = [feed, lent]() -> Result<proto::PeerReply> { return CopyOf(lent); };
+    co_return co_await Offload(*cpu_, std::move(copy));
+  }
+  const auto stored = core_->view().FindStored(request.key());
+  if (!stored.has_value()) {
+    co_return NotHere();
+  }
+  HF_CO_TRYV(CheckRange(request, stored->length_bytes));
+  HF_CO_TRY(const SharedSlot slot, context_.slots.Find(stored->slot));
+  const std::uint64_t at = stored->base + request.offset();
+  const std::uint64_t length = request.length();
+  auto copy = [slot, at, length]() -> Result<proto::PeerReply> {
+    if (at > slot->capacity() || length > slot->capacity() - at) {
+      return Error(Errc::kCorruption, "the slot's file is shorter than what it holds");
+    }
+    proto::PeerReply reply = CopyOf(slot->view().subspan(at, length));
+    if (slot->poisoned()) {
+      return Error(Errc::kCorruption, "the file behind the slot was cut");
+    }
+    return reply;
+  };
+  co_return co_await Offload(*cpu_, std::move(copy));
+}
+
+asio::awaitable<Result<proto::PeerReply>> StoredServer::FeedNext(proto::FeedNextRequest request,
+                                                                 std::chrono::milliseconds limit) {
+  const std::shared_ptr<WindowFeed> feed = feeds_->Find(request.key());
+  const std::uint32_t row = request.key().feed().row();
+  if (feed == nullptr || row == 0 || row > feed->shape().lanes) {
+    co_return NotHere();
+  }
+  HF_CO_TRY(
+      FedWindow window,
+      co_await feed->Next(row - 1, request.number(), std::chrono::steady_clock::now() + limit));
+  proto::PeerReply reply;
+  reply.mutable_feed_next()->set_offset(window.offset);
+  reply.mutable_feed_next()->set_length_bytes(window.length);
+  reply.mutable_feed_next()->set_at(window.at);
+  reply.mutable_feed_next()->mutable_chunk_crc32c()->Assign(window.chunk_crc32c.begin(),
+                                                            window.chunk_crc32c.end());
+  co_return reply;
+}
+
+Result<proto::PeerReply> StoredServer::Describe(const proto::DescribeRequest& request) const {
+  const auto stored = core_->view().FindStored(request.key());
+  if (!stored.has_value()) {
+    return NotHere();
+  }
+  proto::PeerReply reply;
+  reply.mutable_describe()->set_length_bytes(stored->length_bytes);
+  reply.mutable_describe()->mutable_chunk_crc32c()->Assign(stored->chunk_crc32c.begin(),
+                                                           stored->chunk_crc32c.end());
+  return reply;
+}
+
+Result<proto::PeerReply> StoredServer::FetchSidecar(
+    const proto::FetchSidecarRequest& request) const {
+  const proto::Sidecar* known = core_->view().FindSidecar(request.id(), request.rank());
+  if (known == nullptr) {
+    return NotHere();
+  }
+  proto::Sidecar whole = *known;
+  if (!whole.has_layout()) {
+    const SharedLayout layout = context_.layouts.Find(whole.layout_hash());
+    if (layout == nullptr) {
+      return Error(Errc::kInternal, "the layout of a sidecar is not in the store");
+    }
+    *whole.mutable_layout() = *layout;
+  }
+  proto::PeerReply reply;
+  reply.mutable_fetch_sidecar()->set_sidecar(whole.SerializeAsString());
+  reply.mutable_fetch_sidecar()->set_sidecar_crc32c(
+      Crc32c(0, AsBytes(reply.fetch_sidecar().sidecar())));
+  return reply;
+}
+
+}  // namespace holdfast::daemon

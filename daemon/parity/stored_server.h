@@ -1,0 +1,52 @@
+// Answers what daemons of other nodes ask of this one's bytes: ranges of images, rows and rings,
+// digests, sidecars, and the windows of feeds.
+//
+// Nothing is pinned for a reader: a slot that is freed and filled again while it is read gives
+// other bytes, which the reader's digests show (I5).
+//
+// Threads:   the io thread only; copies and digests on the cpu pool.
+// Ownership: borrows all of it.
+// Errors:    kNotFound: it is not here (any more), or not yet; kCorruption: the file was cut;
+//            kInvalidArgument: a range outside of it.
+#pragma once
+
+#include <memory>
+
+#include <boost/asio/awaitable.hpp>
+
+#include "common/offload.h"
+#include "common/result.h"
+#include "daemon/core_gate.h"
+#include "daemon/parity/feeds.h"
+#include "daemon/pipeline/context.h"
+#include "proto/peer.pb.h"
+
+namespace holdfast::daemon {
+
+class StoredServer {
+ public:
+  StoredServer(PipelineContext context, WorkerPool* cpu, const CoreGate* core, const Feeds* feeds)
+      : context_(context), cpu_(cpu), core_(core), feeds_(feeds) {}
+
+  StoredServer(const StoredServer&) = delete;
+  StoredServer& operator=(const StoredServer&) = delete;
+
+  // kUnavailable: a request of a kind that is not answered here.
+  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> Answer(proto::PeerRequest request);
+
+ private:
+  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> ReadRange(
+      proto::ReadRangeRequest request);
+  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> FeedNext(
+      proto::FeedNextRequest request, std::chrono::milliseconds limit);
+  [[nodiscard]] Result<proto::PeerReply> Describe(const proto::DescribeRequest& request) const;
+  [[nodiscard]] Result<proto::PeerReply> FetchSidecar(
+      const proto::FetchSidecarRequest& request) const;
+
+  const PipelineContext context_;
+  WorkerPool* const cpu_;
+  const CoreGate* const core_;
+  const Feeds* const feeds_;
+};
+
+}  // namespace holdfast::daemon

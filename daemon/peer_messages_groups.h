@@ -1,0 +1,22 @@
+// Parts of reports and commands (peer_messages.h): what is known of other nodes, groups, parity.
+//
+// Threads:   any thread; pure functions.
+// Errors:    kInvalidArgument names what cannot be.
+#pragma once
+
+#include "common/result.h"
+#include "daemon/core/messages.h"
+#include "proto/peer.pb.h"
+
+namespace holdfast::daemon {
+
+void FillKnown(const Report& report, proto::PeerReport* out);
+[[nodiscard]] Status ReadKnown(const proto::PeerReport& message, Report* out);
+
+void FillGroups(const Report& report, proto::PeerReport* out);
+void FillGroups(const Command& command, proto::PeerCommand* out);
+
+[[nodiscard]] Status ReadGroups(const proto::PeerReport& message, Report* out);
+[[nodiscard]] Status ReadGroups(const proto::PeerCommand& message, Command* out);
+
+}  // namespace holdfast::daemon

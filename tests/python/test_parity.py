@@ -1,0 +1,90 @@
+"""Nodes that protect each other: lost for good, with arena and catalog, and rebuilt from the others."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+
+import node_ranks
+import pytest
+from node import Node, wait_for
+from test_nodes import Cluster, Outputs
+
+CODING = "[coding]\ndata = 2\nparity = 2\n"
+
+
+@pytest.fixture
+def four(built: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, built, 4)
+    for i in range(4):
+        cluster.start(i, more=CODING)
+    yield cluster
+    cluster.clean()
+
+
+def lose(cluster: Cluster, i: int) -> None:
+    """The node is gone for good; an empty one of another uuid stands at its address."""
+    node: Node = cluster.nodes[i]
+    node.kill()
+    shutil.rmtree(node.arena)
+    shutil.rmtree(node.state)
+    node.state.mkdir()
+    cluster.start(i, more=CODING)
+
+
+def digests(output: str) -> dict[int, str]:
+    return {int(step): text for step, text in re.findall(r"^digest (\d+) (\S+)$", output, re.M)}
+
+
+def protected(node: Node, above: int = 0) -> int | None:
+    """Step of the newest snapshot of which all parity is in place, if that is above a step."""
+    newest = max((s["step"] for s in node.snapshots() if s["protected"]), default=-1)
+    return newest if newest > above else None
+
+
+def train(cluster: Cluster, store: pathlib.Path, gate: int, seed: int) -> Outputs:
+    pathlib.Path(f"{store}.go").touch()
+    return cluster.run(node_ranks.main, [0, 1, 2, 3], store, gate, seed, "die")
+
+
+@pytest.mark.parametrize("lost", list(itertools.combinations(range(4), 2)), ids=str)
+def test_any_two_of_four_nodes_may_vanish(
+    four: Cluster, tmp_path: pathlib.Path, lost: tuple[int, int]
+) -> None:
+    """I10, I3, I11: with 2+2 every shard comes back bit for bit, at the newest protected step."""
+    before = train(four, tmp_path / "first", 4, 1)
+    assert [code for code, _ in before] == [-9] * 4, before
+    survivor = four.nodes[next(i for i in range(4) if i not in lost)]
+    safe = wait_for("protection", lambda: protected(survivor))
+    for i in lost:
+        lose(four, i)
+    shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "second", 77)
+    assert [code for code, _ in shown] == [0] * 4, shown
+    for (_, trained), (_, restored) in zip(before, shown):
+        ((step, text),) = digests(restored).items()
+        assert step >= safe and digests(trained)[step] == text, (step, safe)
+
+
+def test_after_the_loss_of_two_nodes_two_others_may_vanish(
+    four: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """The job goes on from what it got back, under new groups; its margin is full again by itself."""
+    before = train(four, tmp_path / "first", 4, 1)
+    assert [code for code, _ in before] == [-9] * 4, before
+    first = wait_for("protection", lambda: protected(four.nodes[2]))
+    lose(four, 0)
+    lose(four, 1)
+    gate = max(digests(before[0][1])) + 4
+    again = train(four, tmp_path / "second", gate, 50)
+    assert [code for code, _ in again] == [-9] * 4, again
+    second = wait_for("protection", lambda: protected(four.nodes[0], first))
+    lose(four, 2)
+    lose(four, 3)
+    shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "third", 77)
+    assert [code for code, _ in shown] == [0] * 4, shown
+    for (_, trained), (_, restored) in zip(again, shown):
+        ((step, text),) = digests(restored).items()
+        assert step >= second and digests(trained)[step] == text, (step, second)

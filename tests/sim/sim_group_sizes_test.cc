@@ -1,0 +1,141 @@
+// Groups of all sizes: two nodes, one, numbers that do not divide, and losses while others are
+// rebuilt.
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "tests/daemon/core/fake_code.h"
+#include "tests/sim/sim_cluster.h"
+
+namespace holdfast::daemon {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr SnapshotKey k11{1, 1};
+
+// Two nodes mirror each other.
+TEST(SimGroupSizesTest, TwoNodesMirror) {
+  SimCluster sim(3, 2, 3, 4, 2);
+  sim.Start({0, 1});
+  sim.Step(1);
+  for (int i = 0; i < 4; ++i) {
+    sim.Tick(seconds(2));
+  }
+  const auto job = sim.Node(0).core()->StatusNow().jobs(0);
+  ASSERT_TRUE(job.has_protected_id());
+  ASSERT_EQ(job.groups_size(), 1);
+  EXPECT_EQ(job.groups(0).parity(), 1U);
+  EXPECT_TRUE(job.groups(0).reduced());
+  sim.Node(1).Die("r1", false);
+  sim.Node(1).LoseMemory();
+  sim.Pump();
+  sim.Start({0, 2});
+  EXPECT_TRUE(sim.Client(1).returned);
+  EXPECT_TRUE(sim.violations().empty());
+}
+
+TEST(SimGroupSizesTest, OneNodeHasNoPeersAndIsNeverProtected) {
+  SimCluster sim(1, 2, 3, 4, 2);
+  sim.Start({0, 0});
+  sim.Step(1);
+  sim.Tick(seconds(2));
+  const auto job = sim.Node(0).core()->StatusNow().jobs(0);
+  EXPECT_FALSE(job.has_protected_id());
+  EXPECT_NE(job.not_protected().find("no peers"), std::string::npos);
+  sim.Step(2);
+  EXPECT_FALSE(LeftOver({&sim.Node(0)}, job.job_uid(), k11).IsRestorable());  // as without groups
+  EXPECT_TRUE(sim.violations().empty());
+}
+
+// Node counts that do not divide, nodes with one rank and with two, shards of unequal length: each
+// loss of as many nodes as the margin says comes back.
+TEST(SimGroupSizesTest, AnyNodeCountIsProtected) {
+  for (const int nodes : {3, 5, 7, 11, 13, 21}) {
+    for (const std::uint32_t data : {4U, 8U}) {
+      SimCluster sim(nodes, static_cast<std::uint32_t>(nodes) + 2, 3, data, 2);
+      std::vector<int> on;
+      for (int rank = 0; rank < nodes + 2; ++rank) {
+        on.push_back(rank % nodes);
+      }
+      for (int node = 0; node < nodes; ++node) {
+        sim.Node(node).CheckEachCall(nodes < 8);
+      }
+      sim.Start(on);
+      sim.Step(1);
+      for (int i = 0; i < 4; ++i) {
+        sim.Tick(seconds(2));
+      }
+      const auto job = sim.Node(0).core()->StatusNow().jobs(0);
+      ASSERT_TRUE(job.has_protected_id()) << nodes << " nodes, " << job.not_protected();
+      EXPECT_EQ(job.margin(), 2U) << nodes;
+      for (int a = 0; a < nodes; ++a) {
+        for (int b = a + 1; b < nodes; ++b) {
+          std::vector<CoreHarness*> left;
+          for (int node = 0; node < nodes; ++node) {
+            if (node != a && node != b) {
+              left.push_back(&sim.Node(node));
+            }
+          }
+          EXPECT_TRUE(LeftOver(left, job.job_uid(), k11).IsRestorable())
+              << nodes << " nodes without " << a << " and " << b;
+        }
+      }
+      EXPECT_TRUE(sim.violations().empty());
+    }
+  }
+}
+
+// One of two rows is not enough, also where the group is whole but for it.
+TEST(SimGroupSizesTest, OneOfTwoRowsIsNotProtected) {
+  SimCluster sim(4, 4, 3, 2, 2);
+  sim.Start({0, 1, 2, 3});
+  sim.Node(1).Hold("make");
+  sim.Step(1);
+  sim.Tick(seconds(2));
+  ASSERT_EQ(sim.Node(1).HeldCount("make"), 2U);
+  sim.Node(1).FinishHeld("make", "ok");
+  sim.Tick(seconds(2));
+  EXPECT_FALSE(sim.Node(0).core()->StatusNow().jobs(0).has_protected_id());
+  sim.Node(1).FinishHeld("make", "ok");
+  sim.Tick(seconds(2));
+  EXPECT_TRUE(sim.Node(0).core()->StatusNow().jobs(0).has_protected_id());
+  EXPECT_TRUE(sim.violations().empty());
+}
+
+// A second node is lost while the first is being rebuilt (VELOC issue 26).
+TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
+  SimCluster sim(6, 4, 3, 2, 2);
+  sim.Start({0, 1, 2, 3});
+  sim.Step(1);
+  for (int i = 0; i < 4; ++i) {
+    sim.Tick(seconds(2));
+  }
+  ASSERT_EQ(sim.Node(0).core()->StatusNow().jobs(0).margin(), 2U);
+  sim.Node(1).Die("r1", false);
+  sim.Node(1).LoseMemory();
+  sim.Pump();
+  sim.Open({0, 4, 2, 3});
+  sim.Node(4).Hold("bring");
+  sim.Restore({});
+  ASSERT_EQ(sim.Node(4).HeldCount("bring"), 1U);
+  sim.Node(2).Die("r2", false);
+  sim.Node(2).LoseMemory();
+  sim.Pump();
+  sim.Node(4).Unhold("bring");
+  sim.Node(4).FinishHeld("bring", "ok");
+  sim.Start({0, 4, 5, 3});
+  for (Rank rank = 0; rank < 4; ++rank) {
+    EXPECT_TRUE(sim.Client(rank).returned) << "r" << rank;
+    EXPECT_TRUE(sim.Client(rank).told == k11) << "r" << rank;
+  }
+  for (int i = 0; i < 4; ++i) {
+    sim.Tick(seconds(61));
+  }
+  EXPECT_EQ(sim.Node(0).core()->StatusNow().jobs(0).margin(), 2U);
+  EXPECT_TRUE(sim.violations().empty());
+}
+
+}  // namespace
+}  // namespace holdfast::daemon
