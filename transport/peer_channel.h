@@ -107,7 +107,8 @@ class PeerChannel : public std::enable_shared_from_this<PeerChannel> {
 
   // peer_channel_open.cc
   [[nodiscard]] boost::asio::awaitable<Status> Greet(std::string wanted_uuid);
-  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerHello>> ExchangeHellos();
+  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerHello>> ExchangeHellos(
+      const std::string& wanted_uuid);
   [[nodiscard]] Status Accept(const proto::PeerHello& hello,
                               const std::string& certified_uuid,
                               const std::string& wanted_uuid);

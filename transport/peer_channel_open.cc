@@ -78,7 +78,7 @@ asio::awaitable<Status> PeerChannel::Greet(std::string wanted_uuid) {
     }
     co_return certified.error();
   }
-  const auto hello = co_await ExchangeHellos();
+  const auto hello = co_await ExchangeHellos(wanted_uuid);
   Status accepted = hello.has_value() ? Accept(hello.value(), certified.value(), wanted_uuid)
                                       : Status(hello.error());
   if (accepted.has_value()) {
@@ -102,9 +102,11 @@ asio::awaitable<Status> PeerChannel::Greet(std::string wanted_uuid) {
   co_return why;
 }
 
-asio::awaitable<Result<proto::PeerHello>> PeerChannel::ExchangeHellos() {
+asio::awaitable<Result<proto::PeerHello>> PeerChannel::ExchangeHellos(
+    const std::string& wanted_uuid) {
   proto::PeerMessage own;
   *own.mutable_hello() = context_->Hello();
+  own.mutable_hello()->set_wanted_node(wanted_uuid);
   HF_CO_TRY(const std::string frame, EncodePeerFrame(own));
   // A failed write still leaves the peer's words to be read: they say why.
   const Status written = co_await stream_->Write(AsBytes(frame));
@@ -157,6 +159,13 @@ Status PeerChannel::Accept(const proto::PeerHello& hello,
     return Error(Errc::kPermission,
                  stream_->Remote() + " is node " + UuidText(uuid) + ", not " +
                      UuidText(wanted_uuid) + ": the address belongs to another node now");
+  }
+  if (!hello.wanted_node().empty() && hello.wanted_node() != context_->node_uuid()) {
+    // Said here too, so that whoever knocks for a node that is gone never counts as connected.
+    return Error(Errc::kPermission,
+                 stream_->Remote() + " looks for node " + UuidText(hello.wanted_node()) +
+                     ", this is " + UuidText(context_->node_uuid()) +
+                     ": the address belongs to another node now");
   }
   HF_TRYV(context_->NoteBoot(uuid, hello.boot_number()));
   auto facts = std::make_shared<PeerFacts>();

@@ -107,6 +107,10 @@ Status CheckHello(const proto::PeerHello& hello) {
     return Invalid("a hello whose node uuid has " + std::to_string(hello.node_uuid().size()) +
                    " bytes");
   }
+  if (!hello.wanted_node().empty() && hello.wanted_node().size() != kUuidBytes) {
+    return Invalid("a hello that looks for a node uuid of " +
+                   std::to_string(hello.wanted_node().size()) + " bytes");
+  }
   if (hello.max_requests() == 0) {
     return Invalid("a hello that accepts no requests");
   }

@@ -51,6 +51,9 @@ TEST(PeerMessagesTest, HelloIsCheckedFieldByField) {
   hello.set_node_uuid("x");
   EXPECT_EQ(CheckHello(hello).error().code, Errc::kInvalidArgument);
   hello = GoodHello();
+  hello.set_wanted_node("x");
+  EXPECT_EQ(CheckHello(hello).error().code, Errc::kInvalidArgument);
+  hello = GoodHello();
   hello.set_max_requests(0);
   EXPECT_EQ(CheckHello(hello).error().code, Errc::kInvalidArgument);
   hello = GoodHello();

@@ -206,6 +206,9 @@ TEST_F(PeerTlsTest, AddressThatBelongsToAnotherNodeIsNotUsed) {
   EXPECT_TRUE(RunUntil([&] { return a.context.refusals().count(Refusal::kIdentity) > 0; }));
   EXPECT_TRUE(RunUntil([&] { return client.last_error().code == Errc::kPermission; }));
   EXPECT_THAT(client.last_error().message, HasSubstr("the address belongs to another node"));
+  // It never counts as connected there, however often it knocks.
+  EXPECT_TRUE(RunUntil([&] { return b.context.refusals().count(Refusal::kIdentity) > 2; }));
+  EXPECT_TRUE(b.ups.empty());
   End(&client);
   End(&b);
 }
