@@ -16,7 +16,9 @@ namespace holdfast::transport {
 
 struct FabricOptions {
   // libfabric's names, in the order in which they are tried.  "shm" is for tests on one host: it
-  // installs signal handlers of its own, and every process of this user can read through it.
+  // installs signal handlers of its own, every process of this user can read through it, and a peer
+  // that is killed may leave a lock in its shared memory taken for which a read then waits for
+  // ever.
   std::vector<std::string> providers{"verbs;ofi_rxm", "efa", "tcp;ofi_rxm"};
   // An IP address of the network card to use.  Not looked at by efa and shm, which have addresses
   // of another kind; needed by all others.

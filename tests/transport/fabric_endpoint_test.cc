@@ -74,6 +74,11 @@ TEST_P(FabricEndpointTest, ARangeBeyondTheEndIsRefusedHere) {
 }
 
 TEST_P(FabricEndpointTest, APeerThatIsKilledIsAnErrorAndOthersGoOn) {
+  if (std::string(GetParam()) == "shm") {
+    // In libfabric 1.17 fi_read takes a spin lock that lies in the peer's shared memory, which the
+    // peer takes too; killed while it holds it, it leaves fi_read spinning for ever.
+    GTEST_SKIP() << "libfabric's shm cannot do it: a killed peer may leave its lock taken";
+  }
   auto lender = LenderAt("127.0.1.2", 256 * kMiB);
   const auto other = LenderAt("127.0.1.3", kMiB);
   const auto reader = ReaderOf(lender->Lend());
@@ -83,9 +88,7 @@ TEST_P(FabricEndpointTest, APeerThatIsKilledIsAnErrorAndOthersGoOn) {
   StartAndSeeSome(reader.get(), into, milliseconds(8'000));
   lender->KillAndWait();
   ASSERT_TRUE(RunUntil([&] { return out_.has_value(); }));
-  if (std::string(GetParam()) != "shm") {  // which may have read all by then
-    ASSERT_FALSE(out_->has_value());
-  }
+  ASSERT_FALSE(out_->has_value());
   // And what begins afterwards.
   const Status again = ReadAll(reader.get(), 0, into, milliseconds(3'000));
   ASSERT_FALSE(again.has_value());
