@@ -17,6 +17,7 @@ constexpr std::chrono::seconds kRecheck{1};
 }  // namespace
 
 Result<std::unique_ptr<LoadSink>> DeviceSink::Make(std::uint32_t threads) {
+  const TrainerThread guard;
   const std::uint32_t fillers = std::clamp(threads, 1U, 32U);
   const std::uint32_t rooms = fillers + kMoreRooms;
   HF_TRY(PinnedPages memory, PinnedPages::Make(rooms * kRoomBytes, fillers));

@@ -1,7 +1,8 @@
 // A restore's way into GPU memory: pinned buffers, filled and checked by the host's threads, sent
 // by the device's own copies, so that both work at the same time.
 //
-// Threads:   see load_sink.h.
+// Threads:   see load_sink.h; made and destroyed on the trainer's thread, which keeps its current
+//            device and finds no error of ours.
 // Ownership: owns buffers, streams and events.
 // Errors:    of the CUDA runtime; the first one is kept and answers every later call.
 #pragma once
@@ -23,8 +24,9 @@ namespace holdfast::client {
 
 class DeviceSink final : public LoadSink {
  public:
-  // For "threads" threads.  All buffers are one piece of memory: while one of them is pinned no
-  // copy moves, so that to make them one by one beside the first copies takes longer.
+  // For "threads" threads; buffers that cannot be pinned make it slower, and no error.  All buffers
+  // are one piece of memory: while one of them is pinned no copy moves, so that to make them one by
+  // one beside the first copies takes longer.
   [[nodiscard]] static Result<std::unique_ptr<LoadSink>> Make(std::uint32_t threads);
 
   ~DeviceSink() override;
@@ -47,6 +49,7 @@ class DeviceSink final : public LoadSink {
       HF_REQUIRES(mutex_);
   [[nodiscard]] Result<cudaStream_t> StreamFor(std::int32_t device) HF_REQUIRES(mutex_);
 
+  const TrainerThread trainer_thread_;  // the last one to be destroyed
   const PinnedPages memory_;
   Mutex mutex_;
   CondVar changed_;

@@ -5,7 +5,9 @@
 //
 // Threads:   any thread; "threads" of its own that end before Make returns.
 // Ownership: owns the memory; no copy may be under way when it is destroyed.
-// Errors:    kNoSpace; of the CUDA runtime.
+// Errors:    kNoSpace.  Where pinning is refused (memory lock limit) the memory is had all the
+// same,
+//            and copies go through the runtime's own buffer; the runtime's last error says why.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +31,7 @@ class PinnedPages {
 
  private:
   std::byte* data_ = nullptr;
+  bool pinned_ = false;
   std::byte* mapping_ = nullptr;  // "data_" is aligned in it
   ByteCount mapped_ = 0;
 };
