@@ -79,7 +79,7 @@ Result<CudaEvent> Lane::TakeEvent() {
 
 void Lane::Tidy() {
   if (cudaSetDevice(device_) == cudaSuccess) {
-    staging_.Grow();
+    staging_.Tidy();
   }
 }
 
