@@ -81,11 +81,13 @@ class FakeDaemon:
         self.layouts: list[list[TensorSpec]] = []
         self.corrupt_steps: set[int] = set()
         self.skip = ""
+        self.options: tuple[float, ...] = ()  # of the last client, behind its timeout
         self.begun: list[tuple[int, int]] = []  # the streams of the last snapshot
         self.fenced: list[tuple[int, int]] = []  # and of the last fence
         self.finished: list[str | None] = []
 
     def client(self, socket: str, timeout: float, *options: float) -> "FakeClient":
+        self.options = options
         return FakeClient(self)
 
     def newest(self) -> FakeSnapshot:

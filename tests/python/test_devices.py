@@ -92,3 +92,11 @@ def test_a_snapshot_in_a_graph_capture_is_skipped_and_the_next_one_is_taken(
         streams.in_capture = False
         assert checkpointer.snapshot(step + 1)
     checkpointer.close()
+
+
+def test_what_a_snapshot_may_take_of_a_device_is_the_users_to_say(fake: FakeDaemon) -> None:
+    training = Training()
+    holdfast.Checkpointer(
+        "job", model=training.model, verify_every=3, staging_percent=7, gather_bytes=2**20
+    ).close()
+    assert fake.options[-3:] == (3, 7, 2**20)

@@ -131,6 +131,7 @@ class Client:
         request_timeout: float = 10.0,
         verify_every: int = 0,
         staging_percent: int = 50,
+        gather_bytes: int = 0,
     ) -> None:
         self.lib = _native.library()
         self.socket = socket
@@ -140,6 +141,7 @@ class Client:
         options.copy_threads = copy_threads
         options.verify_every = verify_every
         options.staging_percent = staging_percent
+        options.gather_bytes = gather_bytes
         options.request_timeout_ms = _milliseconds(request_timeout)
         handle = ctypes.c_void_p()
         self._handle: ctypes.c_void_p | None = None

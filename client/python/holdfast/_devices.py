@@ -40,7 +40,8 @@ class TorchStreams:
         return int(torch.cuda.current_stream(device).cuda_stream)
 
     def capturing(self) -> bool:
-        return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return bool(initialized and torch.cuda.is_current_stream_capturing())
 
 
 def device_of(tensor: torch.Tensor) -> int:
