@@ -60,7 +60,9 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
   HF_TRY(wanted->layout, layout::PlanImage(specs));
   wanted->hash = layout::LayoutHash(wanted->layout);
   wanted->static_hash = layout::StaticHash(wanted->layout);
-  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices));
+  HF_TRY(
+      auto plan,
+      CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices, kSmallOnDevice));
   // Before the look at what is on record: its answer changes that.
   const auto under_way = RegistrationOf(wanted->hash);
   bool on_record = false;
