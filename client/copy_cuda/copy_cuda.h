@@ -8,9 +8,9 @@
 // digested, behind the next iteration.  Several snapshots may be landing; one at a time waits for
 // its fence.
 //
-// Torn copies (I7): a block of every MiB of every tensor is read on the device when the snapshot
-// begins and again after the last copy, and both must be what landed; with "verify" the whole state
-// is digested on the device when the snapshot begins, and what landed must match.
+// Torn copies (I7): 64 bytes of every 4 MiB of every tensor are read on the device when the
+// snapshot begins and again after the last copy, and both must be what landed; with "verify" the
+// whole state is digested on the device when the snapshot begins, and what landed must match.
 //
 // Threads:   see copy_engine.h; the class does its own locking.  The training thread is never made
 //            to wait for a device; at the fence it may wait until the reads are issued.
