@@ -4,7 +4,7 @@ BAZEL ?= bazel
 export BAZEL
 
 .DEFAULT_GOAL := help
-.PHONY: deps build wheel demo test sanitize coverage bench lint format fuzz docs clean help
+.PHONY: deps build wheel demo test sim sanitize coverage bench lint format fuzz docs clean help
 
 # What runs on a machine: the rest of the tree is tests and benchmarks.
 PRODUCT := //daemon:holdfastd //cli:holdfast //client:libholdfast.so
@@ -28,6 +28,11 @@ sanitize: deps ## all C++ tests under the address, undefined-behaviour and threa
 
 test: deps ## rules, all tests, sanitizers, a short fuzz search; last line: the counts
 	@tools/run_tests.sh
+
+sim: deps ## play SEEDS (10000) random runs of several nodes, from seed SEED_BASE (1) on
+	$(BAZEL) test //tests/sim:sim_random_test --test_output=errors --nocache_test_results \
+	  --test_timeout=3600 --test_env=HOLDFAST_SIM_SEEDS="$(or $(SEEDS),10000)" \
+	  --test_env=HOLDFAST_SIM_SEED_BASE="$(or $(SEED_BASE),1)"
 
 coverage: deps ## line coverage of daemon, storage_tiers, layout, ec, client by the C++ tests
 	@tools/run_coverage.sh

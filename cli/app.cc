@@ -140,7 +140,7 @@ void AddRemoving(CLI::App* app, Options* options, Command* chosen) {
   command->add_flag("--force", drop->force, "also of a live job");
   command->add_flag("--forget",
                     drop->forget,
-                    "also forget what was published, where its folder was removed on purpose");
+                    "also forget the job: its folder was removed on purpose, or is another's");
 }
 
 void AddConfig(CLI::App* app, Options* options, Command* chosen) {

@@ -6,6 +6,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/render/render_export.h"
+#include "cli/snapshot_state.h"
 #include "cli/source_folder.h"
 #include "cli/text.h"
 
@@ -58,15 +59,30 @@ void AddRoots(const Context& context, const FoundSnapshot& found, Plan* plan) {
   }
 }
 
+// Files that are known to have been there are damage, and the message names the first of them.
+Error CannotBeRead(const Plan& plan, std::string text) {
+  std::vector<const proto::SnapshotInfo*> looked = {&plan.snapshot};
+  for (const auto& in_folder : plan.in_folders) {
+    looked.push_back(in_folder.get());
+  }
+  for (const proto::SnapshotInfo* snapshot : looked) {
+    if (snapshot->state() == kStateDamaged) {
+      return Error(Errc::kCorruption, text + "; damaged: " + snapshot->reason());
+    }
+  }
+  return Error(Errc::kNotFound, std::move(text));
+}
+
 Status KeepWanted(const ExportOptions& options, Plan* plan) {
   if (options.rank) {
     auto wanted = plan->copies.extract(*options.rank);
     plan->copies.clear();
     if (wanted.empty()) {
-      return Error(Errc::kNotFound,
-                   "rank " + std::to_string(*options.rank) + " of " + plan->snapshot.job_name() +
-                       " " + IdText(plan->snapshot.id()) + " cannot be read here; the world has " +
-                       Count(plan->snapshot.world_size(), "rank"));
+      return CannotBeRead(*plan,
+                          "rank " + std::to_string(*options.rank) + " of " +
+                              plan->snapshot.job_name() + " " + IdText(plan->snapshot.id()) +
+                              " cannot be read here; the world has " +
+                              Count(plan->snapshot.world_size(), "rank"));
     }
     plan->copies.insert(std::move(wanted));
     return Ok();
@@ -77,11 +93,11 @@ Status KeepWanted(const ExportOptions& options, Plan* plan) {
     }
   }
   if (plan->copies.empty() || (!plan->missing.empty() && !options.partial)) {
-    return Error(Errc::kNotFound,
-                 "of " + std::to_string(plan->snapshot.world_size()) + " ranks, " +
-                     RankRanges(plan->missing) +
-                     " cannot be read here; name a root that has it (--root), or take what is "
-                     "here (--partial)");
+    return CannotBeRead(*plan,
+                        "of " + std::to_string(plan->snapshot.world_size()) + " ranks, " +
+                            RankRanges(plan->missing) +
+                            " cannot be read here; name a root that has it (--root), or take what "
+                            "is here (--partial)");
   }
   return Ok();
 }

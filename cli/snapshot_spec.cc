@@ -22,7 +22,8 @@ bool ParseNumber(std::string_view text, Number* number) {
 std::string List(const std::vector<const proto::SnapshotInfo*>& snapshots) {
   std::string text;
   for (std::size_t i = 0; i < snapshots.size() && i < kCandidatesShown; ++i) {
-    text += (i == 0 ? "" : ", ") + IdText(snapshots[i]->id());
+    text += (i == 0 ? "" : ", ") + IdText(snapshots[i]->id()) +
+            (snapshots[i]->state() == kStateDamaged ? " (damaged)" : "");
   }
   return text + (snapshots.size() > kCandidatesShown ? ", ..." : "");
 }

@@ -49,6 +49,32 @@ void AddShards(const proto::Manifest& manifest, proto::SnapshotInfo* snapshot) {
   }
 }
 
+// Whether the file of a manifest is there, as long as the manifest says.  A file that cannot be
+// looked at is not known to be damaged: who reads it is told why.
+Status CheckFile(storage_tiers::FileSystem& fs,
+                 const std::string& path,
+                 std::optional<ByteCount> length) {
+  const auto info = fs.Stat(path);
+  if (!info) {
+    return info.error().code == Errc::kNotFound ? Error(Errc::kCorruption, path + " is missing")
+                                                : Status(Ok());
+  }
+  if (length && info.value().size_bytes != *length) {
+    return Error(Errc::kCorruption,
+                 path + ": has " + std::to_string(info.value().size_bytes) +
+                     " bytes, the manifest says " + std::to_string(*length));
+  }
+  return Ok();
+}
+
+// A manifest vouches for the file: that it is not there is damage.
+Error AsDamage(Error error, const std::string& path) {
+  if (error.code == Errc::kNotFound) {
+    return Error(Errc::kCorruption, path + " is missing");
+  }
+  return error;
+}
+
 Status CheckSidecar(const std::string& path,
                     const proto::Sidecar& sidecar,
                     const proto::Manifest& manifest,
@@ -203,9 +229,19 @@ proto::SnapshotInfo FolderSource::Describe(const std::string& job,
       snapshot.set_world_size(manifest.value().world_size());
       snapshot.add_durable_on(tier_.root());
       AddShards(manifest.value(), &snapshot);
-      return snapshot;
+      problem = FindLostFiles(manifest.value(), &snapshot);
+      if (!problem) {
+        return snapshot;
+      }
+      // One that is removed at this moment is not damaged.
+      const auto still = tier_.ReadManifest(job, entry.id);
+      if (!still && still.error().code == Errc::kNotFound) {
+        problem.reset();
+      }
+      snapshot.clear_durable_on();
+    } else {
+      problem = manifest.error();
     }
-    problem = manifest.error();
   }
   if (problem) {
     const std::string path =
@@ -218,6 +254,33 @@ proto::SnapshotInfo FolderSource::Describe(const std::string& job,
   snapshot.set_state(std::string(kStateUnfinished));
   snapshot.set_reason("no manifest; " + FormatBytes(entry.bytes) + " in its folder");
   return snapshot;
+}
+
+std::optional<Error> FolderSource::FindLostFiles(const proto::Manifest& manifest,
+                                                 proto::SnapshotInfo* snapshot) {
+  const std::string job_folder = JoinPath(tier_.root(), manifest.job_name());
+  std::optional<Error> found;
+  std::size_t more = 0;
+  for (const proto::ManifestFile& file : manifest.files()) {
+    Status whole = CheckFile(fs_, JoinPath(job_folder, file.path()), file.length_bytes());
+    if (whole) {
+      whole = CheckFile(fs_, JoinPath(job_folder, file.sidecar_path()), std::nullopt);
+    }
+    if (whole) {
+      continue;
+    }
+    for (proto::ShardInfo& shard : *snapshot->mutable_shards()) {
+      if (shard.rank() == file.rank()) {
+        shard.set_state(std::string(kStateLost));
+      }
+    }
+    more += found ? 1 : 0;
+    found = found ? found : whole.error();
+  }
+  if (found && more > 0) {
+    found->message += ", and " + Count(more, "more file") + " like it";
+  }
+  return found;
 }
 
 Result<const proto::Manifest*> FolderSource::ManifestOf(const proto::SnapshotInfo& snapshot) {
@@ -239,8 +302,11 @@ Result<OpenedShard> FolderSource::OpenShard(const proto::SnapshotInfo& snapshot,
   }
   const std::string job_folder = JoinPath(tier_.root(), snapshot.job_name());
   const std::string meta_path = JoinPath(job_folder, files.images.front()->sidecar_path());
-  HF_TRY(const std::string meta,
-         storage_tiers::ReadSmallFile(fs_, meta_path, layout::kMaxSidecarFileBytes));
+  auto read = storage_tiers::ReadSmallFile(fs_, meta_path, layout::kMaxSidecarFileBytes);
+  if (!read) {
+    return AsDamage(std::move(read).error(), meta_path);
+  }
+  const std::string meta = std::move(read).value();
   if (Crc32c(0, AsBytes(meta)) != files.images.front()->sidecar_crc32c()) {
     return Error(Errc::kCorruption, meta_path + ": its digest is not the one in the manifest");
   }
@@ -257,7 +323,11 @@ Result<OpenedShard> FolderSource::OpenShard(const proto::SnapshotInfo& snapshot,
     if (digest == nullptr || digest->length_bytes() != file->length_bytes()) {
       return Error(Errc::kCorruption, path + ": sidecar and manifest differ about this image");
     }
-    HF_TRY(ImageReader reader, ImageReader::OpenFile(path, true));
+    auto opened = ImageReader::OpenFile(path, true);
+    if (!opened) {
+      return AsDamage(std::move(opened).error(), path);
+    }
+    ImageReader reader = std::move(opened).value();
     if (reader.size() != digest->length_bytes()) {
       return Error(Errc::kCorruption,
                    path + ": has " + std::to_string(reader.size()) + " bytes, its sidecar says " +

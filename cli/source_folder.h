@@ -38,6 +38,9 @@ class FolderSource final : public Source {
 
  private:
   void ListJob(const std::string& job, Listing* listing);
+  // Marks the shards of "snapshot" whose files are gone or of another length: the first of these.
+  [[nodiscard]] std::optional<Error> FindLostFiles(const proto::Manifest& manifest,
+                                                   proto::SnapshotInfo* snapshot);
   [[nodiscard]] proto::SnapshotInfo Describe(const std::string& job,
                                              const storage_tiers::SnapshotEntry& entry,
                                              Listing* listing);

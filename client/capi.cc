@@ -74,23 +74,6 @@ EngineOptions ToEngineOptions(const hf_options& options) {
   return engine;
 }
 
-Status AddTiers(const hf_tier* tiers, std::size_t count, proto::OpenIncarnationRequest* request) {
-  if (count > kMaxTiers || (count > 0 && tiers == nullptr)) {
-    return Error(Errc::kInvalidArgument, "tiers: NULL, or more than 64");
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    HF_TRYV(CheckText(tiers[i].root, "the root of a tier"));
-    proto::TierPolicy* tier = request->add_tiers();
-    tier->set_root(tiers[i].root);
-    tier->set_scope(tiers[i].node_scope != 0 ? proto::NODE : proto::SHARED);
-    tier->set_every_steps(tiers[i].every_steps);
-    tier->set_every_seconds(tiers[i].every_seconds);
-    tier->set_keep_last(tiers[i].keep_last);
-    tier->set_keep_every_steps(tiers[i].keep_every_steps);
-  }
-  return Ok();
-}
-
 std::uint64_t Ns(std::chrono::nanoseconds duration) {
   return static_cast<std::uint64_t>(duration.count());
 }
@@ -127,6 +110,25 @@ void FillStats(const SessionStats& stats, hf_stats* out) {
 }
 
 }  // namespace
+
+Status ReadTiers(const hf_tier* tiers,
+                 std::size_t count,
+                 google::protobuf::RepeatedPtrField<proto::TierPolicy>* policies) {
+  if (count > kMaxTiers || (count > 0 && tiers == nullptr)) {
+    return Error(Errc::kInvalidArgument, "tiers: NULL, or more than 64");
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    HF_TRYV(CheckText(tiers[i].root, "the root of a tier"));
+    proto::TierPolicy* tier = policies->Add();
+    tier->set_root(tiers[i].root);
+    tier->set_scope(tiers[i].node_scope != 0 ? proto::NODE : proto::SHARED);
+    tier->set_every_steps(tiers[i].every_steps);
+    tier->set_every_seconds(tiers[i].every_seconds);
+    tier->set_keep_last(tiers[i].keep_last);
+    tier->set_keep_every_steps(tiers[i].keep_every_steps);
+  }
+  return Ok();
+}
 
 int Fail(int code, std::string message) {
   LastError() = std::move(message);
@@ -233,7 +235,7 @@ int hf_open_incarnation(hf_client* client,
   return WithSession(SessionOf(client), [&](Session& session) -> Status {
     proto::OpenIncarnationRequest request;
     HF_TRYV(CheckText(job_name, "the job's name"));
-    HF_TRYV(AddTiers(tiers, tier_count, &request));
+    HF_TRYV(ReadTiers(tiers, tier_count, request.mutable_tiers()));
     if (out == nullptr || world_size == 0) {
       return Error(Errc::kInvalidArgument, "out is NULL, or the world size is 0");
     }

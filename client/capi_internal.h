@@ -15,6 +15,7 @@
 #include "client/restore.h"
 #include "client/session.h"
 #include "common/result.h"
+#include "proto/catalog.pb.h"
 
 // Restores keep the session alive, so that hf_close before hf_restore_free is no crash.
 struct hf_client {
@@ -43,6 +44,11 @@ void CopyText(const std::string& text, char* field, std::size_t field_bytes);
 
 // kInvalidArgument where "text" is NULL or no UTF-8: Protobuf would refuse it only at the daemon.
 [[nodiscard]] Status CheckText(const char* text, const char* what);
+
+// Appends to "policies".
+[[nodiscard]] Status ReadTiers(const hf_tier* tiers,
+                               std::size_t count,
+                               google::protobuf::RepeatedPtrField<proto::TierPolicy>* policies);
 
 [[nodiscard]] inline MonotonicTime After(std::uint32_t timeout_ms) {
   return SystemClock().Now() + std::chrono::milliseconds(timeout_ms);

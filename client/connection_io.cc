@@ -186,9 +186,10 @@ Status Connection::Dispatch(Reply reply) {
     if (!reply.message.has_fenced()) {
       return handler_->OnEvent(std::move(reply));
     }
+    const std::uint64_t newer = reply.message.fenced().newer_epoch();
     const Error fenced(Errc::kFenced,
-                       "incarnation " + std::to_string(reply.message.fenced().newer_epoch()) +
-                           " of this job exists: this one may do nothing any more");
+                       (newer == 0 ? "another start" : "incarnation " + std::to_string(newer)) +
+                           std::string(" of this job exists: this one may do nothing any more"));
     handler_->OnFenced(fenced);
     Retire(fenced);
     return fenced;

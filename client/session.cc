@@ -33,9 +33,42 @@ Status Session::Connect(MonotonicTime deadline) {
   return connection_.WaitConnected(deadline);
 }
 
+Result<proto::NodeCard> Session::MakeCard(const std::string& job_name) {
+  proto::ClientMessage message;
+  message.mutable_status()->set_job_name(job_name);
+  HF_TRY(const Reply reply,
+         connection_.Call(message, SystemClock().Now() + options_.request_timeout));
+  const proto::StatusReply& status = reply.message.status();
+  proto::NodeCard card;
+  card.set_node_uuid(status.node_uuid());
+  *card.mutable_endpoints() = status.peer_endpoints();
+  for (const proto::JobStatus& job : status.jobs()) {
+    if (job.name() == job_name) {
+      card.set_known_job_uid(job.job_uid());
+      card.set_known_number(job.incarnation());
+    }
+  }
+  return card;
+}
+
+Status Session::SetNodes(JobNodes nodes, TierPolicies tiers) {
+  const MutexLock lock(mutex_);
+  if (joined_) {
+    return NotInForce("this client has joined an incarnation: its nodes are given before");
+  }
+  nodes_ = std::move(nodes);
+  tiers_ = std::move(tiers);
+  return Ok();
+}
+
 Result<Incarnation> Session::OpenIncarnation(const proto::OpenIncarnationRequest& request) {
   proto::ClientMessage message;
   *message.mutable_open_incarnation() = request;
+  {
+    const MutexLock lock(mutex_);
+    message.mutable_open_incarnation()->set_known_job_uid(nodes_.known_job_uid);
+    message.mutable_open_incarnation()->set_known_number(nodes_.known_number);
+  }
   HF_TRY(const Reply reply,
          connection_.Call(message, SystemClock().Now() + kTierPatience * options_.request_timeout));
   const auto& opened = reply.message.open_incarnation();

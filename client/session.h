@@ -26,6 +26,7 @@
 #include "client/copy_engine.h"
 #include "client/copy_plan.h"
 #include "client/fork_guard.h"
+#include "client/job_nodes.h"
 #include "client/slot_table.h"
 #include "client/step_ledger.h"
 #include "common/mutex.h"
@@ -91,6 +92,8 @@ struct SessionStats {
 
 class Session final : private ConnectionHandler {
  public:
+  using TierPolicies = google::protobuf::RepeatedPtrField<proto::TierPolicy>;
+
   Session(SessionOptions options, std::unique_ptr<CopyEngine> engine);
   ~Session() override;
 
@@ -99,6 +102,13 @@ class Session final : private ConnectionHandler {
   [[nodiscard]] bool Forked() const { return guard_.Forked(); }
 
   [[nodiscard]] Status Connect(MonotonicTime deadline);
+
+  // What the other ranks of the job must know of this one's node.
+  [[nodiscard]] Result<proto::NodeCard> MakeCard(const std::string& job_name);
+
+  // Of the whole job, the same on all ranks.  Before OpenIncarnation and Join; "tiers" as rank 0
+  // opens with.
+  [[nodiscard]] Status SetNodes(JobNodes nodes, TierPolicies tiers);
 
   [[nodiscard]] Result<Incarnation> OpenIncarnation(const proto::OpenIncarnationRequest& request);
 
@@ -205,6 +215,7 @@ class Session final : private ConnectionHandler {
   struct MissedStep {
     std::int64_t step = 0;
     std::string reason;
+    std::uint64_t skipped_total = 0;  // with it
   };
 
   // The slot of the static image, from its grant until it is revoked or another layout comes.
@@ -283,7 +294,7 @@ class Session final : private ConnectionHandler {
   // session_tell.cc
   void TellMissed(std::int64_t step, const std::string& reason);
   void SubmitMissed(const MissedStep& missed);
-  void OnMissedAnswered();
+  void OnMissedAnswered(std::uint64_t told);
   void TellTorn(const std::shared_ptr<Shot>& shot);
   void TellCopiesDone(const std::shared_ptr<Shot>& shot);
   void TellEnd(const std::shared_ptr<Shot>& shot, const proto::ClientMessage& message);
@@ -305,6 +316,8 @@ class Session final : private ConnectionHandler {
   // Identity, of Join.
   bool joined_ HF_GUARDED_BY(mutex_) = false;
   std::string job_name_ HF_GUARDED_BY(mutex_);
+  JobNodes nodes_ HF_GUARDED_BY(mutex_);
+  TierPolicies tiers_ HF_GUARDED_BY(mutex_);
   Incarnation incarnation_ HF_GUARDED_BY(mutex_);
   std::uint32_t rank_ HF_GUARDED_BY(mutex_) = 0;
   std::uint32_t world_size_ HF_GUARDED_BY(mutex_) = 0;
@@ -334,6 +347,9 @@ class Session final : private ConnectionHandler {
   // One report of a missed step at a time waits for its answer; the newest one after it.
   bool missed_told_ HF_GUARDED_BY(mutex_) = false;
   std::optional<MissedStep> missed_next_ HF_GUARDED_BY(mutex_);
+  // Of stats_.skipped: what a daemon has confirmed, and what the newest registration says.
+  std::uint64_t skips_told_ HF_GUARDED_BY(mutex_) = 0;
+  std::uint64_t skips_registered_ HF_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace holdfast::client

@@ -24,8 +24,15 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
   body->set_slots_wanted(options_.slots_wanted);
   body->set_session_token(session_token_);
   body->set_last_begun_step(last_step_);
+  body->set_skipped_total(stats_.skipped);
+  body->set_skipped_told(skips_told_);
+  skips_registered_ = stats_.skipped;
   if (const std::int32_t node = engine_->NumaNode(); node != kAnyNumaNode) {
     body->set_numa_node(node);
+  }
+  if (!nodes_.members.empty()) {
+    body->mutable_members()->Assign(nodes_.members.begin(), nodes_.members.end());
+    *body->mutable_tiers() = tiers_;
   }
   NameFrozen(registered->static_hash, body);
   if (resume) {
@@ -196,6 +203,7 @@ Status Session::AdoptRegistration(const std::shared_ptr<Registered>& registered,
   }
   registered_ = registered;
   session_token_ = reply.session_token();
+  skips_told_ = std::max(skips_told_, skips_registered_);
   slots_admitted_ = reply.slots_admitted();
   stats_.last_complete_step = std::max(stats_.last_complete_step, reply.newest_complete_step());
   return Ok();

@@ -19,6 +19,7 @@ void Session::TellMissed(std::int64_t step, const std::string& reason) {
   MissedStep missed{step, reason};
   {
     MutexLock lock(mutex_);
+    missed.skipped_total = stats_.skipped;
     if (std::exchange(missed_told_, true)) {
       missed_next_ = std::move(missed);
       return;
@@ -35,9 +36,13 @@ void Session::SubmitMissed(const MissedStep& missed) {
     proto::ClientMessage message;
     message.mutable_missed()->set_step(missed.step);
     message.mutable_missed()->set_reason(missed.reason);
+    message.mutable_missed()->set_skipped_total(missed.skipped_total);
     return message;
   };
-  request.on_reply = [this](const Result<Reply>&) { OnMissedAnswered(); };
+  request.on_reply = [this, total = missed.skipped_total](const Result<Reply>& reply) {
+    const bool counted = reply.has_value() && reply.value().message.has_missed();
+    OnMissedAnswered(counted ? total : 0);
+  };
   if (connection_.Submit(std::move(request)).has_error()) {
     // The resume's last_begun_step, or the next begin, tells it as well.
     MutexLock lock(mutex_);
@@ -46,10 +51,11 @@ void Session::SubmitMissed(const MissedStep& missed) {
   }
 }
 
-void Session::OnMissedAnswered() {
+void Session::OnMissedAnswered(std::uint64_t told) {
   std::optional<MissedStep> next;
   {
     MutexLock lock(mutex_);
+    skips_told_ = std::max(skips_told_, told);
     next = std::exchange(missed_next_, std::nullopt);
     missed_told_ = next.has_value();
   }

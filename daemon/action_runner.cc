@@ -113,6 +113,24 @@ void ActionRunner::Do(const CloseSession& action) {
   outlets_.close(action.session);
 }
 
+void ActionRunner::Do(const SendReport& action) {
+  if (outlets_.report != nullptr) {
+    outlets_.report(action);
+  }
+}
+
+void ActionRunner::Do(const SendCommand& action) {
+  if (outlets_.command != nullptr) {
+    outlets_.command(action);
+  }
+}
+
+void ActionRunner::Do(const AnswerPeer& action) {
+  if (outlets_.answer_peer != nullptr) {
+    outlets_.answer_peer(action);
+  }
+}
+
 void ActionRunner::Do(const QuarantineSlot& action) {
   context_.layouts.OnSlotRemoved(action.slot);
   context_.slots.Quarantine(action.slot);

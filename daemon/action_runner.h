@@ -46,6 +46,10 @@ class ActionRunner {
   struct Outlets {
     std::function<void(SessionId, Outgoing)> send;
     std::function<void(SessionId)> close;
+    // To the daemons of other nodes; may be empty where there are none (CoreOptions.peers).
+    std::function<void(const SendReport&)> report;
+    std::function<void(const SendCommand&)> command;
+    std::function<void(const AnswerPeer&)> answer_peer;
   };
 
   ActionRunner(const boost::asio::any_io_executor& executor,
@@ -81,6 +85,11 @@ class ActionRunner {
   void Do(const QuarantineSlot& action);
   void Do(const CloseShardFile& action);
   void Do(const CancelFlush& action);
+
+  void Do(const SendReport& action);
+  void Do(const SendCommand& action);
+  void Do(const AnswerPeer& action);
+
   // As tasks.
   void Do(PrepareSlot action);
   void Do(RemoveSlot action);

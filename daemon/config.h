@@ -57,6 +57,15 @@ struct Config {
   std::uint64_t max_ranks_per_job = 64;
   std::chrono::milliseconds orphan_ttl{86'400'000};
 
+  // [peer]: the daemons of other nodes
+  std::string peer_listen;                  // "10.0.0.7:7400"; empty: no peers
+  std::vector<std::string> peer_advertise;  // where others reach it; empty: peer_listen
+  std::string peer_authority;               // certificates, all three or none
+  std::string peer_certificate;
+  std::string peer_key;
+  bool peer_allow_insecure = false;
+  std::chrono::milliseconds peer_dead_after{20'000};
+
   // [restore]
   std::uint64_t restore_tries = 3;
   std::chrono::milliseconds restore_wait{60'000};

@@ -22,7 +22,7 @@ std::vector<KeySpec> DaemonKeys() {
        LevelField{&Config::log_level},
        "debug, info, warning or error. What a reader wants to see cannot be derived."},
       {"daemon.metrics",
-       TextField{&Config::metrics_address},
+       AddressField{&Config::metrics_address},
        "ADDRESS:PORT of the Prometheus endpoint, or off. Off by default: nothing listens unasked."},
       {"daemon.shutdown_timeout",
        DurationField{&Config::shutdown_timeout, milliseconds(100), minutes(10)},
@@ -114,6 +114,37 @@ std::vector<KeySpec> SnapshotKeys() {
   };
 }
 
+std::vector<KeySpec> PeerKeys() {
+  return {
+      {"peer.listen",
+       AddressField{&Config::peer_listen},
+       "ADDRESS:PORT where the daemons of other nodes connect, or off: then jobs have one node. "
+       "Which network is for that only its site knows."},
+      {"peer.advertise",
+       AddressListField{&Config::peer_advertise},
+       "Where others reach peer.listen, if not there: behind a translation, or where it listens on "
+       "every address."},
+      {"peer.authority",
+       PathField{&Config::peer_authority, true},
+       "Certificate of the cluster's authority (`holdfast certs init`). With it, peer.certificate "
+       "and peer.key: mutual TLS between all nodes."},
+      {"peer.certificate",
+       PathField{&Config::peer_certificate, true},
+       "Certificate of this node (`holdfast certs issue`)."},
+      {"peer.key",
+       PathField{&Config::peer_key, true},
+       "Private key of this node, which nobody else may read."},
+      {"peer.allow_insecure",
+       BoolField{&Config::peer_allow_insecure},
+       "Listens without certificates on other addresses than loopback: whoever reaches the port "
+       "can then read and change everything."},
+      {"peer.dead_after",
+       DurationField{&Config::peer_dead_after, milliseconds(500), minutes(10)},
+       "A connection on which nothing came for so long is given up. Shorter notices a lost node "
+       "sooner, and takes a slow network for one."},
+  };
+}
+
 std::vector<KeySpec> FlushKeys() {
   return {
       {"flush.bytes_per_second",
@@ -187,8 +218,13 @@ std::size_t Distance(std::string_view a, std::string_view b) {
 const std::vector<KeySpec>& ConfigKeys() {
   static const std::vector<KeySpec> keys = [] {
     std::vector<KeySpec> all;
-    for (auto part :
-         {DaemonKeys(), ArenaKeys(), ClientKeys(), SnapshotKeys(), FlushKeys(), WorkerKeys()}) {
+    for (auto part : {DaemonKeys(),
+                      ArenaKeys(),
+                      ClientKeys(),
+                      PeerKeys(),
+                      SnapshotKeys(),
+                      FlushKeys(),
+                      WorkerKeys()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

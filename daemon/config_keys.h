@@ -36,12 +36,19 @@ struct DurationField {
   std::chrono::milliseconds most;
 };
 
+// "off_is_empty": the key may be left out, and "off" is the same.
 struct PathField {
+  std::string Config::*member;
+  bool off_is_empty = false;
+};
+
+// An ADDRESS:PORT, or off.
+struct AddressField {
   std::string Config::*member;
 };
 
-struct TextField {
-  std::string Config::*member;
+struct AddressListField {
+  std::vector<std::string> Config::*member;
 };
 
 struct LevelField {
@@ -64,7 +71,8 @@ using KeyField = std::variant<CountField,
                               BytesField,
                               DurationField,
                               PathField,
-                              TextField,
+                              AddressField,
+                              AddressListField,
                               LevelField,
                               BoolField,
                               UidListField,

@@ -94,7 +94,8 @@ Error At(const toml::node& node, const std::string& source, std::string message)
 
 bool IsList(const KeyField& field) {
   return std::holds_alternative<UidListField>(field) ||
-         std::holds_alternative<PathListField>(field);
+         std::holds_alternative<PathListField>(field) ||
+         std::holds_alternative<AddressListField>(field);
 }
 
 Status ApplyNode(const std::string& name,

@@ -42,6 +42,7 @@ Status Daemon::Parts::Listen() {
   if (!config_.metrics_address.empty()) {
     HF_TRYV(metrics_.Open(config_.metrics_address));
   }
+  HF_TRYV(OpenPeers());
   const bool others = !config_.allowed_uids.empty() || ::geteuid() == 0;
   HF_TRY(Listener listener, Listener::Open(io_, config_.socket, others));
   server_.Start(std::move(listener));
@@ -74,6 +75,9 @@ Daemon::Parts::Task Daemon::Parts::Tick() {
     const MonotonicTime now = SystemClock().Now();
     gate_->OnTick(now, SystemClock().WallNow());
     server_.OnTick();
+    if (peers_ != nullptr) {
+      peers_->OnTick(now);
+    }
     pump_.OnTick(now);
     if (now >= next_collection) {
       next_collection = now + kLayoutCollection;
@@ -168,6 +172,10 @@ Daemon::Parts::Task Daemon::Parts::ShutDown() {
   bool ended = co_await runner_.Join(left() / 2);
   server_.Stop();
   ended = co_await server_.Join(left() / 2) && ended;
+  if (peers_ != nullptr) {
+    peers_->Stop();
+    ended = co_await peers_->Join(left() / 2) && ended;
+  }
   pump_.Stop();
   if (!co_await pump_task_.Join(left() / 2)) {
     LogWarning("daemon.unwritten",
@@ -193,6 +201,9 @@ Daemon::End Daemon::Parts::Run() {
           config_.quarantine_poll, [this](SlotRef slot) { gate_->OnQuarantineReleased(slot); })) &&
       shutdown_.Spawn(ShutDown());
   HOLDFAST_CHECK(started);
+  if (peers_ != nullptr) {
+    peers_->Start();
+  }
   WatchLimbo();
   LogStarted();
   NotifyService("READY=1\nSTATUS=serving on " + config_.socket);
@@ -236,7 +247,7 @@ void Daemon::Parts::UpdateMetrics() {
       {&kSessions, "", number(server_.sessions())},
       {&kJobsLive, "", number(live)},
       {&kSealed, "", number(counts.sealed)},
-      {&kMissed, "no_slot", number(counts.missed)},
+      {&kMissed, "no_slot", number(counts.skipped)},
       {&kMissed, "torn", number(counts.torn)},
       {&kComplete, "", number(counts.complete)},
       {&kAbandoned, "", number(counts.abandoned)},
@@ -265,7 +276,24 @@ void Daemon::Parts::UpdateMetrics() {
     samples.push_back({&kTierTimeouts, root, number(tier_counts.timeouts)});
     samples.push_back({&kTierHealthy, root, tier->sickness().has_value() ? 0.0 : 1.0});
   }
+  AddPeerMetrics(&samples);
   metrics_.Publish(samples);
+}
+
+void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
+  const bool on = peers_ != nullptr;
+  const PeerCounters counts = on ? peers_->counters() : PeerCounters{};
+  const std::size_t connected = on ? peers_->links().connected() : 0;
+  samples->push_back({&kPeersConnected, "", static_cast<double>(connected)});
+  samples->push_back({&kPeerMessages, "report", static_cast<double>(counts.reports_sent)});
+  samples->push_back({&kPeerMessages, "command", static_cast<double>(counts.commands_sent)});
+  samples->push_back({&kPeerUnanswered, "", static_cast<double>(counts.unanswered)});
+  for (std::size_t i = 0; i < transport::kRefusals; ++i) {
+    const auto refusal = static_cast<transport::Refusal>(i);
+    samples->push_back({&kPeerRefused,
+                        std::string(transport::Name(refusal)),
+                        static_cast<double>(on ? peers_->refused(refusal) : 0)});
+  }
 }
 
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}

@@ -22,6 +22,7 @@
 #include "daemon/daemon.h"
 #include "daemon/layout_store.h"
 #include "daemon/metrics.h"
+#include "daemon/peers/peer_network.h"
 #include "daemon/process_watch.h"
 #include "daemon/ready_pump.h"
 #include "daemon/reply_filler.h"
@@ -49,6 +50,9 @@ class Daemon::Parts {
   [[nodiscard]] ReadyPump::Hooks PumpHooks();
   [[nodiscard]] SessionServer::Hooks ServerHooks();
   [[nodiscard]] ActionRunner::Outlets RunnerOutlets();
+  [[nodiscard]] Status OpenPeers();
+  void AddPeers(proto::StatusReply* status) const;
+  void AddPeerMetrics(std::vector<Sample>* samples);
   [[nodiscard]] boost::asio::awaitable<Status> ApplyBatch(ReadyPump::SharedBatch batch);
   void RecoverParts();
 
@@ -87,6 +91,7 @@ class Daemon::Parts {
   TrafficCounters traffic_;
   RequestGate requests_;
   SessionServer server_;
+  std::unique_ptr<PeerNetwork> peers_;  // null: no peers
   ActionRunner runner_;
   Metrics metrics_;
   boost::asio::signal_set signals_;

@@ -33,6 +33,17 @@ CoreOptions OptionsOf(const Config& config, ByteCount page_bytes) {
   options.flush_retry_min = config.flush_retry_min;
   options.flush_retry_max = config.flush_retry_max;
   options.flush_gives_way = static_cast<std::uint32_t>(config.flush_gives_way);
+  options.peers = !config.peer_listen.empty();
+  return options;
+}
+
+PeerOptions PeerOptionsOf(const Config& config) {
+  PeerOptions options;
+  options.listen = config.peer_listen;
+  options.advertise = config.peer_advertise;
+  options.tls = {config.peer_authority, config.peer_certificate, config.peer_key};
+  options.allow_insecure = config.peer_allow_insecure;
+  options.dead_after = config.peer_dead_after;
   return options;
 }
 
@@ -132,10 +143,12 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
                LogInfo("trainer.dead", "a registered process ended; its slots are secured");
                gate_->OnProcessDead(token);
              }),
-      filler_(FactsOf(config, version_, state_),
-              &layouts_,
-              &tiers_,
-              [this] { return pump_.failing(); }),
+      filler_(
+          FactsOf(config, version_, state_),
+          &layouts_,
+          &tiers_,
+          [this] { return pump_.failing(); },
+          [this](proto::StatusReply* status) { AddPeers(status); }),
       requests_(RequestRulesOf(config), &layouts_, &tiers_, &cpu_),
       server_(io_.get_executor(),
               RulesOf(config),
@@ -212,11 +225,11 @@ ReadyPump::Hooks Daemon::Parts::PumpHooks() {
 
 SessionServer::Hooks Daemon::Parts::ServerHooks() {
   SessionServer::Hooks hooks;
-  hooks.status_now = [this]() -> std::unique_ptr<proto::StatusReply> {
+  hooks.status_now = [this](std::uint32_t uid) -> std::unique_ptr<proto::StatusReply> {
     if (!pump_.failing().has_value()) {
       return nullptr;
     }
-    return std::make_unique<proto::StatusReply>(core_.StatusNow());
+    return std::make_unique<proto::StatusReply>(core_.StatusNow(uid));
   };
   hooks.complete = [this](proto::ServerMessage* message) { filler_.Complete(message); };
   hooks.on_request = [this](SessionId session, const proto::ClientMessage& message) {
@@ -235,7 +248,36 @@ ActionRunner::Outlets Daemon::Parts::RunnerOutlets() {
     server_.Send(session, std::move(outgoing));
   };
   outlets.close = [this](SessionId session) { server_.Close(session); };
+  if (!config_.peer_listen.empty()) {
+    outlets.report = [this](const SendReport& action) { peers_->Send(action); };
+    outlets.command = [this](const SendCommand& action) { peers_->Send(action); };
+    outlets.answer_peer = [this](const AnswerPeer& action) { peers_->Answer(action); };
+  }
   return outlets;
+}
+
+Status Daemon::Parts::OpenPeers() {
+  if (config_.peer_listen.empty()) {
+    return Ok();
+  }
+  HF_TRY(peers_,
+         PeerNetwork::Open(io_.get_executor(),
+                           PeerOptionsOf(config_),
+                           state_.recovered.node_uuid,
+                           state_.recovered.boot_number,
+                           &gate_));
+  return Ok();
+}
+
+void Daemon::Parts::AddPeers(proto::StatusReply* status) const {
+  if (peers_ == nullptr) {
+    return;
+  }
+  const std::vector<std::string>& endpoints = peers_->endpoints();
+  status->mutable_peer_endpoints()->Assign(endpoints.begin(), endpoints.end());
+  for (proto::PeerStatus& peer : peers_->links().Describe()) {
+    *status->add_peers() = std::move(peer);
+  }
 }
 
 }  // namespace holdfast::daemon

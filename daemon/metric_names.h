@@ -50,7 +50,7 @@ inline constexpr MetricName kMissed{
     MetricType::kCounter,
     "count",
     "reason",
-    "Snapshots that a rank did not take or gave up: no_slot, torn."};
+    "Steps that a rank skipped (no_slot: no slot, or the daemon was away) or gave up (torn)."};
 inline constexpr MetricName kComplete{"holdfast_snapshots_complete_total",
                                       MetricType::kCounter,
                                       "count",
@@ -141,13 +141,35 @@ inline constexpr MetricName kPrepareFailures{"holdfast_slot_prepare_failures_tot
                                              "count",
                                              "",
                                              "Slots that could not be made (memory is short)."};
+inline constexpr MetricName kPeersConnected{"holdfast_peers_connected",
+                                            MetricType::kGauge,
+                                            "count",
+                                            "",
+                                            "Other nodes whose daemon is connected."};
+inline constexpr MetricName kPeerMessages{"holdfast_peer_messages_total",
+                                          MetricType::kCounter,
+                                          "count",
+                                          "kind",
+                                          "Reports and commands sent to other nodes."};
+inline constexpr MetricName kPeerUnanswered{
+    "holdfast_peer_messages_unanswered_total",
+    MetricType::kCounter,
+    "count",
+    "",
+    "Of them, those that were refused, or not answered in time; they are repeated."};
+inline constexpr MetricName kPeerRefused{"holdfast_peer_refusals_total",
+                                         MetricType::kCounter,
+                                         "count",
+                                         "reason",
+                                         "What peers did that they may not."};
 
 inline constexpr const MetricName* kAllMetrics[] = {
-    &kUpInfo,         &kUptime,         &kBoots,        &kResident,        &kSessions,
-    &kJobsLive,       &kSealed,         &kMissed,       &kComplete,        &kAbandoned,
-    &kSealSeconds,    &kArenaBytes,     &kArenaSlots,   &kCatalogSeconds,  &kCatalogFailures,
-    &kCatalogHealthy, &kFlushBytes,     &kFlushSeconds, &kFlushes,         &kFlushFailures,
-    &kTierTimeouts,   &kTierHealthy,    &kRestores,     &kRestoreFailures, &kMismatches,
-    &kPoisoned,       &kPrepareFailures};
+    &kUpInfo,         &kUptime,          &kBoots,          &kResident,        &kSessions,
+    &kJobsLive,       &kSealed,          &kMissed,         &kComplete,        &kAbandoned,
+    &kSealSeconds,    &kArenaBytes,      &kArenaSlots,     &kCatalogSeconds,  &kCatalogFailures,
+    &kCatalogHealthy, &kFlushBytes,      &kFlushSeconds,   &kFlushes,         &kFlushFailures,
+    &kTierTimeouts,   &kTierHealthy,     &kRestores,       &kRestoreFailures, &kMismatches,
+    &kPoisoned,       &kPrepareFailures, &kPeersConnected, &kPeerMessages,    &kPeerUnanswered,
+    &kPeerRefused};
 
 }  // namespace holdfast::daemon

@@ -1,5 +1,7 @@
 #include "daemon/peer_messages.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 namespace holdfast::daemon {
@@ -52,18 +54,15 @@ void Fill(const RestoreFailure& failure, proto::FailedSource* out) {
   out->set_source_is_bad(failure.source_is_bad);
   out->set_fatal(failure.fatal);
   out->set_reason(failure.reason);
+  out->set_code(static_cast<std::uint32_t>(failure.code));
 }
 
+// By ShardEntry::State.
+constexpr std::array kShardStates = {
+    proto::ShardState::FILLING, proto::ShardState::SEALED, proto::ShardState::POISONED};
+
 proto::ShardState::State ToProto(ShardEntry::State state) {
-  switch (state) {
-    case ShardEntry::State::kFilling:
-      return proto::ShardState::FILLING;
-    case ShardEntry::State::kSealed:
-      return proto::ShardState::SEALED;
-    case ShardEntry::State::kPoisoned:
-      break;
-  }
-  return proto::ShardState::POISONED;
+  return kShardStates.at(static_cast<std::size_t>(state));
 }
 
 proto::PeerCommand::Phase ToProto(Phase phase) {
@@ -88,12 +87,8 @@ Result<MessageStamp> StampOf(const proto::PeerStamp& stamp) {
   if (stamp.epoch_number() == 0) {
     return Invalid("no epoch");
   }
-  MessageStamp out;
-  out.epoch.number = stamp.epoch_number();
-  out.epoch.token = stamp.epoch_token();
-  out.boot = stamp.boot();
-  out.sequence = stamp.sequence();
-  return out;
+  const Epoch epoch{stamp.epoch_number(), stamp.epoch_token()};
+  return MessageStamp{epoch, stamp.boot(), stamp.sequence()};
 }
 
 Result<SnapshotKey> KeyOf(const proto::PeerSnapshotKey& key) {
@@ -118,22 +113,13 @@ Result<Source> SourceOf(const proto::PeerSource& source) {
 }
 
 Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
-  ShardEntry out;
-  HF_TRY(out.id, KeyOf(shard.id()));
-  out.rank = shard.rank();
-  switch (shard.state()) {
-    case proto::ShardState::FILLING:
-      out.state = ShardEntry::State::kFilling;
-      return out;
-    case proto::ShardState::SEALED:
-      out.state = ShardEntry::State::kSealed;
-      return out;
-    case proto::ShardState::POISONED:
-      out.state = ShardEntry::State::kPoisoned;
-      return out;
-    default:
-      return Invalid("a shard's state " + std::to_string(shard.state()));
+  HF_TRY(const SnapshotKey id, KeyOf(shard.id()));
+  const auto state = std::find(kShardStates.begin(), kShardStates.end(), shard.state());
+  if (state == kShardStates.end()) {
+    return Invalid("a shard's state " + std::to_string(shard.state()));
   }
+  const auto number = static_cast<ShardEntry::State>(state - kShardStates.begin());
+  return ShardEntry{id, shard.rank(), number, shard.world_size(), shard.token()};
 }
 
 Result<Phase> PhaseOf(proto::PeerCommand::Phase phase) {
@@ -173,6 +159,12 @@ Result<RankReport> RankOf(const proto::RankState& rank) {
   return out;
 }
 
+Errc CodeOf(std::uint32_t code) {
+  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
+                     code <= static_cast<std::uint32_t>(Errc::kInternal);
+  return known ? static_cast<Errc>(code) : Errc::kInternal;
+}
+
 Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
   RestoreFailure out;
   out.attempt = failure.attempt();
@@ -183,6 +175,7 @@ Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
   out.source_is_bad = failure.source_is_bad();
   out.fatal = failure.fatal();
   out.reason = failure.reason();
+  out.code = CodeOf(failure.code());
   return out;
 }
 
@@ -220,6 +213,23 @@ Status ReadLists(const proto::PeerCommand& message, Command* out) {
   return Ok();
 }
 
+Status ReadKnown(const proto::PeerReport& message, Report* out) {
+  for (const auto& node : message.known_nodes()) {
+    if (node.node_uuid().size() != 16) {
+      return Invalid("a node whose uuid has no 16 bytes");
+    }
+    out->known_nodes[node.node_uuid()].assign(node.endpoints().begin(), node.endpoints().end());
+  }
+  for (const auto& known : message.decisions()) {
+    if (known.number() == 0) {
+      return Invalid("a decision of no incarnation");
+    }
+    const Epoch epoch{known.number(), known.token()};
+    out->decisions.push_back({epoch, known.world_size(), known.decision()});
+  }
+  return Ok();
+}
+
 }  // namespace
 
 proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, const Report& report) {
@@ -238,6 +248,8 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
     Fill(shard.id, entry->mutable_id());
     entry->set_rank(shard.rank);
     entry->set_state(ToProto(shard.state));
+    entry->set_world_size(shard.world_size);
+    entry->set_token(shard.token);
   }
   for (const SnapshotKey& key : report.known_complete) {
     Fill(key, out->add_known_complete());
@@ -258,6 +270,18 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
     missed->set_step(which.first);
     missed->set_rank(which.second);
     missed->set_reason(reason);
+  }
+  for (const auto& [uuid, endpoints] : report.known_nodes) {
+    proto::KnownNode* node = out->add_known_nodes();
+    node->set_node_uuid(uuid);
+    node->mutable_endpoints()->Assign(endpoints.begin(), endpoints.end());
+  }
+  for (const DecisionOf& known : report.decisions) {
+    proto::KnownDecision* decision = out->add_decisions();
+    decision->set_number(known.epoch.number);
+    decision->set_token(known.epoch.token);
+    decision->set_world_size(known.world_size);
+    *decision->mutable_decision() = known.decision;
   }
   return request;
 }
@@ -285,6 +309,7 @@ proto::CommandRequest ToProto(const JobUid& job,
   out->set_has_error(command.error.has_value());
   out->set_error(command.error.value_or(""));
   out->set_superseded(command.superseded.value_or(""));
+  out->set_fenced(command.fenced.value_or(""));
   out->set_error_code(static_cast<std::uint32_t>(command.error_code));
   for (const auto& [id, reason] : command.abandoned) {
     proto::AbandonedId* entry = out->add_abandoned();
@@ -308,6 +333,9 @@ proto::CommandRequest ToProto(const JobUid& job,
     published->set_root(root);
     Fill(id, published->mutable_id());
   }
+  out->set_world_size(command.world_size);
+  out->set_owner_uid(command.owner_uid);
+  *out->mutable_decision() = command.decision;
   return request;
 }
 
@@ -338,6 +366,7 @@ Result<Report> FromProto(const proto::PeerReport& message) {
   for (const auto& missed : message.missed()) {
     report.missed_reasons[{missed.step(), missed.rank()}] = missed.reason();
   }
+  HF_TRYV(ReadKnown(message, &report));
   return report;
 }
 
@@ -354,17 +383,17 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
     HF_TRY(command.choice, KeyOf(message.choice()));
   }
   command.passed_over.assign(message.passed_over().begin(), message.passed_over().end());
-  if (message.has_error()) {
-    command.error = message.error();
-  }
-  if (!message.superseded().empty()) {
-    command.superseded = message.superseded();
-  }
-  const std::uint32_t code = message.error_code();
-  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
-                     code <= static_cast<std::uint32_t>(Errc::kInternal);
-  command.error_code = known ? static_cast<Errc>(code) : Errc::kInternal;
+  command.error = message.has_error() ? std::optional(message.error()) : std::nullopt;
+  const auto text = [](const std::string& t) {
+    return t.empty() ? std::nullopt : std::optional(t);
+  };
+  command.fenced = text(message.fenced());
+  command.superseded = text(message.superseded());
+  command.error_code = CodeOf(message.error_code());
   HF_TRYV(ReadLists(message, &command));
+  command.world_size = message.world_size();
+  command.owner_uid = message.owner_uid();
+  command.decision = message.decision();
   return command;
 }
 

@@ -73,6 +73,7 @@ void ReplyFiller::CompleteStatus(proto::StatusReply* status) const {
   if (const auto error = catalog_error_(); error.has_value()) {
     status->add_warnings("the catalog cannot be written, snapshots wait: " + error->message);
   }
+  add_peers_(status);
   for (const auto& [root, tier] : tiers_->all()) {
     if (tier->sickness().has_value()) {
       status->add_warnings(root + ": " + tier->sickness()->message);

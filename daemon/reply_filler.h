@@ -37,11 +37,13 @@ class ReplyFiller {
   ReplyFiller(DaemonFacts facts,
               const LayoutStore* layouts,
               const TierSet* tiers,
-              std::function<std::optional<Error>()> catalog_error)
+              std::function<std::optional<Error>()> catalog_error,
+              std::function<void(proto::StatusReply*)> add_peers)
       : facts_(std::move(facts)),
         layouts_(layouts),
         tiers_(tiers),
-        catalog_error_(std::move(catalog_error)) {}
+        catalog_error_(std::move(catalog_error)),
+        add_peers_(std::move(add_peers)) {}
 
   void Complete(proto::ServerMessage* message) const;
   void CompleteStatus(proto::StatusReply* status) const;
@@ -54,6 +56,7 @@ class ReplyFiller {
   const LayoutStore* const layouts_;
   const TierSet* const tiers_;
   const std::function<std::optional<Error>()> catalog_error_;
+  const std::function<void(proto::StatusReply*)> add_peers_;
 };
 
 }  // namespace holdfast::daemon

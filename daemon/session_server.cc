@@ -120,6 +120,7 @@ asio::awaitable<void> SessionServer::Serve(std::shared_ptr<Session> session) {
   auto connected = [this, session] {
     ClientIdentity identity;
     identity.uid = static_cast<std::uint32_t>(session->peer().uid);
+    identity.sees_all = identity.uid == rules_.own_uid;
     identity.pid = session->peer().pid;
     identity.process_start = session->peer().start_ticks;
     identity.session_random = RandomToken();
@@ -158,7 +159,8 @@ bool SessionServer::AnswerHere(Session& session, const proto::ClientMessage& mes
     return true;
   }
   if (message.has_status()) {
-    const auto status = hooks_.status_now();
+    const auto uid = static_cast<std::uint32_t>(session.peer().uid);
+    const auto status = hooks_.status_now(uid == rules_.own_uid ? 0 : uid);
     if (status != nullptr) {
       reply.message.mutable_status()->Swap(status.get());
       hooks_.complete(&reply.message);

@@ -53,7 +53,7 @@ class SessionServer {
   struct Hooks {
     // Answers a status request without the core, or gives nothing: used while the catalog cannot be
     // written, when no answer of the core can leave.
-    std::function<std::unique_ptr<proto::StatusReply>()> status_now;
+    std::function<std::unique_ptr<proto::StatusReply>(std::uint32_t uid)> status_now;
     // Completes a message of the core: layouts, facts of the process.
     std::function<void(proto::ServerMessage*)> complete;
     // For counting.

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -60,7 +61,7 @@ class TrafficCounters {
 
   struct Counts {
     std::uint64_t sealed = 0;
-    std::uint64_t missed = 0;  // the client had no slot, or the daemon was away
+    std::uint64_t skipped = 0;  // steps: the client had no slot, or the daemon was away
     std::uint64_t torn = 0;
     std::uint64_t complete = 0;
     std::uint64_t abandoned = 0;
@@ -75,10 +76,24 @@ class TrafficCounters {
  private:
   using Pending = std::pair<SessionId, RequestId>;
 
+  // What a request says of the steps that its client skipped.
+  struct Skips {
+    std::uint64_t told = 0;              // of these the client knows that they are counted
+    std::optional<std::uint64_t> total;  // absent: an older client
+  };
+
+  void NoteSkips(SessionId session, const proto::ClientMessage& message);
+  void CountSkips(SessionId session, const proto::ServerMessage& message);
+
   Counts counts_;
   DurationHistogram seal_seconds_;
   DurationHistogram catalog_seconds_;
   std::map<Pending, MonotonicTime> seals_;
+  std::map<Pending, Skips> skips_;
+  // By session token, which outlives connections: how many of its client's skipped steps are
+  // counted.
+  std::map<std::uint64_t, std::uint64_t> counted_;
+  std::map<SessionId, std::uint64_t> tokens_;
 };
 
 }  // namespace holdfast::daemon

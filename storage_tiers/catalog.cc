@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include "common/failpoint.h"
+#include "common/log.h"
 #include "common/random.h"
 #include "storage_tiers/catalog_keys.h"
+#include "storage_tiers/catalog_log_mark.h"
 #include "storage_tiers/catalog_records.h"
 #include "storage_tiers/catalog_rocksdb.h"
 
@@ -61,12 +63,32 @@ void AddTo(rocksdb::WriteBatch* batch,
   }
 }
 
+// The number of the log that is written to; 0: RocksDB does not say.
+std::uint64_t CurrentLog(rocksdb::DB* db) {
+  std::unique_ptr<rocksdb::LogFile> log;
+  return db->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
+}
+
+void LogMarkTrouble(const Status& marked) {
+  if (!marked) {
+    LogWarning("catalog.log_mark", marked.error().ToString());
+  }
+}
+
 }  // namespace
 
 Catalog::Catalog(std::string folder, const CatalogOptions& options, std::optional<FolderLock> lock)
     : folder_(std::move(folder)), options_(options), lock_(std::move(lock)) {}
 
 Catalog::~Catalog() = default;
+
+rocksdb::Env* Catalog::Env() const {
+  return options_.env != nullptr ? options_.env : rocksdb::Env::Default();
+}
+
+std::string Catalog::DbPath() const {
+  return folder_ + "/db";
+}
 
 Result<std::unique_ptr<Catalog>> Catalog::Open(const std::string& folder,
                                                const CatalogOptions& options) {
@@ -84,17 +106,66 @@ Result<std::unique_ptr<Catalog>> Catalog::Open(const std::string& folder,
     HF_TRY(lock, PrepareFolder(clean, options.create));
   }
   std::unique_ptr<Catalog> catalog(new Catalog(clean, options, std::move(lock)));
+  // A reader takes what there is: it is how the rest is saved.
+  if (!options.read_only) {
+    HF_TRYV(catalog->RefuseLostLog());
+  }
   HF_TRYV(catalog->OpenDb());
   return catalog;
 }
 
+Status Catalog::RefuseLostLog() const {
+  const std::uint64_t mark = ReadLogMark(Env(), DbPath());
+  if (mark == 0) {
+    return Ok();
+  }
+  // To be opened for writing is what would make a log that was only moved away worthless.
+  const auto db = OpenCatalogDbReadOnly(DbPath(), Env());
+  if (!db) {
+    return Ok();  // opening it for writing says why
+  }
+  const auto header = ReadHeaderOf(db.value().get());
+  if (!header) {
+    return Ok();  // a damaged one is StartBoot's to refuse
+  }
+  const std::uint64_t found = header.value() ? header.value()->log_mark() : 0;
+  if (found >= mark) {
+    return Ok();
+  }
+  return Error(Errc::kCorruption,
+               "the catalog in " + DbPath() + " has lost records: it has begun " +
+                   std::to_string(mark) + " logs, and its newest record is of number " +
+                   std::to_string(found) + "; a file (.log) is gone, emptied or an older copy" +
+                   kWayOut);
+}
+
+void Catalog::MarkLog() {
+  const std::uint64_t log = CurrentLog(db_.get());
+  if (log == 0 || log == marked_log_) {
+    return;
+  }
+  marked_log_ = log;
+  auto known = ReadHeader();
+  if (!known || !known.value()) {
+    return;
+  }
+  proto::CatalogHeader header = *std::move(known).value();
+  header.set_log_mark(header.log_mark() + 1);
+  // What the caller wrote is safe; without a mark the loss of this log is only not noticed.
+  Status marked = Write({{HeaderKey(), header.SerializeAsString()}});
+  if (marked) {
+    marked = WriteLogMark(Env(), DbPath(), header.log_mark());
+  }
+  LogMarkTrouble(marked);
+}
+
 Status Catalog::OpenDb() {
   db_.reset();
-  const std::string path = folder_ + "/db";
   if (options_.read_only) {
-    HF_TRY(db_, OpenCatalogDbReadOnly(path, options_.env));
+    HF_TRY(db_, OpenCatalogDbReadOnly(DbPath(), Env()));
   } else {
-    HF_TRY(db_, OpenCatalogDb(path, options_.env, options_.create));
+    const ByteCount log_bytes = options_.log_bytes > 0 ? options_.log_bytes : kLogBytes;
+    HF_TRY(db_, OpenCatalogDb(DbPath(), Env(), log_bytes, options_.create));
   }
   Status checked = RefuseNewerFormat();
   if (!checked) {
@@ -112,9 +183,9 @@ Status Catalog::RefuseNewerFormat() const {
   return Ok();
 }
 
-Result<std::optional<proto::CatalogHeader>> Catalog::ReadHeader() const {
+Result<std::optional<proto::CatalogHeader>> Catalog::ReadHeaderOf(rocksdb::DB* db) const {
   std::string value;
-  const rocksdb::Status got = db_->Get(CheckedReads(), HeaderKey(), &value);
+  const rocksdb::Status got = db->Get(CheckedReads(), HeaderKey(), &value);
   if (got.ok()) {
     CatalogContents contents;
     HF_TRYV(ParseRecord(HeaderKey(), value, &contents));
@@ -123,7 +194,7 @@ Result<std::optional<proto::CatalogHeader>> Catalog::ReadHeader() const {
   if (!got.IsNotFound()) {
     return CatalogError(got, "read the header of catalog " + folder_);
   }
-  const std::unique_ptr<rocksdb::Iterator> first(db_->NewIterator(CheckedReads()));
+  const std::unique_ptr<rocksdb::Iterator> first(db->NewIterator(CheckedReads()));
   first->SeekToFirst();
   if (!first->status().ok()) {
     return CatalogError(first->status(), "read catalog " + folder_);
@@ -172,8 +243,12 @@ Result<proto::CatalogHeader> Catalog::StartBoot() {
   }
   header.set_format_version(kCatalogFormatVersion);
   header.set_boot_number(header.boot_number() + 1);
+  // In the same write: if it were one of its own and failed, Load would have to wait for the next.
+  header.set_log_mark(header.log_mark() + 1);
   HF_TRYV(Write({{HeaderKey(), header.SerializeAsString()}}));
   booted_ = true;
+  marked_log_ = CurrentLog(db_.get());
+  LogMarkTrouble(WriteLogMark(Env(), DbPath(), header.log_mark()));
   return header;
 }
 
@@ -210,6 +285,7 @@ Status Catalog::Apply(const CatalogBatch& batch) {
   }
   HOLDFAST_FAILPOINT("catalog.apply.before");
   HF_TRYV(Write(batch.ops()));
+  MarkLog();
   HOLDFAST_FAILPOINT("catalog.apply.after");
   return Ok();
 }

@@ -4,13 +4,14 @@
 // batch is atomic and synced, and because damage is found by checksums; nothing else of it is used.
 //
 //   <folder>/lock   held by the one daemon that writes
-//   <folder>/db/    RocksDB's
+//   <folder>/db/    RocksDB's, and holdfast.log_mark (catalog_log_mark.h)
 //
 // Threads:   blocking, worker threads only; any number of them, the calls take turns.
 // Ownership: owns the lock and the database.
 // Errors:    of Open: kAlreadyExists (another daemon has it; the message names its pid), kNotFound
 //            (not there and not to be created), kVersionMismatch (a newer Holdfast wrote it),
-//            kCorruption (its files do not fit together), kPermission, kNoSpace, kIoError.
+//            kCorruption (its files do not fit together, or one is gone; nothing was changed then,
+//            so that it can be put back), kPermission, kNoSpace, kIoError.
 //            Of Apply: kNoSpace or kIoError while the disk is full or fails; see there.
 // Durability: an Apply that returned Ok is found by every later Open, whole, also after a power
 // cut;
@@ -26,6 +27,7 @@
 #include <string>
 
 #include "common/result.h"
+#include "common/units.h"
 #include "proto/catalog.pb.h"
 #include "storage_tiers/arena_folder_lock.h"
 #include "storage_tiers/catalog_batch.h"
@@ -48,6 +50,8 @@ struct CatalogOptions {
   bool create = true;
   // Tests only: an environment that fails or loses power.  Outlives the Catalog.
   rocksdb::Env* env = nullptr;
+  // Tests only: how large a log grows, at least 64 KiB; 0: as always.
+  ByteCount log_bytes = 0;
 };
 
 class Catalog {
@@ -94,10 +98,21 @@ class Catalog {
 
   Catalog(std::string folder, const CatalogOptions& options, std::optional<FolderLock> lock);
 
+  [[nodiscard]] rocksdb::Env* Env() const;
+  [[nodiscard]] std::string DbPath() const;
+  // kCorruption where records are known to have been there and are not.
+  [[nodiscard]] Status RefuseLostLog() const;
+  // Counts the log that RocksDB writes to, once.
+  void MarkLog();
   [[nodiscard]] Status OpenDb();
   [[nodiscard]] Status RefuseNewerFormat() const;
+
   // The header as it is; absent if the database is empty.
-  [[nodiscard]] Result<std::optional<proto::CatalogHeader>> ReadHeader() const;
+  [[nodiscard]] Result<std::optional<proto::CatalogHeader>> ReadHeader() const {
+    return ReadHeaderOf(db_.get());
+  }
+
+  [[nodiscard]] Result<std::optional<proto::CatalogHeader>> ReadHeaderOf(rocksdb::DB* db) const;
   [[nodiscard]] Status Write(const std::vector<CatalogBatch::Op>& ops);
   // Makes undo_ cover "ops", whose write failed.
   [[nodiscard]] Status RememberOldValues(const std::vector<CatalogBatch::Op>& ops);
@@ -111,6 +126,7 @@ class Catalog {
   std::mutex mutex_;
   std::unique_ptr<rocksdb::DB> db_;  // null after a failed attempt to open it again
   bool booted_ = false;              // the header is there
+  std::uint64_t marked_log_ = 0;     // number of the log that the header counts last
   bool failed_ = false;              // a write failed: open the database again before the next
   bool broken_ = false;              // the old values could not be read: no more writes
   Undo undo_;

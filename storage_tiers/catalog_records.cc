@@ -180,6 +180,12 @@ Status ValidateRecord(const proto::IncarnationRecord& record) {
   for (const std::string& uuid : record.member_node_uuids()) {
     HF_TRYV(CheckUid(uuid, "the node uuid of a member"));
   }
+  for (const proto::MemberNode& member : record.members()) {
+    HF_TRYV(CheckUid(member.node_uuid(), "the node uuid of a member"));
+  }
+  if (!record.coordinator_uuid().empty()) {
+    HF_TRYV(CheckUid(record.coordinator_uuid(), "the node uuid of the coordinator"));
+  }
   if (record.last_begun_step() < kNoStep) {
     return Invalid("the last begun step is negative");
   }

@@ -7,18 +7,16 @@
 #include <rocksdb/env.h>
 #include <rocksdb/table.h>
 
-#include "common/units.h"
+#include "storage_tiers/catalog_log_mark.h"
 
 namespace holdfast::storage_tiers {
 namespace {
 
 // Everything small: the daemon's memory outside the arena competes with the training.
-rocksdb::Options MakeOptions(rocksdb::Env* env) {
+rocksdb::Options MakeOptions(rocksdb::Env* env, ByteCount log_bytes) {
   rocksdb::Options options;
-  if (env != nullptr) {
-    options.env = env;
-  }
-  options.write_buffer_size = 4 * kMiB;
+  options.env = env;
+  options.write_buffer_size = log_bytes;
   options.max_write_buffer_number = 2;
   options.max_open_files = 64;
   options.max_background_jobs = 2;
@@ -50,12 +48,10 @@ Status CheckBeforeCreating(rocksdb::Env* env, const std::string& path) {
     return listed.IsNotFound() ? Status(Ok()) : CatalogError(listed, "list " + path);
   }
   for (const std::string_view name : names) {
-    if (name.ends_with(".sst") || name.ends_with(".log")) {
-      return Error(
-          Errc::kCorruption,
-          "the catalog in " + path + " has data (" + std::string(name) +
-              ") but no CURRENT file: restore it, or move the folder away to start with an "
-              "empty catalog (snapshots in memory are forgotten, durable ones are not)");
+    if (name.ends_with(".sst") || name.ends_with(".log") || name == kLogMarkFileName) {
+      return Error(Errc::kCorruption,
+                   "the catalog in " + path + " has data (" + std::string(name) +
+                       ") but no CURRENT file" + kWayOut);
     }
   }
   return Ok();
@@ -85,8 +81,9 @@ Error CatalogError(const rocksdb::Status& status, const std::string& what) {
 
 Result<std::unique_ptr<rocksdb::DB>> OpenCatalogDb(const std::string& path,
                                                    rocksdb::Env* env,
+                                                   ByteCount log_bytes,
                                                    bool create) {
-  rocksdb::Options options = MakeOptions(env);
+  rocksdb::Options options = MakeOptions(env, log_bytes);
   options.create_if_missing = create;
   const rocksdb::Status exists = options.env->FileExists(path + "/CURRENT");
   if (exists.IsNotFound()) {
@@ -101,14 +98,18 @@ Result<std::unique_ptr<rocksdb::DB>> OpenCatalogDb(const std::string& path,
   const rocksdb::Status opened = rocksdb::DB::Open(options, path, &db);
   std::unique_ptr<rocksdb::DB> owned(db);
   if (!opened.ok()) {
-    return CatalogError(opened, "open catalog " + path);
+    Error error = CatalogError(opened, "open catalog " + path);
+    if (error.code == Errc::kCorruption) {
+      error.message += kWayOut;
+    }
+    return error;
   }
   return owned;
 }
 
 Result<std::unique_ptr<rocksdb::DB>> OpenCatalogDbReadOnly(const std::string& path,
                                                            rocksdb::Env* env) {
-  const rocksdb::Options options = MakeOptions(env);
+  const rocksdb::Options options = MakeOptions(env, kLogBytes);
   if (options.env->FileExists(path + "/CURRENT").IsNotFound()) {
     return Error(Errc::kNotFound, "there is no catalog in " + path);
   }

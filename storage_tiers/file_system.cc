@@ -157,6 +157,14 @@ Status CreateFolderIfMissing(FileSystem& fs, const std::string& path) {
   return Ok();
 }
 
+Result<std::vector<FolderEntry>> ListIfPresent(FileSystem& fs, const std::string& path) {
+  Result<std::vector<FolderEntry>> entries = fs.List(path);
+  if (!entries && entries.error().code == Errc::kNotFound) {
+    return std::vector<FolderEntry>();
+  }
+  return entries;
+}
+
 Status UnlinkIfPresent(FileSystem& fs, const std::string& path) {
   Status unlinked = fs.Unlink(path);
   if (!unlinked && unlinked.error().code == Errc::kNotFound) {

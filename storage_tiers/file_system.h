@@ -170,6 +170,10 @@ inline constexpr std::size_t kMaxFolderEntries = 1'000'000;
 // have synced the name either, so the caller always syncs the parent.
 [[nodiscard]] Status CreateFolderIfMissing(FileSystem& fs, const std::string& path);
 
+// Nothing where there is no such folder.
+[[nodiscard]] Result<std::vector<FolderEntry>> ListIfPresent(FileSystem& fs,
+                                                             const std::string& path);
+
 // Ok if the name does not exist afterwards.
 [[nodiscard]] Status UnlinkIfPresent(FileSystem& fs, const std::string& path);
 

@@ -86,6 +86,10 @@ Status PersistentTier::CheckRoot() {
 Status PersistentTier::RequireJob(const std::string& job, const std::string& job_uid) {
   HF_TRY(const auto file, ReadJob(job));
   if (!file) {
+    HF_TRY(const bool lost, LostJobFile(job, job_uid));
+    if (lost) {
+      return EnsureJob(job, job_uid);
+    }
     return Error(Errc::kUnavailable,
                  JobFolder(job) +
                      ": has no job.json, but snapshots of the job were published here; is the "
@@ -104,6 +108,7 @@ Status PersistentTier::EnsureJob(const std::string& job, const std::string& job_
   HF_TRY(const std::string json, layout::EncodeJobFile(file));
 
   HF_TRYV(CheckRoot());
+  HF_TRYV(LostJobFile(job, job_uid));
   HF_TRYV(fs_.SyncFolder(root_));
   HF_TRYV(CreateFolderIfMissing(fs_, JobFolder(job)));
   HF_TRYV(fs_.SyncFolder(root_));
@@ -156,17 +161,84 @@ Status PersistentTier::CheckJob(const std::string& job, const std::string& job_u
   return Ok();
 }
 
+Result<bool> PersistentTier::RecordsVouchFor(const std::string& job, const std::string& job_uid) {
+  HF_TRY(const auto entries, ListIfPresent(fs_, IncarnationFolder(job)));
+  bool vouched = false;
+  for (const FolderEntry& entry : entries) {
+    const auto number = ParseIncarnationFileName(entry.name);
+    if (!number) {
+      continue;
+    }
+    HF_TRY(const auto record, ReadIncarnation(job, *number));
+    if (record && record->job_uid() != job_uid) {
+      return Error(Errc::kCorruption,
+                   JoinPath(IncarnationFolder(job), entry.name) + ": is of the job with uid " +
+                       UidText(record->job_uid()));
+    }
+    vouched = vouched || record.has_value();
+  }
+  return vouched;
+}
+
+Result<bool> PersistentTier::ManifestsVouchFor(const std::string& job,
+                                               const std::string& job_uid,
+                                               const std::vector<std::string>& folders) {
+  bool vouched = false;
+  for (const std::string& folder : folders) {
+    HF_TRY(const auto id, layout::ParseSnapshotFolderName(folder, job_uid));
+    const auto manifest = ReadManifest(job, id);
+    if (!manifest && manifest.error().code != Errc::kNotFound) {
+      return manifest.error();
+    }
+    vouched = vouched || manifest.has_value();
+  }
+  return vouched;
+}
+
+Result<bool> PersistentTier::LostJobFile(const std::string& job, const std::string& job_uid) {
+  HF_TRYV(layout::ValidateJobName(job));
+  const std::string any_uid(layout::kUidBytes, 'x');
+  std::vector<std::string> snapshots;
+  HF_TRY(const auto entries, ListIfPresent(fs_, JobFolder(job)));
+  for (const FolderEntry& entry : entries) {
+    if (entry.kind == FileKind::kFolder && layout::ParseSnapshotFolderName(entry.name, any_uid)) {
+      snapshots.push_back(entry.name);
+    }
+  }
+  HF_TRY(const std::uint64_t records, HighestIncarnation(job));
+  // Looked for last: who makes a job makes this file first.
+  HF_TRY(const bool has_file, Exists(fs_, JoinPath(JobFolder(job), kJobFileName)));
+  if (has_file || (snapshots.empty() && records == 0)) {
+    return false;
+  }
+  std::string doubt = "none of them says whose they are";
+  if (job_uid.empty()) {
+    doubt = "this node does not know the job";
+  } else {
+    const auto recorded = RecordsVouchFor(job, job_uid);
+    const auto published = ManifestsVouchFor(job, job_uid, snapshots);
+    for (const auto* vouched : {&recorded, &published}) {
+      if (!*vouched && vouched->error().code != Errc::kCorruption) {
+        return vouched->error();
+      }
+      doubt = *vouched ? doubt : vouched->error().message;
+    }
+    if (recorded && published && (recorded.value() || published.value())) {
+      return true;
+    }
+  }
+  return Error(Errc::kCorruption,
+               JobFolder(job) +
+                   ": job.json is missing, but snapshots or incarnation records of a " +
+                   "job lie there (" + doubt +
+                   "); restore job.json from a copy, or take another root or another name");
+}
+
 Result<std::uint64_t> PersistentTier::HighestIncarnation(const std::string& job) {
   HF_TRYV(layout::ValidateJobName(job));
-  const Result<std::vector<FolderEntry>> entries = fs_.List(IncarnationFolder(job));
-  if (!entries) {
-    if (entries.error().code == Errc::kNotFound) {
-      return std::uint64_t{0};
-    }
-    return entries.error();
-  }
+  HF_TRY(const auto entries, ListIfPresent(fs_, IncarnationFolder(job)));
   std::uint64_t highest = 0;
-  for (const FolderEntry& entry : entries.value()) {
+  for (const FolderEntry& entry : entries) {
     highest = std::max(highest, ParseIncarnationFileName(entry.name).value_or(0));
   }
   return highest;

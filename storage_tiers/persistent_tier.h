@@ -88,11 +88,17 @@ class PersistentTier {
 
   // Creates the job's folders and job.json.  kAlreadyExists with both uids where another job of the
   // name exists; of two racing daemons one gets it and then reads the winner's uid with ReadJob.
+  // Where the job is there and only its job.json is lost, as LostJobFile.
   [[nodiscard]] Status EnsureJob(const std::string& job, const std::string& job_uid);
 
   // For a job that was here before: kUnavailable where its job.json is missing, which an empty
-  // mount point looks like.  Creates nothing.
+  // mount point looks like.  Creates nothing, but writes a job.json that was lost again.
   [[nodiscard]] Status RequireJob(const std::string& job, const std::string& job_uid);
+
+  // Whether the job's folder has lost its job.json: no such file, but manifests and incarnation
+  // records, all of this uid.  kCorruption where they are not, or cannot tell: a new job.json would
+  // make all of them another job's.
+  [[nodiscard]] Result<bool> LostJobFile(const std::string& job, const std::string& job_uid);
 
   // nullopt: there is no such job here.  kUnavailable: there is no root.
   [[nodiscard]] Result<std::optional<proto::JobFile>> ReadJob(const std::string& job);
@@ -181,6 +187,11 @@ class PersistentTier {
                                            const proto::SnapshotId& id) const;
   [[nodiscard]] std::string IncarnationFolder(const std::string& job) const;
   [[nodiscard]] Status CheckRoot();
+  // Whether a record or a manifest says that the job is this one; kCorruption: it is another.
+  [[nodiscard]] Result<bool> RecordsVouchFor(const std::string& job, const std::string& job_uid);
+  [[nodiscard]] Result<bool> ManifestsVouchFor(const std::string& job,
+                                               const std::string& job_uid,
+                                               const std::vector<std::string>& folders);
   // job.json must exist and have this uid: a snapshot never gets into another job's folder.
   [[nodiscard]] Status CheckJob(const std::string& job, const std::string& job_uid);
   // kFenced if an incarnation above "epoch" exists.

@@ -48,6 +48,34 @@ std::string ArenaLines(const proto::ArenaStatus& arena) {
   return text + "\n";
 }
 
+std::string UuidCell(const std::string& uuid) {
+  return ToHex(AsBytes(uuid)).substr(0, 12);
+}
+
+std::string PeerLines(const proto::StatusReply& status) {
+  std::string text = "peers    ";
+  if (status.peer_endpoints().empty()) {
+    return text + "off\n";
+  }
+  for (int i = 0; i < status.peer_endpoints_size(); ++i) {
+    text += (i == 0 ? "at " : ", ") + SafeText(status.peer_endpoints(i));
+  }
+  text += "\n";
+  Table table({"NODE", "ADDRESS", "CONNECTED", "ROUND TRIP", "BECAUSE"},
+              {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight});
+  for (const proto::PeerStatus& peer : status.peers()) {
+    const std::string where = peer.endpoints().empty() ? peer.address() : peer.endpoints(0);
+    table.AddRow({UuidCell(peer.node_uuid()),
+                  where.empty() ? "-" : where,
+                  !peer.connected()      ? "no"
+                  : peer.authenticated() ? "yes"
+                                         : "yes, in clear",
+                  peer.round_trip_us() == 0 ? "-" : std::to_string(peer.round_trip_us()) + " us",
+                  ShortText(peer.last_error(), kMaxReason)});
+  }
+  return text + (table.empty() ? "" : table.Render("         "));
+}
+
 std::string RankTable(const proto::JobStatus& job) {
   Table table(
       {"RANK", "PID", "CONNECTED", "LAST BEGUN", "SEALED", "MISSED", "LAST MISSED BECAUSE"},
@@ -117,7 +145,7 @@ std::string JobLines(const proto::JobStatus& job) {
 }  // namespace
 
 std::string StatusText(const proto::StatusReply& status) {
-  std::string text = DaemonLines(status) + ArenaLines(status.arena());
+  std::string text = DaemonLines(status) + ArenaLines(status.arena()) + PeerLines(status);
   for (const proto::JobStatus& job : status.jobs()) {
     text += "\n" + JobLines(job);
   }

@@ -1,4 +1,5 @@
 #include <string>
+#include <vector>
 
 #include "cli/render/job_json.h"
 #include "cli/render/render_status.h"
@@ -69,6 +70,25 @@ Json JobJson(const proto::JobStatus& job) {
           {"tiers", tiers}};
 }
 
+namespace {
+
+Json PeersJson(const proto::StatusReply& status) {
+  Json peers = Json::array();
+  for (const proto::PeerStatus& peer : status.peers()) {
+    peers.push_back(
+        {{"node_uuid", UidText(peer.node_uuid())},
+         {"endpoints", std::vector<std::string>(peer.endpoints().begin(), peer.endpoints().end())},
+         {"connected", peer.connected()},
+         {"address", peer.address()},
+         {"authenticated", peer.authenticated()},
+         {"round_trip_us", peer.round_trip_us()},
+         {"last_error", peer.last_error()}});
+  }
+  return peers;
+}
+
+}  // namespace
+
 std::string StatusJson(const proto::StatusReply& status) {
   Json jobs = Json::array();
   for (const proto::JobStatus& job : status.jobs()) {
@@ -79,26 +99,30 @@ std::string StatusJson(const proto::StatusReply& status) {
     warnings.push_back(warning);
   }
   const proto::ArenaStatus& arena = status.arena();
-  return JsonText({{"daemon",
-                    {{"running", true},
-                     {"pid", status.daemon_pid()},
-                     {"node_uuid", UidText(status.node_uuid())},
-                     {"boot_number", status.boot_number()},
-                     {"version", status.software_version()},
-                     {"uptime_seconds", status.uptime_seconds()},
-                     {"state_dir", status.state_dir()},
-                     {"metrics_address", status.metrics_address()}}},
-                   {"arena",
-                    {{"path", arena.path()},
-                     {"budget_bytes", arena.budget_bytes()},
-                     {"used_bytes", arena.used_bytes()},
-                     {"quarantined_bytes", arena.quarantined_bytes()},
-                     {"static_bytes", arena.static_bytes()},
-                     {"free_slots", arena.free_slots()},
-                     {"sealed_slots", arena.sealed_slots()},
-                     {"filling_slots", arena.filling_slots()}}},
-                   {"jobs", jobs},
-                   {"warnings", warnings}});
+  return JsonText(
+      {{"daemon",
+        {{"running", true},
+         {"pid", status.daemon_pid()},
+         {"node_uuid", UidText(status.node_uuid())},
+         {"boot_number", status.boot_number()},
+         {"version", status.software_version()},
+         {"uptime_seconds", status.uptime_seconds()},
+         {"state_dir", status.state_dir()},
+         {"metrics_address", status.metrics_address()},
+         {"peer_endpoints",
+          std::vector<std::string>(status.peer_endpoints().begin(), status.peer_endpoints().end())},
+         {"peers", PeersJson(status)}}},
+       {"arena",
+        {{"path", arena.path()},
+         {"budget_bytes", arena.budget_bytes()},
+         {"used_bytes", arena.used_bytes()},
+         {"quarantined_bytes", arena.quarantined_bytes()},
+         {"static_bytes", arena.static_bytes()},
+         {"free_slots", arena.free_slots()},
+         {"sealed_slots", arena.sealed_slots()},
+         {"filling_slots", arena.filling_slots()}}},
+       {"jobs", jobs},
+       {"warnings", warnings}});
 }
 
 }  // namespace holdfast::cli

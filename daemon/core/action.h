@@ -21,7 +21,9 @@
 #include <variant>
 #include <vector>
 
+#include "common/result.h"
 #include "daemon/core/ids.h"
+#include "daemon/core/messages.h"
 #include "proto/catalog.pb.h"
 #include "proto/client.pb.h"
 #include "storage_tiers/catalog_batch.h"
@@ -185,6 +187,32 @@ struct DeleteDurable {
   Epoch epoch;
 };
 
+// Sends to the daemon of another node.  A message that is lost is no fault of this action: the core
+// repeats it until OnPeerAnswer names its stamp.  No answer is due where the node is not connected.
+struct SendReport {
+  std::string node_uuid;
+  std::vector<std::string> endpoints;  // where the node may be found
+  JobUid job_uid;
+  std::string job_name;
+  Report report;
+};
+
+struct SendCommand {
+  std::string node_uuid;
+  std::vector<std::string> endpoints;
+  JobUid job_uid;
+  std::string job_name;
+  Command command;
+};
+
+// Answers a peer's report or command, for which it was handed the ticket: what it changed is
+// synced.
+struct AnswerPeer {
+  std::string node_uuid;
+  std::uint64_t ticket = 0;
+  Status status = Ok();
+};
+
 using Action = std::variant<Send,
                             CloseSession,
                             PrepareSlot,
@@ -200,7 +228,10 @@ using Action = std::variant<Send,
                             FlushShard,
                             CancelFlush,
                             PublishManifest,
-                            DeleteDurable>;
+                            DeleteDurable,
+                            SendReport,
+                            SendCommand,
+                            AnswerPeer>;
 
 struct Ready {
   storage_tiers::CatalogBatch batch;

@@ -15,6 +15,7 @@ Coordinator::Coordinator(CoreContext* context, Job* job)
     schedulers_.emplace_back(tier, context->now);
   }
   job_->Present()->set_coordinator(true);
+  OnMembers();
   if (MutableDecision()->committed()) {
     phase_ = Phase::kRun;
     if (const auto base = Base(); base.has_value()) {
@@ -72,9 +73,14 @@ void Coordinator::OnReport(const Report& report) {
   if (report.stamp.epoch != epoch_) {
     return;
   }
-  const auto last = reports_.find(report.node_uuid);
-  if (last != reports_.end() && !report.stamp.NewerThan(last->second.stamp)) {
+  const auto last = heard_.find(report.node_uuid);
+  if (last != heard_.end() && !report.stamp.NewerThan(last->second)) {
     return;
+  }
+  heard_[report.node_uuid] = report.stamp;
+  if (report.node_uuid != context_->node_uuid) {
+    LearnNodes(report.known_nodes);
+    TakeDecisions(report);
   }
   reports_[report.node_uuid] = report;
   Decide();
@@ -89,6 +95,9 @@ void Coordinator::OnTick() {
 }
 
 void Coordinator::Decide() {
+  if (superseded_.has_value() && phase_ != Phase::kRun && phase_ != Phase::kError) {
+    FailAttempt(*superseded_, Errc::kFenced);
+  }
   if (phase_ != Phase::kRun && phase_ != Phase::kError && TakeFatal()) {
     return;
   }
@@ -113,19 +122,14 @@ void Coordinator::Decide() {
   }
 }
 
-const RankReport* Coordinator::RankOf(Rank rank) const {
-  for (const auto& [node, report] : reports_) {
-    if (const auto it = report.ranks.find(rank); it != report.ranks.end()) {
-      return &it->second;
-    }
-  }
-  return nullptr;
-}
-
 std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> Coordinator::HeldShards() const {
   std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> held;
+  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
   for (const auto& [node, report] : reports_) {
     for (const ShardEntry& entry : report.shards) {
+      if (entry.token != starts.at(entry.id)) {
+        continue;
+      }
       const auto [it, fresh] = held[entry.id].emplace(entry.rank, entry.state);
       if (!fresh && entry.state == ShardEntry::State::kSealed) {
         it->second = entry.state;
@@ -133,6 +137,18 @@ std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> Coordinator::HeldShards
     }
   }
   return held;
+}
+
+std::uint32_t Coordinator::WorldOf(const SnapshotKey& id) const {
+  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
+  for (const auto& [node, report] : reports_) {
+    for (const ShardEntry& entry : report.shards) {
+      if (entry.id == id && entry.world_size != 0 && entry.token == starts.at(id)) {
+        return entry.world_size;
+      }
+    }
+  }
+  return 0;
 }
 
 void Coordinator::DecideOutcomes() {
@@ -149,11 +165,10 @@ void Coordinator::DecideOutcomes() {
 // and must not vanish without a word; those of which all is there were complete.
 void Coordinator::DecideOlder(const SnapshotKey& id,
                               const std::map<Rank, ShardEntry::State>& held) {
-  const auto shards = job_->shards.find(id);
-  if (shards == job_->shards.end()) {
+  const std::uint32_t world = WorldOf(id);
+  if (world == 0) {
     return;
   }
-  const std::uint32_t world = shards->second.begin()->second.sidecar.world_size();
   std::string missing;
   for (Rank rank = 0; rank < world && missing.empty(); ++rank) {
     if (!held.contains(rank)) {
@@ -208,6 +223,10 @@ Command Coordinator::MakeCommand() {
   command.error = error_;
   command.error_code = error_code_;
   command.superseded = superseded_;
+  command.fenced = fenced_;
+  command.world_size = world_size();
+  command.owner_uid = job_->record.owner_uid();
+  command.decision = decision();
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {
       command.complete.insert(id);

@@ -32,6 +32,10 @@ class Coordinator {
   void OnReport(const Report& report);
   // The session with a member is gone: its report counts no more.
   void OnMemberLost(const std::string& node_uuid);
+  // The job has said which nodes it has.
+  void OnMembers();
+  // A node has refused this incarnation: nothing more is decided for it.
+  void OnFenced(const Error& error);
 
   void OnTierListed(const std::string& root,
                     std::uint32_t attempt,
@@ -48,6 +52,9 @@ class Coordinator {
   Command MakeCommand();
 
   Phase phase() const { return phase_; }
+
+  // Nodes that commands go to: members present and former, but for this one.
+  const NodeHints& asked() const { return asked_; }
 
   std::uint32_t attempt() const;
 
@@ -78,7 +85,7 @@ class Coordinator {
   void TakeListing(const std::string& root, const std::vector<TierSnapshot>& snapshots);
   void Choose(const RestoreWish& wish);
   void StartWithoutRestore();
-  bool EveryTierAnswered() const;
+  bool EveryoneAnswered() const;
   void ReopenFallback();
   void CloseFallback();
   void DecideLoading();
@@ -105,7 +112,19 @@ class Coordinator {
   void Retain(const FlushScheduler& scheduler);
   std::optional<SnapshotKey> NewestCompleteHere() const;
 
+  // members (coordinator_members.cc)
+  void LearnNodes(const NodeHints& nodes);
+  bool ServedBy(Rank rank, const std::string& node) const;
+  bool IsOutOfSight(Rank rank) const;
+  std::vector<std::string> Silent() const;
+  void TakeDecisions(const Report& report);
+  std::map<SnapshotKey, std::uint64_t> StartsOfIds() const;
+  void AddHeld(const std::string& node, const ShardEntry& entry, Inventory* inventory) const;
+  void AddUnrecorded(Inventory* inventory) const;
+  void NameSilent(Inventory* inventory) const;
+
   std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> HeldShards() const;
+  std::uint32_t WorldOf(const SnapshotKey& id) const;
   const RankReport* RankOf(Rank rank) const;
   proto::RestoreDecision* MutableDecision();
   const proto::RestoreDecision& decision() const;
@@ -120,7 +139,12 @@ class Coordinator {
   const Epoch epoch_;
   Phase phase_ = Phase::kCollect;
   MonotonicTime attempt_started_;
-  std::map<std::string, Report> reports_;  // newest of each member
+  std::map<std::string, Report> reports_;  // newest of each member whose session is up
+  // Of the last report of each member, also of a session that is gone: what it sent before it is
+  // late.
+  std::map<std::string, MessageStamp> heard_;
+  std::map<Rank, std::string> servers_;  // node of each rank; empty: this node alone
+  NodeHints asked_;
   std::map<std::string, TierListing> listings_;
   RestorePlan plan_;
   std::optional<std::string> error_;
@@ -143,6 +167,7 @@ class Coordinator {
   std::map<std::string, std::string> tier_errors_;
   // A tier knows a higher incarnation, in its words: publish and delete nothing any more.
   std::optional<std::string> superseded_;
+  std::optional<std::string> fenced_;  // a node has refused this incarnation, in its words
 };
 
 }  // namespace holdfast::daemon

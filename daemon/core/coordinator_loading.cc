@@ -53,8 +53,7 @@ bool Coordinator::TakeFatal() {
   for (const auto& [node, report] : reports_) {
     for (const RestoreFailure& failure : report.failures) {
       if (failure.fatal && failure.attempt == attempt()) {
-        FailAttempt("rank " + std::to_string(failure.rank) + ": " + failure.reason,
-                    Errc::kInvalidArgument);
+        FailAttempt("rank " + std::to_string(failure.rank) + ": " + failure.reason, failure.code);
         return true;
       }
     }
@@ -150,7 +149,10 @@ void Coordinator::RecordDecision() {
   write.file.set_number(epoch_.number);
   write.file.set_token(epoch_.token);
   write.file.set_world_size(world_size());
-  write.file.add_member_node_uuids(context_->node_uuid);
+  *write.file.mutable_member_node_uuids() = job_->Present()->member_node_uuids();
+  if (!job_->SpansNodes()) {
+    write.file.add_member_node_uuids(context_->node_uuid);
+  }
   *write.file.mutable_decision() = decision();
   write.tiers.assign(job_->record.tiers().begin(), job_->record.tiers().end());
   write.expected_roots = job_->ExpectedRoots();

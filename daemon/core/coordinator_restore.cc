@@ -104,7 +104,7 @@ bool Coordinator::InventoryClosed() const {
       return false;
     }
   }
-  return !reports_.empty();
+  return !reports_.empty() && (waited || Silent().empty());
 }
 
 void Coordinator::DecideCollect() {
@@ -162,6 +162,8 @@ void Coordinator::GiveUpWaiting(const char* what,
     const RankReport* state = RankOf(rank);
     if (state == nullptr || !done(*state, attempt())) {
       ranks += (ranks.empty() ? "rank " : ", ") + std::to_string(rank);
+      ranks +=
+          IsOutOfSight(rank) ? " (its node " + NodeText(servers_.at(rank)) + " is silent)" : "";
     }
   }
   const auto seconds =
@@ -173,29 +175,27 @@ void Coordinator::GiveUpWaiting(const char* what,
 
 Inventory Coordinator::TakeInventory() const {
   Inventory inventory;
-  for (const auto& [id, held] : HeldShards()) {
-    if (id.incarnation == epoch_.number) {
-      continue;
-    }
-    for (const auto& [rank, state] : held) {
-      if (state != ShardEntry::State::kFilling) {
-        inventory.sources[id];
+  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
+  for (const auto& [node, report] : reports_) {
+    for (const ShardEntry& entry : report.shards) {
+      const bool older = entry.id.incarnation != epoch_.number;
+      if (!older || entry.state == ShardEntry::State::kFilling) {
+        continue;
       }
-      if (state == ShardEntry::State::kSealed) {
-        inventory.sources[id][rank].push_back(Source{});
-      }
-      if (const Shard* shard = job_->FindShard(id, rank); shard != nullptr) {
-        inventory.world_sizes[id] = shard->sidecar.world_size();
-        if (shard->poisoned) {
-          inventory.bad[{id, rank}][Source{}] = shard->poison_reason;
-        }
+      if (entry.token == starts.at(entry.id)) {
+        AddHeld(node, entry, &inventory);
+      } else {
+        inventory.out_of_reach[entry.id].push_back(
+            "node " + NodeText(node) + " has that of another start with the same number");
       }
     }
   }
   for (const auto& [node, report] : reports_) {
     inventory.was_complete.insert(report.known_complete.begin(), report.known_complete.end());
   }
+  AddUnrecorded(&inventory);
   AddTiers(&inventory);
+  NameSilent(&inventory);
   for (const auto& [id, sources] : inventory.sources) {
     if (job_->IsDiscarded(id)) {
       inventory.discarded.insert(id);
@@ -293,7 +293,7 @@ void Coordinator::Choose(const RestoreWish& wish) {
   now->set_decided(true);
   now->set_has_named_step(wish.named_step.has_value());
   now->set_named_step(wish.named_step.value_or(0));
-  now->set_fallback_open(!EveryTierAnswered());
+  now->set_fallback_open(!EveryoneAnswered());
   if (plan_.fallback.has_value()) {
     *now->mutable_fallback() = job_->Id(*plan_.fallback);
   }

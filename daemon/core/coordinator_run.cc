@@ -84,7 +84,7 @@ bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) c
       const auto shard = shards->second.find(rank);
       has = shard != shards->second.end() && shard->second == ShardEntry::State::kSealed;
     }
-    if (!has) {
+    if (!has && !IsOutOfSight(rank)) {
       return true;
     }
   }
@@ -174,6 +174,16 @@ void Coordinator::OnPublished(const std::string& root,
 // Files of older snapshots whose flush was given up half-way: nothing names them, they only cost
 // space.
 void Coordinator::DropHalfFlushed(const std::string& root, const SnapshotKey& published) {
+  for (const auto& [node, report] : reports_) {
+    const auto tier = report.flushed.find(root);
+    for (const auto& [id, ranks] :
+         tier == report.flushed.end() ? std::map<SnapshotKey, std::set<Rank>>() : tier->second) {
+      if (id < published && job_->FindDurable(root, id) == nullptr) {
+        job_->Durable(root, id);  // only another node has begun it
+        job_->SaveDurable(context_, root, id);
+      }
+    }
+  }
   for (const auto& [id, durable] : job_->durables[root]) {
     const bool half = !durable.published() && id < published;
     if (half && deleting_.emplace(root, id).second) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <tuple>
 
+#include "common/bytes.h"
 #include "proto/manifest.pb.h"
 
 namespace holdfast::daemon {
@@ -58,6 +59,11 @@ inline proto::SnapshotId ToProto(const JobUid& job, const SnapshotKey& key) {
 
 inline SnapshotKey KeyOf(const proto::SnapshotId& id) {
   return {id.incarnation(), id.step()};
+}
+
+// A node's uuid, 16 raw bytes, for messages and logs.
+inline std::string NodeText(const std::string& uuid) {
+  return ToHex(AsBytes(uuid));
 }
 
 // "step 120 of incarnation 2": for messages and logs.

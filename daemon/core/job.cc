@@ -96,6 +96,18 @@ bool Job::IsBaseOrFallback(const SnapshotKey& key) const {
          (decision.has_fallback() && KeyOf(decision.fallback()) == key);
 }
 
+bool Job::IsFallbackOnTier(const SnapshotKey& key) const {
+  const auto present = incarnations.find(record.epoch_number());
+  if (present == incarnations.end() || !present->second.decision().has_fallback() ||
+      KeyOf(present->second.decision().fallback()) != key) {
+    return false;
+  }
+  const auto& tiers = record.tiers();
+  return std::any_of(tiers.begin(), tiers.end(), [&](const proto::TierPolicy& tier) {
+    return tier.scope() == proto::SHARED && IsDurable(key, tier.root());
+  });
+}
+
 std::uint32_t Job::StartsThatFailedOn(const SnapshotKey& key) const {
   std::uint32_t failed = 0;
   for (auto it = incarnations.rbegin(); it != incarnations.rend(); ++it) {
@@ -263,6 +275,21 @@ void Job::ForgetPublished(CoreContext* context) {
       return entry.second.published();
     });
   }
+}
+
+void Job::Forget(CoreContext* context) const {
+  for (const auto& [root, ids] : durables) {
+    for (const auto& [key, durable] : ids) {
+      context->batch()->DeleteDurable(Id(key), root);
+    }
+  }
+  for (const auto& [key, outcome] : outcomes) {
+    context->batch()->DeleteOutcome(Id(key));
+  }
+  for (const auto& [number, incarnation] : incarnations) {
+    context->batch()->DeleteIncarnation(uid(), number);
+  }
+  context->batch()->DeleteJob(uid());
 }
 
 void Job::PruneOutcomes(CoreContext* context) {

@@ -57,6 +57,8 @@ struct Job {
   std::set<std::string> ExpectedRoots() const;
   // What the present incarnation restored, or keeps until that is as safe.
   bool IsBaseOrFallback(const SnapshotKey& key) const;
+  // The fallback, which needs no memory: a shared tier has it.
+  bool IsFallbackOnTier(const SnapshotKey& key) const;
   // A tier was silent when the present incarnation chose: what it knows may be the fallback.
   bool FallbackIsOpen() const;
   // Older incarnations that chose it and ended before all ranks had loaded, since one that had.
@@ -76,6 +78,21 @@ struct Job {
 
   // The record of the present incarnation, made if missing.
   proto::IncarnationRecord* Present();
+
+  // ---- nodes (job_members.cc) ----
+  using Members = google::protobuf::RepeatedPtrField<proto::MemberNode>;
+  // The job has said which node serves which rank; else this node serves all.
+  bool SpansNodes() const;
+  // The node that serves rank 0 of the present incarnation; empty: this one, or not known.
+  std::string CoordinatorNode() const;
+  std::map<Rank, std::string> ServersOfRanks() const;  // empty: this node alone
+  // Members of the present incarnation, and of older ones that may have left something.
+  NodeHints KnownNodes() const;
+  void SetMembers(CoreContext* context, const Members& members);
+  bool HasMembers(const Members& members) const;
+  std::vector<DecisionOf> OlderDecisions() const;
+  // What another node recorded of an older incarnation; true if it was news.
+  bool AdoptDecision(CoreContext* context, const DecisionOf& heard);
 
   void Save(CoreContext* context) const;
   void SaveIncarnation(CoreContext* context, std::uint64_t number) const;
@@ -106,6 +123,8 @@ struct Job {
   std::set<SnapshotKey> StaticOwners(const std::string& root) const;
 
   void ForgetPublished(CoreContext* context);
+  // Removes every record of a job that holds no shards; what is left of it is the caller's.
+  void Forget(CoreContext* context) const;
 
   // Outcomes of ids that nothing holds any more, but for the newest few: they would grow for ever.
   void PruneOutcomes(CoreContext* context);

@@ -49,7 +49,8 @@ struct RankSession {
   Step last_begun = kNoStep;
   Step last_sealed = kNoStep;
   std::uint64_t sealed = 0;
-  std::uint64_t missed = 0;
+  std::uint64_t missed = 0;   // begun, and torn or failed; of older clients, skipped too
+  std::uint64_t skipped = 0;  // as the client counts them
   std::string last_missed_reason;
 
   struct PendingSeal {
@@ -69,6 +70,8 @@ struct RankSession {
   bool overwritten = false;
   std::optional<RequestId> loaded_request;
   std::uint32_t loaded_request_attempt = 0;
+  // What it said of its loading before this daemon had heard its coordinator.
+  std::optional<proto::LoadedRequest> early_load;
   std::vector<SlotRef> restore_pins;          // the dynamic image's slot, then the static one's
   std::optional<std::uint64_t> restore_file;  // ticket of OpenShardFile
   std::optional<proto::Sidecar> restore_sidecar;
@@ -100,6 +103,8 @@ class Member {
   bool OnProcessDead(std::uint64_t token);
   // A newer incarnation: every older session is fenced, what it may still write to is quarantined.
   void StartEpoch();
+  // The same for ranks of the present incarnation, once a newer start is known to exist.
+  void Fence(const Error& error);
   // After a restart of the daemon: nothing volatile is left, the coordinator speaks anew.
   void StartEpochAfterRestart();
   // The client of that token did not come back in time: its limbo slots are quarantined.
@@ -139,6 +144,16 @@ class Member {
   // kFenced where the command's epoch is not the job's; an old one changes nothing.  Returns
   // whether anything changed that a report would show.
   Result<bool> OnCommand(const Command& command);
+  // Does what the last command asks for, as far as it can be done now: a rank that came after the
+  // command must find it obeyed all the same, since a coordinator elsewhere does not repeat it.
+  void Obey();
+
+  // Whether the coordinator was heard since this daemon or the incarnation started.
+  bool heard() const { return command_.stamp.boot != 0; }
+
+  // At each tick: the coordinator, on another node, is out of sight.  Ranks that wait for its word
+  // are told so in time.
+  void OnCoordinatorSilent(bool silent);
 
   // ---- memory ----
   // Of STATIC also every other shard that shares the image.
@@ -299,6 +314,10 @@ class Member {
   void AnswerRestores();
   void TellRestoreError(RankSession* state);
   void AnswerLoaded(RankSession* state, bool committed);
+  void TakeEarlyLoads();
+  std::uint64_t TokenOf(std::uint64_t incarnation) const;
+  std::string WhatIsMissing(Rank rank, const RankSession& state) const;
+  void GiveUpRestore(Rank rank, RankSession* state, const Error& error);
   void ReleaseRestore(RankSession* state);
   void FailRestore(Rank rank, const Source& source, bool is_bad, std::string reason);
   // flush and drains
@@ -309,6 +328,11 @@ class Member {
   void AnswerDrains();
   std::optional<proto::DrainReply> DrainAnswer(const RankSession& state) const;
   bool DrainIsDue(const RankSession& state) const;
+  // what another node's coordinator decided (member_mirror.cc)
+  void Mirror();
+  void MirrorOutcome(const SnapshotKey& id, proto::Outcome outcome, const std::string& reason);
+  void MirrorDurables();
+  bool IsFlushing(const std::string& root, const SnapshotKey& id) const;
   // outcomes
   void ApplyAbandoned();
   void Announce();
@@ -321,6 +345,7 @@ class Member {
   void AnswerSuperseded(const RankSession& state, RequestId request);
   // Ends whatever this rank's session waits for.
   void AnswerWaiting(RankSession* state, const Error& error);
+  void EndSessions(const Error& error, std::uint64_t newer_epoch);
   void GoOn();
   void Miss(RankSession* state, Rank rank, Step step, const std::string& reason);
 
@@ -329,6 +354,7 @@ class Member {
   std::map<Rank, RankSession> ranks_;
   Command command_;
   std::vector<RestoreFailure> failures_;
+  std::optional<MonotonicTime> silent_since_;  // of the coordinator, while a rank waits for it
   std::map<std::pair<Step, Rank>, std::string> missed_reasons_;
 
   struct Flush {

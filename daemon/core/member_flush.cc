@@ -123,6 +123,9 @@ void Member::PlaceStatic(const std::string& root, const Shard& shard, FlushShard
   const proto::SnapshotId name = context_->slots.Find(*shard.static_slot)->static_image.owner();
   const std::uint32_t world = shard.sidecar.world_size();
   auto where = job_->FindStatic(root, action->rank, KeyOf(name), action->id);
+  if (job_->SpansNodes()) {
+    where.reset();  // the coordinator, which deletes, does not know whose folder this node needs
+  }
   const bool same_file =
       where.has_value() && layout::RankFileName(action->rank, where->world_size(), proto::STATIC) ==
                                layout::RankFileName(action->rank, world, proto::STATIC);

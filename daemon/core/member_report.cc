@@ -11,6 +11,12 @@ constexpr std::size_t kAnnouncedKept = 512;
 
 }  // namespace
 
+// A node obeys only one start of a number, so its record says whose the shards are.
+std::uint64_t Member::TokenOf(std::uint64_t incarnation) const {
+  const auto record = job_->incarnations.find(incarnation);
+  return record == job_->incarnations.end() ? 0 : record->second.token();
+}
+
 Report Member::MakeReport() {
   Report report;
   report.stamp = {job_->epoch(), context_->boot_number(), context_->next_sequence++};
@@ -31,7 +37,11 @@ Report Member::MakeReport() {
   for (const auto& [id, by_rank] : job_->shards) {
     for (const auto& [rank, shard] : by_rank) {
       report.shards.push_back(
-          {id, rank, shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed});
+          {id,
+           rank,
+           shard.poisoned ? ShardEntry::State::kPoisoned : ShardEntry::State::kSealed,
+           shard.sidecar.world_size(),
+           TokenOf(id.incarnation)});
     }
     if (job_->IsComplete(id)) {
       report.known_complete.insert(id);
@@ -40,8 +50,11 @@ Report Member::MakeReport() {
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {
     const bool filling = slot.phase == SlotPhase::kFilling || slot.phase == SlotPhase::kSealing;
     if (slot.job == job_->uid() && filling && slot.step != kNoStep) {
-      report.shards.push_back(
-          {{slot.epoch_number, slot.step}, slot.rank, ShardEntry::State::kFilling});
+      report.shards.push_back({{slot.epoch_number, slot.step},
+                               slot.rank,
+                               ShardEntry::State::kFilling,
+                               0,
+                               TokenOf(slot.epoch_number)});
     }
   });
   for (const auto& [root, ids] : job_->durables) {
@@ -54,6 +67,10 @@ Report Member::MakeReport() {
   }
   report.failures = failures_;
   report.missed_reasons = missed_reasons_;
+  if (!job_->CoordinatorNode().empty()) {
+    report.known_nodes = job_->KnownNodes();
+    report.decisions = job_->OlderDecisions();
+  }
   return report;
 }
 
@@ -66,19 +83,21 @@ Result<bool> Member::OnCommand(const Command& command) {
   if (command_.stamp.boot != 0 && !command.stamp.NewerThan(command_.stamp)) {
     return false;
   }
-  const bool new_attempt = command.attempt != command_.attempt;
-  const bool new_phase = command.phase != command_.phase;
+  // The first command says nothing of what came before it: there is nothing to take back.
+  const bool new_attempt = heard() && command.attempt != command_.attempt;
+  const bool new_phase = !heard() || command.phase != command_.phase;
   command_ = command;
+  if (!job_->CoordinatorNode().empty()) {
+    Mirror();
+  }
+  std::erase_if(failures_, [&](const auto& failure) { return failure.attempt != command.attempt; });
   if (new_attempt) {
-    failures_.clear();
     for (auto& [rank, state] : ranks_) {
       ReleaseRestore(&state);
       AnswerLoaded(&state, false);
     }
   }
-  if (command_.phase == Phase::kPrepare || command_.phase == Phase::kGo) {
-    PrepareSources();
-  }
+  TakeEarlyLoads();
   if (command_.phase == Phase::kRun && new_phase) {
     for (auto& [rank, state] : ranks_) {
       const bool loaded = state.loaded_request_attempt == command_.attempt;
@@ -86,12 +105,22 @@ Result<bool> Member::OnCommand(const Command& command) {
       ReleaseRestore(&state);
     }
   }
+  Obey();
+  return new_attempt || new_phase;
+}
+
+void Member::Obey() {
+  if (!heard()) {
+    return;
+  }
+  if (command_.phase == Phase::kPrepare || command_.phase == Phase::kGo) {
+    PrepareSources();
+  }
   AnswerRestores();
   ApplyAbandoned();
   Announce();
   StartFlushes();
   AnswerDrains();
-  return new_attempt || new_phase;
 }
 
 // A slot that still fills for an abandoned id is given up, not freed: its copies may land (I7).

@@ -29,6 +29,13 @@ void Member::OnRestore(Rank rank, RequestId request, const proto::RestoreRequest
 
 void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& body) {
   RankSession& state = ranks_.at(rank);
+  if (!heard()) {
+    // Whether its attempt goes on, is committed or over, only the coordinator's word can say.
+    AnswerSuperseded(state, state.loaded_request.value_or(0));
+    state.loaded_request = request;
+    state.early_load = body;
+    return;
+  }
   if (command_.phase == Phase::kRun) {
     // The commit may be of an attempt that this rank loaded before the daemon came back.
     AnswerSuperseded(state, state.loaded_request.value_or(0));
@@ -50,7 +57,7 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
     return;
   }
   if (body.attempt() != command_.attempt || state.answered != body.attempt()) {
-    AnswerLoaded(&state, false);  // of an attempt that is over
+    AnswerLoaded(&state, false);  // of an attempt that is over, or before this daemon came back
     return;
   }
   if (body.ok()) {
@@ -65,6 +72,18 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
   if (body.source_is_bad() && command_.choice.has_value() && source != command_.sources.end() &&
       source->second.kind == Source::Kind::kArena) {
     Poison(*command_.choice, rank, Shortened(body.failure()), body.bad_image());
+  }
+}
+
+void Member::TakeEarlyLoads() {
+  for (auto& [rank, state] : ranks_) {
+    const auto early = std::exchange(state.early_load, std::nullopt);
+    const auto request = std::exchange(state.loaded_request, std::nullopt);
+    if (early.has_value() && request.has_value()) {
+      OnLoaded(rank, *request, *early);
+    } else {
+      state.loaded_request = request;
+    }
   }
 }
 

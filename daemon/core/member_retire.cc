@@ -39,7 +39,9 @@ bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& 
   if (id.incarnation == job_->record.epoch_number()) {
     return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
   }
-  return newest.has_value() || (!job_->IsBaseOrFallback(id) && !job_->FallbackIsOpen());
+  // With two slots a base and a fallback in memory would leave none to train with (L).
+  const bool kept = job_->IsBaseOrFallback(id) && !job_->IsFallbackOnTier(id);
+  return newest.has_value() || (!kept && !job_->FallbackIsOpen());
 }
 
 void Member::Retire() {

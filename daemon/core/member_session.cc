@@ -54,6 +54,7 @@ void Member::OnRegister(SessionId session,
   state->finished = false;
   state->layout_generation += new_layout ? 1 : 0;
   state->last_begun = std::max(state->last_begun, body.last_begun_step());
+  state->skipped = std::max(state->skipped, body.skipped_total());
 
   proto::ServerMessage message;
   proto::RegisterReply* reply = message.mutable_register_();
@@ -199,6 +200,7 @@ void Member::OnDisconnected(SessionId session) {
   state.has_fd.clear();
   state.restore_request.reset();
   state.loaded_request.reset();
+  state.early_load.reset();
   state.drain.reset();
   for (auto& [slot, pending] : state.digesting) {
     pending.request = 0;
@@ -245,16 +247,16 @@ bool Member::OnProcessDead(std::uint64_t token) {
   return ours;
 }
 
-void Member::StartEpoch() {
+void Member::EndSessions(const Error& error, std::uint64_t newer_epoch) {
   for (auto& [rank, state] : ranks_) {
     ReleaseRestore(&state);
     if (state.session == 0) {
       continue;
     }
-    AnswerWaiting(&state, Error(Errc::kFenced, "a newer incarnation of this job has started"));
+    AnswerWaiting(&state, error);
     Send send;
     send.session = state.session;
-    send.message.mutable_fenced()->set_newer_epoch(job_->record.epoch_number());
+    send.message.mutable_fenced()->set_newer_epoch(newer_epoch);
     context_->Do(std::move(send));
   }
   ranks_.clear();
@@ -263,11 +265,22 @@ void Member::StartEpoch() {
       LoseOwner(slot);
     }
   });
+  failures_.clear();
+  missed_reasons_.clear();
+  silent_since_.reset();
+}
+
+// The number of the newer start is not known here: another node has refused this incarnation.
+void Member::Fence(const Error& error) {
+  EndSessions(error, 0);
+}
+
+void Member::StartEpoch() {
+  EndSessions(Error(Errc::kFenced, "a newer incarnation of this job has started"),
+              job_->record.epoch_number());
   job_->Present();
   command_ = {};
   command_.stamp.epoch = job_->epoch();
-  failures_.clear();
-  missed_reasons_.clear();
   for (auto& [key, flush] : flushes_) {
     flush.must_finish = false;
   }
@@ -326,6 +339,7 @@ void Member::AnswerWaiting(RankSession* state, const Error& error) {
       std::exchange(state->restore_request, std::nullopt).value_or(0),
       std::exchange(state->loaded_request, std::nullopt).value_or(0),
       state->drain.has_value() ? state->drain->request : 0};
+  state->early_load.reset();
   state->drain.reset();
   for (auto& [slot, pending] : state->digesting) {
     requests.push_back(std::exchange(pending.request, 0));

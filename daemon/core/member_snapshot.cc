@@ -101,7 +101,9 @@ void Member::OnMissed(Rank rank, RequestId request, const proto::MissedRequest& 
   if (body.step() > state.last_begun) {
     state.last_begun = body.step();
     Miss(&state, rank, body.step(), body.reason());
+    state.missed -= body.has_skipped_total() ? 1 : 0;  // it is among those that the client counts
   }
+  state.skipped = std::max(state.skipped, body.skipped_total());
   proto::ServerMessage message;
   message.mutable_missed();
   ReplyTo(state, request, std::move(message));

@@ -1,12 +1,13 @@
 // What members (one a node and job) and the job's coordinator tell each other.
 //
 // Reports and commands are whole states, never events: a lost one is repaired by the next, a late
-// one is dropped by its stamp.  On one node they pass in memory within one call into the core; with
-// peers the same values travel by RPC.
+// one is dropped by its stamp.  Within a node they pass in memory, in one call into the core;
+// between nodes the same values travel by RPC (action.h).
 //
 // Threads: value types.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -30,7 +31,12 @@ struct MessageStamp {
   bool NewerThan(const MessageStamp& last) const {
     return std::pair(boot, sequence) > std::pair(last.boot, last.sequence);
   }
+
+  friend bool operator==(const MessageStamp&, const MessageStamp&) = default;
 };
+
+// Nodes by uuid, each with its endpoints: hints for who connects, never identity.
+using NodeHints = std::map<std::string, std::vector<std::string>>;
 
 // Where the bytes of one rank's shard can come from.
 struct Source {
@@ -48,6 +54,10 @@ struct ShardEntry {
   SnapshotKey id;
   Rank rank = 0;
   State state = State::kFilling;
+  std::uint32_t world_size = 0;  // that the id was taken with; 0: not sealed yet
+  std::uint64_t token = 0;       // of the start that took it: two may have had one number
+
+  friend bool operator==(const ShardEntry&, const ShardEntry&) = default;
 };
 
 // What a user asked of the restore; the same on every rank.
@@ -69,6 +79,8 @@ struct RankReport {
   std::uint32_t loaded = 0;    // highest attempt that it has loaded
   bool overwritten = false;    // a failed attempt wrote into its initial state
   bool drains = false;         // wants its newest snapshot durable now
+
+  friend bool operator==(const RankReport&, const RankReport&) = default;
 };
 
 struct RestoreFailure {
@@ -76,9 +88,19 @@ struct RestoreFailure {
   Rank rank = 0;
   SnapshotKey id;
   Source source;
-  bool source_is_bad = false;  // never use it again in this incarnation
-  bool fatal = false;          // no attempt can help: the restore ends for all ranks
+  bool source_is_bad = false;          // never use it again in this incarnation
+  bool fatal = false;                  // no attempt can help: the restore ends for all ranks
+  Errc code = Errc::kInvalidArgument;  // of a fatal one
   std::string reason;
+
+  friend bool operator==(const RestoreFailure&, const RestoreFailure&) = default;
+};
+
+// What an incarnation decided, as a node recorded it.
+struct DecisionOf {
+  Epoch epoch;
+  std::uint32_t world_size = 0;
+  proto::RestoreDecision decision;
 };
 
 struct Report {
@@ -93,6 +115,9 @@ struct Report {
   std::map<std::string, std::map<SnapshotKey, std::set<Rank>>> flushed;
   // Why steps of this epoch were missed, newest kept.
   std::map<std::pair<Step, Rank>, std::string> missed_reasons;
+  // Members of the incarnations that may have left something, as this node recorded them.
+  NodeHints known_nodes;
+  std::vector<DecisionOf> decisions;  // of older incarnations, the newest few
 };
 
 struct FlushTarget {
@@ -120,6 +145,39 @@ struct Command {
   std::set<std::pair<std::string, SnapshotKey>> durable;  // published
   // Why nothing of this incarnation can become durable any more: a tier knows a newer one.
   std::optional<std::string> superseded;
+  // A node has refused this incarnation: no rank of it goes on.
+  std::optional<std::string> fenced;
+  // What a member records of the incarnation, so that a later one finds it on every node.
+  std::uint32_t world_size = 0;
+  std::uint32_t owner_uid = 0;
+  proto::RestoreDecision decision;
 };
+
+// Whether two say the same, whenever they were sent.
+inline bool SameContent(const Report& a, const Report& b) {
+  const auto same_decision = [](const DecisionOf& one, const DecisionOf& other) {
+    return one.epoch == other.epoch &&
+           one.decision.SerializeAsString() == other.decision.SerializeAsString();
+  };
+  return a.stamp.epoch == b.stamp.epoch && a.answers_attempt == b.answers_attempt &&
+         a.ranks == b.ranks && a.shards == b.shards && a.known_complete == b.known_complete &&
+         a.failures == b.failures && a.flushed == b.flushed &&
+         a.missed_reasons == b.missed_reasons && a.known_nodes == b.known_nodes &&
+         std::equal(a.decisions.begin(),
+                    a.decisions.end(),
+                    b.decisions.begin(),
+                    b.decisions.end(),
+                    same_decision);
+}
+
+inline bool SameContent(const Command& a, const Command& b) {
+  return a.stamp.epoch == b.stamp.epoch && a.phase == b.phase && a.attempt == b.attempt &&
+         a.choice == b.choice && a.sources == b.sources && a.passed_over == b.passed_over &&
+         a.error == b.error && a.error_code == b.error_code && a.abandoned == b.abandoned &&
+         a.complete == b.complete && a.discarded == b.discarded && a.flush == b.flush &&
+         a.durable == b.durable && a.superseded == b.superseded && a.fenced == b.fenced &&
+         a.world_size == b.world_size && a.owner_uid == b.owner_uid &&
+         a.decision.SerializeAsString() == b.decision.SerializeAsString();
+}
 
 }  // namespace holdfast::daemon

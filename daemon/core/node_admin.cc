@@ -10,14 +10,16 @@ namespace holdfast::daemon {
 
 bool NodeState::DispatchAdmin(SessionId session, const Message& message) {
   const RequestId request = message.request_id();
+  const ClientIdentity& identity = clients.at(session).identity;
+  const Asker asker = identity.sees_all ? Asker() : Asker(identity.uid);
   proto::ServerMessage reply;
   switch (message.body_case()) {
     case Message::kStatus:
-      *reply.mutable_status() = StatusView(message.status().job_name());
+      *reply.mutable_status() = StatusView(message.status().job_name(), asker);
       context.Reply(session, request, std::move(reply));
       return true;
     case Message::kList:
-      *reply.mutable_list() = ListView(message.list().job_name());
+      *reply.mutable_list() = ListView(message.list().job_name(), asker);
       context.Reply(session, request, std::move(reply));
       return true;
     case Message::kOpenShard:
@@ -214,6 +216,12 @@ void NodeState::Drop(SessionId session, RequestId request, const proto::DropRequ
   reply.mutable_drop()->set_freed_bytes(FreeJob(unit));
   if (body.forget()) {
     unit->job.ForgetPublished(&context);
+    // Its identity too: the next start takes the one that it finds on its roots.
+    if (!IsInUse(*unit)) {
+      unit->job.Forget(&context);
+      // A copy: the uid inside the unit goes with it.
+      jobs.erase(JobUid(unit->job.uid()));
+    }
   }
   context.Reply(session, request, std::move(reply));
   ExchangeAll();
@@ -290,12 +298,9 @@ void NodeState::FinishDelete(const JobUid& uid,
                              const SnapshotKey& id,
                              const Status& status) {
   JobUnit* unit = FindByUid(uid);
-  if (unit == nullptr) {
-    return;
-  }
-  if (unit->coordinator != nullptr) {
+  if (unit != nullptr && unit->coordinator != nullptr) {
     unit->coordinator->OnDurableDeleted(root, id, status);
-  } else if (status.has_value()) {
+  } else if (unit != nullptr && status.has_value()) {
     unit->job.EraseDurable(&context, root, id);
   }
   const auto it = removes_.find({uid, root, id});
@@ -309,7 +314,9 @@ void NodeState::FinishDelete(const JobUid& uid,
     }
     removes_.erase(it);
   }
-  Exchange(unit);
+  if (unit != nullptr) {
+    Exchange(unit);
+  }
 }
 
 }  // namespace holdfast::daemon

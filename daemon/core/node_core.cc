@@ -150,12 +150,48 @@ void NodeCore::OnSlotPoisoned(SlotRef slot, const std::string& reason) {
   state_->PoisonSlot(slot, reason);
 }
 
+void NodeCore::OnPeerUp(const std::string& node_uuid, std::uint64_t boot_number) {
+  state_->PeerUp(node_uuid, boot_number);
+}
+
+void NodeCore::OnPeerDown(const std::string& node_uuid) {
+  state_->PeerDown(node_uuid);
+}
+
+void NodeCore::OnPeerReport(const std::string& node_uuid,
+                            std::uint64_t ticket,
+                            const JobUid& job,
+                            const Report& report) {
+  const Status taken = state_->TakeReport(node_uuid, job, report);
+  state_->context.Do(AnswerPeer{node_uuid, ticket, taken});
+}
+
+void NodeCore::OnPeerCommand(const std::string& node_uuid,
+                             std::uint64_t ticket,
+                             const JobUid& job,
+                             const Command& command) {
+  const Status taken = state_->TakeCommand(node_uuid, job, command);
+  state_->context.Do(AnswerPeer{node_uuid, ticket, taken});
+}
+
+void NodeCore::OnPeerAnswer(const std::string& node_uuid,
+                            const JobUid& job,
+                            const MessageStamp& stamp,
+                            const Status& status) {
+  state_->TakeAnswer(node_uuid, job, stamp, status);
+}
+
+NodeHints NodeCore::WantedPeers() const {
+  return state_->WantedPeers();
+}
+
 void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   state_->context.now = now;
   state_->context.wall_now = wall_now;
   state_->GiveUpLimbo();
   state_->FreeOrphans();
   state_->TryOpens();
+  state_->LookForCoordinators();
   for (auto& [uid, unit] : state_->jobs) {
     if (unit->coordinator != nullptr) {
       unit->coordinator->OnTick();
@@ -165,12 +201,12 @@ void NodeCore::OnTick(MonotonicTime now, WallTime wall_now) {
   }
 }
 
-proto::StatusReply NodeCore::StatusNow() const {
-  return state_->StatusView();
+proto::StatusReply NodeCore::StatusNow(std::optional<std::uint32_t> asker) const {
+  return state_->StatusView("", asker);
 }
 
 proto::ListReply NodeCore::ListNow(const std::string& job_name) const {
-  return state_->ListView(job_name);
+  return state_->ListView(job_name, std::nullopt);
 }
 
 std::vector<NodeCore::Limbo> NodeCore::LimboSessions() const {

@@ -46,6 +46,8 @@ struct CoreOptions {
   std::chrono::milliseconds flush_retry_min{1000};
   std::chrono::milliseconds flush_retry_max{60000};
   std::uint32_t flush_gives_way = 3;  // times in a row that a flush yields its slot to training
+  bool peers = false;                 // the runtime carries messages to other nodes
+  std::chrono::milliseconds peer_repeat{1000};  // of a message to a peer that is not answered
 };
 
 // What a start finds: catalog records that count for this arena and boot, with files that exist.
@@ -90,6 +92,7 @@ struct ClientIdentity {
   std::uint64_t process_start = 0;
   std::uint64_t session_random = 0;  // becomes the session token; not 0, never repeated
   std::uint64_t epoch_random = 0;    // becomes the token of an incarnation that this client opens
+  bool sees_all = false;  // of the user that the daemon runs as: status and list show all jobs
 };
 
 inline bool IsSameProcess(const ClientIdentity& a, const ClientIdentity& b) {
@@ -160,12 +163,37 @@ class NodeCore {
   // A reader outside the core (a pinned descriptor, the flush) found wrong bytes or a SIGBUS.
   void OnSlotPoisoned(SlotRef slot, const std::string& reason);
 
+  // ---- peers ----
+  // The session with the daemon of another node is up, after both have said hello; its boot number
+  // from there.  Up again without down in between is fine: the old session is over.
+  void OnPeerUp(const std::string& node_uuid, std::uint64_t boot_number);
+  void OnPeerDown(const std::string& node_uuid);
+  // From that node's daemon, as its certificate names it.  Each is answered by AnswerPeer with the
+  // ticket: kFenced changed nothing; kUnavailable: not now, the sender repeats it.
+  void OnPeerReport(const std::string& node_uuid,
+                    std::uint64_t ticket,
+                    const JobUid& job,
+                    const Report& report);
+  void OnPeerCommand(const std::string& node_uuid,
+                     std::uint64_t ticket,
+                     const JobUid& job,
+                     const Command& command);
+  // What the node answered to the message of that stamp; never called for one that was lost.
+  void OnPeerAnswer(const std::string& node_uuid,
+                    const JobUid& job,
+                    const MessageStamp& stamp,
+                    const Status& status);
+
+  // Nodes that some job here must hear, with where they may be.
+  NodeHints WantedPeers() const;
+
   // ---- time ----
   // At least once a second.
   void OnTick(MonotonicTime now, WallTime wall_now);
 
   // ---- views for metrics (also what the status and list requests answer) ----
-  proto::StatusReply StatusNow() const;
+  // Of all jobs, or of those that the user "asker" may use.
+  proto::StatusReply StatusNow(std::optional<std::uint32_t> asker = std::nullopt) const;
   proto::ListReply ListNow(const std::string& job_name) const;
 
   // Slots that were handed out when the last daemon died, with the pid of their trainer: the

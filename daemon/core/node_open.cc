@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t kMaxWorldSize = 1U << 20;
 constexpr int kMaxTiers = 8;
+constexpr std::size_t kUidBytes = 16;
 constexpr std::size_t kMaxRootBytes = 4096;
 
 bool IsJobName(const std::string& name) {
@@ -32,11 +33,20 @@ Status CheckOpen(const proto::OpenIncarnationRequest& body) {
                  "world size " + std::to_string(body.world_size()) + " is not in 1.." +
                      std::to_string(kMaxWorldSize));
   }
-  if (body.tiers_size() > kMaxTiers) {
+  if (!body.known_job_uid().empty() && body.known_job_uid().size() != kUidBytes) {
+    return Error(Errc::kInvalidArgument, "the known job uid has no 16 bytes");
+  }
+  return Ok();
+}
+
+}  // namespace
+
+Status NodeState::CheckTiers(const google::protobuf::RepeatedPtrField<proto::TierPolicy>& tiers) {
+  if (tiers.size() > kMaxTiers) {
     return Error(Errc::kInvalidArgument, "more than 8 persistent tiers");
   }
   std::set<std::string> roots;
-  for (const proto::TierPolicy& tier : body.tiers()) {
+  for (const proto::TierPolicy& tier : tiers) {
     if (tier.root().empty() || tier.root()[0] != '/' || !roots.insert(tier.root()).second) {
       return Error(
           Errc::kInvalidArgument,
@@ -55,12 +65,24 @@ Status CheckOpen(const proto::OpenIncarnationRequest& body) {
   return Ok();
 }
 
-}  // namespace
+// The same words as for an open: this node will keep the job's record too.
+Status NodeState::CheckJoin(const proto::RegisterRequest& body) {
+  proto::OpenIncarnationRequest open;
+  open.set_job_name(body.job_name());
+  open.set_world_size(body.world_size());
+  open.set_known_job_uid(body.job_uid());
+  if (body.job_uid().empty() || body.epoch_token() == 0) {
+    return Error(Errc::kInvalidArgument, "a registration without the job's uid or the token");
+  }
+  return CheckOpen(open);
+}
 
 void NodeState::Open(SessionId session,
                      RequestId request,
                      const proto::OpenIncarnationRequest& body) {
-  if (const Status checked = CheckOpen(body); !checked.has_value()) {
+  Status checked = CheckOpen(body);
+  checked = checked.has_value() ? CheckTiers(body.tiers()) : checked;
+  if (!checked.has_value()) {
     context.ReplyError(session, request, checked.error());
     return;
   }
@@ -130,11 +152,13 @@ void NodeState::Claim(const WaitingOpen& open) {
   const ClientState& client = clients.at(open.session);
   ClaimIncarnation claim;
   claim.job_name = open.body.job_name();
+  claim.job_uid = open.body.known_job_uid();
   if (JobUnit* unit = FindByName(open.body.job_name()); unit != nullptr) {
     claim.job_uid = unit->job.uid();
     claim.at_least = unit->job.record.epoch_number() + 1;
     claim.expected_roots = unit->job.ExpectedRoots();
   }
+  claim.at_least = std::max(claim.at_least, open.body.known_number() + 1);
   claim.token = client.identity.epoch_random;
   claim.world_size = open.body.world_size();
   claim.tiers.assign(open.body.tiers().begin(), open.body.tiers().end());
@@ -207,6 +231,9 @@ void NodeState::StartIncarnation(const PendingClaim& pending, const ClaimedIncar
   record.set_last_active_unix_ms(context.WallMs());
   unit->job.Save(&context);
   unit->member->StartEpoch();
+  unit->commands.clear();
+  unit->report = {};
+  unit->fenced.reset();
   unit->coordinator = std::make_unique<Coordinator>(&context, &unit->job);
   unit->opener = pending.session;
   proto::ServerMessage message;
@@ -227,6 +254,7 @@ void NodeState::AdoptDecisions(Job* job, const std::vector<proto::IncarnationFil
     known.set_world_size(file.world_size());
     known.set_last_begun_step(kNoStep);
     *known.mutable_decision() = file.decision();
+    *known.mutable_member_node_uuids() = file.member_node_uuids();
     // A file that names another job's snapshots would make the whole batch unwritable.
     const bool usable = storage_tiers::ValidateRecord(known).has_value();
     if (usable && job->incarnations.try_emplace(file.number(), known).second) {

@@ -11,7 +11,11 @@ void NodeState::Refuse(SessionId session, RequestId request, Errc code, std::str
 }
 
 bool NodeState::MayUse(const ClientState& client, const Job& job) const {
-  return client.identity.uid == job.record.owner_uid() || client.identity.uid == 0;
+  return MayUse(client.identity.uid, job);
+}
+
+bool NodeState::MayUse(std::uint32_t uid, const Job& job) {
+  return uid == job.record.owner_uid() || uid == 0;
 }
 
 void NodeState::Dispatch(SessionId session,
@@ -53,6 +57,10 @@ JobUnit* NodeState::UnitOfRank(SessionId session, RequestId request, const Clien
            "incarnation " + std::to_string(client.epoch.number) + " of job " +
                unit->job.record.name() + " is over: incarnation " +
                std::to_string(unit->job.record.epoch_number()) + " has started");
+    return nullptr;
+  }
+  if (unit->fenced.has_value()) {
+    context.ReplyError(session, request, *unit->fenced);
     return nullptr;
   }
   if (unit->member->RankOfSession(session) != client.rank) {
@@ -121,6 +129,9 @@ Status NodeState::CheckEpoch(const JobUnit& unit, const proto::RegisterRequest& 
                  "another start of job " + unit.job.record.name() + " took incarnation " +
                      std::to_string(now.number) + " with another token; end one of the two");
   }
+  if (body.epoch_number() == now.number && unit.fenced.has_value()) {
+    return *unit.fenced;
+  }
   if (body.epoch_number() > now.number) {
     return Error(Errc::kNotFound,
                  "incarnation " + std::to_string(body.epoch_number()) + " of job " +
@@ -140,6 +151,12 @@ void NodeState::Register(SessionId session,
                          const proto::RegisterRequest& body,
                          const LayoutFacts* layout) {
   ClientState& client = clients.at(session);
+  if (body.members_size() > 0) {
+    if (const Status joined = Join(client, body); !joined.has_value()) {
+      context.ReplyError(session, request, joined.error());
+      return;
+    }
+  }
   JobUnit* unit = FindByUid(body.job_uid());
   if (unit == nullptr || unit->job.record.name() != body.job_name()) {
     Refuse(session,

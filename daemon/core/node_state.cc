@@ -165,8 +165,8 @@ JobUnit* NodeState::FindBySlot(SlotRef ref) {
   return slot == nullptr ? nullptr : FindByUid(slot->job);
 }
 
-// Messages pass in memory here; with peers the same values travel.  Each round either changes
-// something that the next report shows, or ends; the bound only guards against a bug.
+// Within a node messages pass in memory; what other nodes are to hear follows.  Each round either
+// changes something that the next report shows, or ends; the bound only guards against a bug.
 void NodeState::Exchange(JobUnit* unit) {
   constexpr int kRounds = 16;
   bool changed = true;
@@ -176,9 +176,12 @@ void NodeState::Exchange(JobUnit* unit) {
       unit->coordinator->OnReport(unit->member->MakeReport());
       const Result<bool> obeyed = unit->member->OnCommand(unit->coordinator->MakeCommand());
       changed = obeyed.has_value() && obeyed.value();
+    } else {
+      unit->member->Obey();
     }
     unit->member->Settle();
   }
+  SendToPeers(unit);
 }
 
 void NodeState::ExchangeAll() {
@@ -233,6 +236,18 @@ std::uint64_t NodeState::FreeJob(JobUnit* unit) {
   unit->job.record.set_finished(true);
   unit->job.Save(&context);
   return freed;
+}
+
+bool NodeState::IsInUse(const JobUnit& unit) const {
+  const JobUid& uid = unit.job.uid();
+  bool held = unit.member->live() || !unit.job.shards.empty() || clients.contains(unit.opener);
+  held = held || std::any_of(clients.begin(), clients.end(), [&](const auto& client) {
+           return client.second.job == uid;
+         });
+  context.slots.ForEach([&](const Slot& slot) {
+    held = held || (slot.job == uid && slot.phase != SlotPhase::kQuarantined);
+  });
+  return held;
 }
 
 void NodeState::FreeOrphans() {

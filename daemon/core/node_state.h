@@ -19,11 +19,22 @@
 
 namespace holdfast::daemon {
 
+// The last message to a node, repeated until it is answered.
+template <typename Message>
+struct Outgoing {
+  std::optional<Message> last;
+  bool answered = false;
+  MonotonicTime repeat_at;
+};
+
 struct JobUnit {
   Job job;
   std::unique_ptr<Member> member;
   std::unique_ptr<Coordinator> coordinator;  // where this node serves rank 0
   SessionId opener = 0;                      // who started the present incarnation
+  std::optional<Error> fenced;  // a node has refused this incarnation: nobody here goes on for it
+  std::map<std::string, Outgoing<Command>> commands;  // of the coordinator, by node
+  Outgoing<Report> report;                            // to the coordinator's node
 };
 
 struct ClientState {
@@ -60,10 +71,30 @@ class NodeState {
   // Goes on with the starts that wait for trainers to end.
   void TryOpens();
   void GiveUpLimbo();
-  std::uint64_t FreeJob(JobUnit* unit);
 
-  proto::StatusReply StatusView(const std::string& job_name = {}) const;  // empty: all jobs
-  proto::ListReply ListView(const std::string& job_name) const;
+  // ---- peers (node_peers.cc) ----
+  void PeerUp(const std::string& node, std::uint64_t boot);
+  void PeerDown(const std::string& node);
+  Status TakeReport(const std::string& node, const JobUid& uid, const Report& report);
+  Status TakeCommand(const std::string& node, const JobUid& uid, const Command& command);
+  void TakeAnswer(const std::string& node,
+                  const JobUid& uid,
+                  const MessageStamp& stamp,
+                  const Status& status);
+
+  NodeHints WantedPeers() const;
+  void Fence(JobUnit* unit, const Error& error);
+  // Before the members' ticks: whose coordinator is out of sight.
+  void LookForCoordinators();
+
+  std::uint64_t FreeJob(JobUnit* unit);
+  // Whether anybody or anything here still belongs to the job; quarantined slots do not.
+  bool IsInUse(const JobUnit& unit) const;
+
+  // Of the jobs that the user "asker" may use, or of all.  An empty name: not of one job only.
+  using Asker = std::optional<std::uint32_t>;
+  proto::StatusReply StatusView(const std::string& job_name, Asker asker) const;
+  proto::ListReply ListView(const std::string& job_name, Asker asker) const;
 
   CoreContext context;
   std::map<SessionId, ClientState> clients;
@@ -85,6 +116,7 @@ class NodeState {
   JobUnit* UnitOfRank(SessionId session, RequestId request, const ClientState& client);
   JobUnit* OwnedUnit(SessionId session, RequestId request, const std::string& name);
   bool MayUse(const ClientState& client, const Job& job) const;
+  static bool MayUse(std::uint32_t uid, const Job& job);
   void DispatchRank(SessionId session, const Message& message, const ClientState& client);
   bool DispatchAdmin(SessionId session, const Message& message);
   void Open(SessionId session, RequestId request, const proto::OpenIncarnationRequest& body);
@@ -93,6 +125,13 @@ class NodeState {
                 const proto::RegisterRequest& body,
                 const LayoutFacts* layout);
   Status CheckEpoch(const JobUnit& unit, const proto::RegisterRequest& body) const;
+  // an incarnation that another node opened (node_join.cc)
+  Status Join(const ClientState& client, const proto::RegisterRequest& body);
+  static Status CheckJoin(const proto::RegisterRequest& body);
+  static Status CheckTiers(const google::protobuf::RepeatedPtrField<proto::TierPolicy>& tiers);
+  Status TakeMembers(JobUnit* unit, const proto::RegisterRequest& body);
+  void EnterEpoch(JobUnit* unit, const Epoch& epoch, std::uint32_t world_size);
+  void SendToPeers(JobUnit* unit);
   void Finish(SessionId session, RequestId request, const proto::FinishRequest& body);
   void OpenShard(SessionId session, RequestId request, const proto::OpenShardRequest& body);
   void VerifyShard(SessionId session, RequestId request, const proto::VerifyShardRequest& body);
@@ -139,6 +178,7 @@ class NodeState {
 
   std::vector<WaitingOpen> waiting_opens_;  // at most one of a session
   std::map<std::uint64_t, PendingClaim> claims_;
+  std::map<std::string, std::uint64_t> peers_;  // nodes whose session is up, with their boot
   std::map<std::uint64_t, PendingVerify> verifies_;
   std::map<std::tuple<JobUid, std::string, SnapshotKey>, std::pair<SessionId, RequestId>> removes_;
 };

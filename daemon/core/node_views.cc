@@ -38,7 +38,7 @@ void FillRank(Rank rank, const RankSession& state, proto::RankStatus* out) {
   out->set_static_image_bytes(state.static_bytes);
   out->set_last_begun_step(state.last_begun);
   out->set_snapshots_sealed(state.sealed);
-  out->set_snapshots_missed(state.missed);
+  out->set_snapshots_missed(state.missed + state.skipped);
   out->set_last_missed_reason(state.last_missed_reason);
 }
 
@@ -189,23 +189,25 @@ void FillSnapshot(const Job& job,
 
 }  // namespace
 
-proto::StatusReply NodeState::StatusView(const std::string& job_name) const {
+proto::StatusReply NodeState::StatusView(const std::string& job_name, Asker asker) const {
   proto::StatusReply reply;
   reply.set_node_uuid(context.node_uuid);
   reply.set_boot_number(context.boot_number());
   FillArena(context.slots, reply.mutable_arena());
   for (const auto& [uid, unit] : jobs) {
-    if (job_name.empty() || unit->job.record.name() == job_name) {
+    const bool wanted = job_name.empty() || unit->job.record.name() == job_name;
+    if (wanted && (!asker.has_value() || MayUse(*asker, unit->job))) {
       FillJob(*unit, reply.add_jobs());
     }
   }
   return reply;
 }
 
-proto::ListReply NodeState::ListView(const std::string& job_name) const {
+proto::ListReply NodeState::ListView(const std::string& job_name, Asker asker) const {
   proto::ListReply reply;
   for (const auto& [uid, unit] : jobs) {
-    if (!job_name.empty() && unit->job.record.name() != job_name) {
+    const bool wanted = job_name.empty() || unit->job.record.name() == job_name;
+    if (!wanted || (asker.has_value() && !MayUse(*asker, unit->job))) {
       continue;
     }
     const std::set<SnapshotKey> ids = KnownIds(unit->job, context.slots);

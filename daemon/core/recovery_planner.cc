@@ -183,6 +183,7 @@ std::optional<SnapshotKey> PlanFallback(const Inventory& inventory, const Snapsh
 }
 
 std::optional<SnapshotKey> PlanKept(const Inventory& inventory) {
+  std::optional<SnapshotKey> complete;  // but out of reach now
   std::optional<SnapshotKey> out_of_reach;
   std::optional<SnapshotKey> discarded;
   for (auto it = inventory.sources.rbegin(); it != inventory.sources.rend(); ++it) {
@@ -192,10 +193,14 @@ std::optional<SnapshotKey> PlanKept(const Inventory& inventory) {
       discarded = whole && !discarded.has_value() ? id : discarded;
     } else if (whole) {
       return id;
-    } else if (!out_of_reach.has_value() && inventory.out_of_reach.contains(id)) {
-      out_of_reach = id;
+    } else if (inventory.out_of_reach.contains(id)) {
+      // What is known to be whole somewhere goes before a newer one that perhaps is not (I3).
+      const bool known = inventory.was_complete.contains(id);
+      complete = known && !complete.has_value() ? id : complete;
+      out_of_reach = out_of_reach.has_value() ? out_of_reach : id;
     }
   }
+  out_of_reach = complete.has_value() ? complete : out_of_reach;
   return out_of_reach.has_value() ? out_of_reach : discarded;
 }
 

@@ -28,6 +28,7 @@ struct TierFacts {
   std::string job_uid;        // empty: the job is not there
   std::uint64_t highest = 0;  // incarnation
   std::vector<proto::IncarnationFile> records;
+  std::optional<Error> refusal;  // snapshots lie there, and nobody can say of which job
 };
 
 struct Candidate {
@@ -47,13 +48,23 @@ Result<TierFacts> ReadFacts(TierFiles& files,
                             bool expected) {
   TierFacts facts;
   HF_TRY(const auto job, files.tier.ReadJob(job_name));
-  if (!job.has_value()) {
-    if (expected) {
-      HF_TRYV(files.tier.RequireJob(job_name, job_uid));
+  if (job.has_value()) {
+    facts.job_uid = job->job_uid();
+  } else {
+    auto lost = files.tier.LostJobFile(job_name, job_uid);
+    if (!lost.has_value() && lost.error().code == Errc::kCorruption) {
+      facts.refusal = std::move(lost).error();
+      return facts;
     }
-    return facts;
+    HF_TRY(const bool same_job, std::move(lost));
+    if (!same_job) {
+      if (expected) {
+        HF_TRYV(files.tier.RequireJob(job_name, job_uid));
+      }
+      return facts;
+    }
+    facts.job_uid = job_uid;
   }
-  facts.job_uid = job->job_uid();
   HF_TRY(facts.highest, files.tier.HighestIncarnation(job_name));
   const std::uint64_t lowest =
       facts.highest > kDecisionsRead ? facts.highest - kDecisionsRead + 1 : 1;
@@ -119,16 +130,24 @@ Result<std::string> SettleUid(const ClaimIncarnation& action,
   std::string uid = action.job_uid;
   std::string known_from = "this node";
   for (const Candidate& candidate : candidates) {
+    if (candidate.facts.refusal.has_value()) {
+      return *candidate.facts.refusal;
+    }
     const std::string& there = candidate.facts.job_uid;
     if (uid.empty() && !there.empty()) {
       uid = there;
       known_from = candidate.tier->root();
     }
     if (!there.empty() && there != uid) {
-      return Error(Errc::kAlreadyExists,
-                   candidate.tier->root() + " holds another job of the name " + action.job_name +
-                       " (uid " + ToHex(AsBytes(there)) + ", " + known_from + " has " +
-                       ToHex(AsBytes(uid)) + "); take another name or another root");
+      std::string text = candidate.tier->root() + " holds another job of the name " +
+                         action.job_name + " (uid " + ToHex(AsBytes(there)) + ", " + known_from +
+                         " has " + ToHex(AsBytes(uid)) + "); take another name or another root";
+      if (!action.job_uid.empty()) {
+        text += ", or `holdfast drop " + action.job_name +
+                " --forget` if this node's record is the wrong one, e.g. from before the file "
+                "system was mounted (its snapshots in memory go with it: export them first)";
+      }
+      return Error(Errc::kAlreadyExists, std::move(text));
     }
   }
   return uid.empty() ? RandomUid() : uid;

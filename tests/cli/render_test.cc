@@ -72,6 +72,17 @@ proto::StatusReply Status() {
   status.mutable_arena()->set_quarantined_bytes(kMiB);
   status.mutable_arena()->set_free_slots(1);
   status.mutable_arena()->set_sealed_slots(2);
+  status.add_peer_endpoints("10.0.0.1:7400");
+  proto::PeerStatus* peer = status.add_peers();
+  peer->set_node_uuid(std::string(16, '\x33'));
+  peer->add_endpoints("10.0.0.2:7400");
+  peer->set_connected(true);
+  peer->set_address("10.0.0.2:40112");
+  peer->set_authenticated(true);
+  peer->set_round_trip_us(180);
+  peer = status.add_peers();
+  peer->set_node_uuid(std::string(16, '\x44'));
+  peer->set_last_error("nobody listens\x1b");
   FillJob(status.add_jobs());
   status.add_warnings("tier /local: disk full");
   return status;
@@ -97,6 +108,10 @@ metrics  off
 arena    /dev/shm/holdfast
          [######################........] 3.00 GiB of 4.00 GiB used, 75 %
          slots: 2 sealed, 0 filling, 1 free; quarantined: 1.00 MiB
+peers    at 10.0.0.1:7400
+         NODE          ADDRESS        CONNECTED  ROUND TRIP  BECAUSE
+         333333333333  10.0.0.2:7400  yes            180 us
+         444444444444  -              no                  -  nobody listens\x1b
 
 job my-job: incarnation 7, 2 ranks, run, live, 3.00 GiB of memory
   newest complete: 1200@7
@@ -122,7 +137,32 @@ constexpr char kStatusJson[] = R"json({
     "version": "0.1.0",
     "uptime_seconds": 187,
     "state_dir": "/var/lib/holdfast",
-    "metrics_address": ""
+    "metrics_address": "",
+    "peer_endpoints": [
+      "10.0.0.1:7400"
+    ],
+    "peers": [
+      {
+        "node_uuid": "33333333333333333333333333333333",
+        "endpoints": [
+          "10.0.0.2:7400"
+        ],
+        "connected": true,
+        "address": "10.0.0.2:40112",
+        "authenticated": true,
+        "round_trip_us": 180,
+        "last_error": ""
+      },
+      {
+        "node_uuid": "44444444444444444444444444444444",
+        "endpoints": [],
+        "connected": false,
+        "address": "",
+        "authenticated": false,
+        "round_trip_us": 0,
+        "last_error": "nobody listens\u001b"
+      }
+    ]
   },
   "arena": {
     "path": "/dev/shm/holdfast",

@@ -106,6 +106,8 @@ TEST_F(SessionRefusedTest, OneMissedStepAtATimeIsReportedAndTheNewestAfterIt) {
   ASSERT_TRUE(daemon_.WaitReceived(Body::kMissed, 2));
   EXPECT_EQ(daemon_.Received(Body::kMissed)[0].missed().step(), 1);
   EXPECT_EQ(daemon_.Received(Body::kMissed)[1].missed().step(), 50);
+  EXPECT_EQ(daemon_.Received(Body::kMissed)[0].missed().skipped_total(), 1U);
+  EXPECT_EQ(daemon_.Received(Body::kMissed)[1].missed().skipped_total(), 50U) << "each counts";
   ASSERT_NO_FATAL_FAILURE(GoodSnapshot(51));
   EXPECT_EQ(daemon_.Received(Body::kMissed).size(), 2U);
 }

@@ -40,6 +40,21 @@ TEST_F(SessionResumeTest, LostConnectionResumesTheSessionWithItsIdleSlot) {
   GoodSnapshot(5);
 }
 
+TEST_F(SessionResumeTest, SkippedStepsAreToldWithWhatADaemonHasCountedAlready) {
+  Connect(Options());
+  ASSERT_FALSE(session_->Miss(1, "no layout yet").has_error());
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  EXPECT_EQ(LastRegister().skipped_total(), 1U);
+  EXPECT_EQ(LastRegister().skipped_told(), 0U);
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_FALSE(session_->Miss(2, "no time").has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(4));  // answered after the report of step 2
+  daemon_.CutConnections();
+  ASSERT_NO_FATAL_FAILURE(WaitReconnected(1));
+  EXPECT_EQ(LastRegister().skipped_total(), 2U);
+  EXPECT_EQ(LastRegister().skipped_told(), 2U);
+}
+
 TEST_F(SessionResumeTest, CopyUnderWayIsVouchedForAndSealsAfterTheResume) {
   Begin();
   ASSERT_FALSE(ArmFailpoints("client.copy.chunk=stall").has_error());

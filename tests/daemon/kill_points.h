@@ -51,6 +51,10 @@ inline constexpr const char* kDaemonRestoreKillPoint = "restore.before_load";
 // there.
 inline constexpr const char* kDaemonChoiceKillPoint = "restore.before_choice";
 
+// Passed by daemons of two nodes that serve one job: tests/python/test_nodes.py kills each of them
+// there.
+inline constexpr const char* kNodesKillPoints[] = {"peer.before_send", "peer.before_answer"};
+
 // Passed by the trainer: while it restores, then while it trains.
 inline constexpr KillPoint kTrainerKillPoints[] = {
     {"InRestore", "client.restore.chunk", 2},

@@ -9,6 +9,8 @@ namespace {
 const SnapshotKey kOne{1, 7};
 const SnapshotKey kTwo{2, 0};
 
+const std::string kNode(16, 'n');
+
 Report FullReport() {
   Report report;
   report.stamp = MessageStamp{Epoch{3, 99}, 4, 5};
@@ -24,9 +26,9 @@ Report FullReport() {
   rank.loaded = 11;
   report.ranks[0] = rank;
   report.ranks[17] = RankReport();
-  report.shards = {{kOne, 0, ShardEntry::State::kFilling},
-                   {kOne, 1, ShardEntry::State::kSealed},
-                   {kTwo, 1, ShardEntry::State::kPoisoned}};
+  report.shards = {{kOne, 0, ShardEntry::State::kFilling, 0, 77},
+                   {kOne, 1, ShardEntry::State::kSealed, 2},
+                   {kTwo, 1, ShardEntry::State::kPoisoned, 3}};
   report.known_complete = {kOne, kTwo};
   RestoreFailure failure;
   failure.attempt = 2;
@@ -35,12 +37,16 @@ Report FullReport() {
   failure.source.kind = Source::Kind::kTier;
   failure.source.root = "/a";
   failure.source_is_bad = failure.fatal = true;
+  failure.code = Errc::kUnavailable;
   failure.reason = "why";
   report.failures = {failure, RestoreFailure()};
   report.flushed["/a"][kOne] = {0, 1};
   report.flushed["/a"][kTwo] = {};
   report.flushed["/b"][kTwo] = {5};
   report.missed_reasons[{3, 1}] = "busy";
+  report.known_nodes[kNode] = {"10.0.0.1:7600", "10.0.1.1:7600"};
+  report.decisions = {{Epoch{2, 98}, 4, {}}};
+  report.decisions[0].decision.set_attempt(3);
   return report;
 }
 
@@ -58,11 +64,15 @@ Command FullCommand() {
   command.error = "";
   command.error_code = Errc::kUnavailable;
   command.superseded = "a newer start";
+  command.fenced = "another token";
   command.abandoned[kOne] = "torn";
   command.complete = {kOne};
   command.discarded = {kTwo};
   command.flush = {{"/a", kOne, true}, {"/b", kTwo, false}};
   command.durable = {{"/a", kTwo}};
+  command.world_size = 2;
+  command.owner_uid = 1000;
+  command.decision.set_attempt(2);
   return command;
 }
 
@@ -85,6 +95,7 @@ TEST(PeerMessagesTest, ReportComesBackWhole) {
   EXPECT_EQ(got.missed_reasons, report.missed_reasons);
   EXPECT_EQ(got.failures.at(0).source, report.failures.at(0).source);
   EXPECT_EQ(got.failures.at(1).id, SnapshotKey());
+  EXPECT_TRUE(SameContent(got, report));
   // All other fields: what was lost on the way would be missing in the second message.
   EXPECT_EQ(ToProto(kJob, "job", got).SerializeAsString(), sent.SerializeAsString());
 }
@@ -101,10 +112,12 @@ TEST(PeerMessagesTest, CommandComesBackWhole) {
   EXPECT_EQ(got.error, command.error);
   EXPECT_EQ(got.error_code, command.error_code);
   EXPECT_EQ(got.superseded, command.superseded);
+  EXPECT_EQ(got.fenced, command.fenced);
   EXPECT_EQ(got.abandoned, command.abandoned);
   EXPECT_EQ(got.discarded, command.discarded);
   EXPECT_EQ(got.flush, command.flush);
   EXPECT_EQ(got.durable, command.durable);
+  EXPECT_TRUE(SameContent(got, command));
   EXPECT_EQ(ToProto(kJob, "job", got).SerializeAsString(), sent.SerializeAsString());
 }
 
@@ -130,7 +143,7 @@ TEST(PeerMessagesTest, EveryPhaseComesBack) {
 TEST(PeerMessagesTest, WhatTheCoreCannotTakeIsRefused) {
   const auto report = ToProto(kJob, "job", FullReport()).report();
   const auto command = ToProto(kJob, "job", FullCommand()).command();
-  std::vector<proto::PeerReport> reports(7, report);
+  std::vector<proto::PeerReport> reports(9, report);
   reports[0].mutable_stamp()->set_epoch_number(0);
   reports[1].mutable_shards(0)->set_state(static_cast<proto::ShardState::State>(77));
   reports[2].mutable_shards(0)->mutable_id()->set_step(-1);
@@ -138,6 +151,8 @@ TEST(PeerMessagesTest, WhatTheCoreCannotTakeIsRefused) {
   reports[4].mutable_failures(0)->mutable_source()->clear_root();
   reports[5].mutable_ranks(0)->set_last_begun(-2);
   reports[6].mutable_known_complete(0)->set_incarnation(0);
+  reports[7].mutable_known_nodes(0)->set_node_uuid("short");
+  reports[8].mutable_decisions(0)->set_number(0);
   for (const auto& bad : reports) {
     EXPECT_EQ(FromProto(bad).error().code, Errc::kInvalidArgument) << &bad - reports.data();
   }

@@ -111,6 +111,12 @@ class PowerCutDaemon {
 
   void Do(const CancelFlush&) {}
 
+  void Do(const SendReport&) {}
+
+  void Do(const SendCommand&) {}
+
+  void Do(const AnswerPeer&) {}
+
   void Do(const PublishManifest& action);
   void Do(const DeleteDurable& action);
 

@@ -64,7 +64,7 @@ class SessionServerTest : public testing::Test {
 
   static SessionServer::Hooks Hooks() {
     SessionServer::Hooks hooks;
-    hooks.status_now = [] { return nullptr; };
+    hooks.status_now = [](std::uint32_t) { return nullptr; };
     hooks.complete = [](proto::ServerMessage*) {};
     hooks.on_request = [](SessionId, const proto::ClientMessage&) {};
     hooks.on_reply = [](SessionId, const proto::ServerMessage&) {};

@@ -63,6 +63,42 @@ TEST(SessionUidTest, AStrangerIsRefusedAndANamedUserServed) {
   EXPECT_TRUE(daemon.Alive());
 }
 
+TEST(SessionUidTest, AUserSeesTheJobsOfNobodyElse) {
+  if (InChildOf(4321, [] { return 0; }) != 0) {
+    GTEST_SKIP() << "needs root outside of a user namespace to become other users";
+  }
+  DaemonProcess daemon;
+  DaemonProcess::Start start;
+  const std::string path = tests::UniqueName("/tmp/hfd-see") + ".sock";
+  start.config = "[clients]\nsocket = \"" + path + "\"\n";
+  daemon.Spawn(start);
+  const auto deadline = std::chrono::steady_clock::now() + seconds(30);
+  while (TryConnect(path) != 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  const auto open = [&] {
+    RawClient client(path);
+    client.Hello();
+    proto::ClientMessage message;
+    message.mutable_open_incarnation()->set_job_name("secret");
+    message.mutable_open_incarnation()->set_world_size(1);
+    return client.Call(message).has_error() ? 1 : 0;
+  };
+  const auto jobs_seen = [&] {
+    RawClient client(path);
+    client.Hello();
+    proto::ClientMessage status;
+    status.mutable_status();
+    proto::ClientMessage named;
+    named.mutable_status()->set_job_name("secret");
+    return client.Call(status).status().jobs_size() * 10 + client.Call(named).status().jobs_size();
+  };
+  ASSERT_EQ(InChildOf(1234, open), 0) << daemon.Log();
+  EXPECT_EQ(InChildOf(1234, jobs_seen), 11);
+  EXPECT_EQ(InChildOf(0, jobs_seen), 11);
+  EXPECT_EQ(InChildOf(4321, jobs_seen), 0);
+}
+
 TEST(SessionUidTest, AnotherUserNamesNoRootOutsideOfTheAllowedFolders) {
   if (InChildOf(4321, [] { return 0; }) != 0) {
     GTEST_SKIP() << "needs root outside of a user namespace to become other users";

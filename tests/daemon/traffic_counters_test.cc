@@ -1,6 +1,8 @@
 #include "daemon/traffic_counters.h"
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 
 #include <gtest/gtest.h>
 
@@ -31,6 +33,42 @@ proto::ServerMessage Answer(RequestId request, bool ok) {
 
 class TrafficCountersTest : public ::testing::Test {
  protected:
+  using Total = std::optional<std::uint64_t>;
+
+  void Register(SessionId session,
+                std::uint64_t token,
+                Total skipped,
+                std::uint64_t told = 0,
+                bool ok = true) {
+    proto::ClientMessage message;
+    message.set_request_id(++request_);
+    message.mutable_register_()->set_skipped_told(told);
+    if (skipped.has_value()) {
+      message.mutable_register_()->set_skipped_total(*skipped);
+    }
+    counters_.OnRequest(session, message, start_);
+    proto::ServerMessage answer = Answer(request_, false);
+    if (ok) {
+      answer.mutable_register_()->set_session_token(token);
+    }
+    counters_.OnReply(session, answer, start_);
+  }
+
+  void Miss(SessionId session, Total skipped) {
+    proto::ClientMessage message;
+    message.set_request_id(++request_);
+    message.mutable_missed();
+    if (skipped.has_value()) {
+      message.mutable_missed()->set_skipped_total(*skipped);
+    }
+    counters_.OnRequest(session, message, start_);
+    proto::ServerMessage answer;
+    answer.set_request_id(request_);
+    answer.mutable_missed();
+    counters_.OnReply(session, answer, start_);
+  }
+
+  RequestId request_ = 100;
   const MonotonicTime start_{};
   TrafficCounters counters_;
 };
@@ -67,10 +105,49 @@ TEST_F(TrafficCountersTest, AFailedLoadIsARestoreThatFailed) {
   loaded.mutable_loaded()->set_ok(false);
   counters_.OnRequest(1, loaded, start_);
   EXPECT_EQ(counters_.counts().restores_failed, 1U);
-  proto::ClientMessage missed;
-  missed.mutable_missed();
-  counters_.OnRequest(1, missed, start_);
-  EXPECT_EQ(counters_.counts().missed, 1U);
+}
+
+TEST_F(TrafficCountersTest, AReportOfAnOlderClientIsOneSkippedStep) {
+  Register(1, 5, std::nullopt);
+  Miss(1, std::nullopt);
+  Miss(1, std::nullopt);
+  EXPECT_EQ(counters_.counts().skipped, 2U);
+}
+
+TEST_F(TrafficCountersTest, EachSkippedStepCountsThoughNotEachIsReported) {
+  Register(1, 5, 3);  // before there was a daemon
+  EXPECT_EQ(counters_.counts().skipped, 3U);
+  Miss(1, 4);
+  Miss(1, 50);
+  Miss(1, 50);
+  Register(1, 5, 50);  // another layout
+  EXPECT_EQ(counters_.counts().skipped, 50U);
+}
+
+TEST_F(TrafficCountersTest, AReconnectNeitherLosesNorRepeatsSkippedSteps) {
+  Register(1, 5, 0);
+  Miss(1, 4);  // its answer is lost: the client does not know that they are counted
+  counters_.OnSessionEnded(1);
+  Register(2, 5, 7, 0);
+  EXPECT_EQ(counters_.counts().skipped, 7U);
+  Register(3, 6, 2);  // another rank
+  EXPECT_EQ(counters_.counts().skipped, 9U);
+}
+
+TEST_F(TrafficCountersTest, ADaemonThatKnowsNothingGoesOnWhereTheClientSaysThatTheLastOneEnded) {
+  Register(1, 5, 7, 4);
+  EXPECT_EQ(counters_.counts().skipped, 3U);
+  Miss(1, 8);
+  EXPECT_EQ(counters_.counts().skipped, 4U);
+}
+
+TEST_F(TrafficCountersTest, WhatIsRefusedIsNotCounted) {
+  Register(1, 5, 7, 0, false);
+  EXPECT_EQ(counters_.counts().skipped, 0U);
+  Miss(1, 8);  // of a session that is none
+  EXPECT_EQ(counters_.counts().skipped, 0U);
+  Register(1, 5, 8);
+  EXPECT_EQ(counters_.counts().skipped, 8U);
 }
 
 TEST_F(TrafficCountersTest, OutcomesAreCountedAsTheyAreDecidedAndDiscardingIsNoOutcome) {

@@ -32,15 +32,19 @@ def _run(
 
 
 def run_all(
-    calls: list[tuple[Callable[..., None], tuple[Any, ...]]], seconds: float = 120.0
+    calls: list[tuple[Callable[..., None], tuple[Any, ...]]],
+    seconds: float = 120.0,
+    environments: list[dict[str, str]] | None = None,
 ) -> list[tuple[int | None, str]]:
-    """Each call in a process of its own, all at once: (exit code, output)."""
-    environment = {n: v for n, v in os.environ.items() if n.startswith(_PASSED_ON)}
+    """Each call in a process of its own, all at once: (exit code, output).  "environments": one for
+    each call, on top of this process's."""
+    common = {n: v for n, v in os.environ.items() if n.startswith(_PASSED_ON)}
+    own = environments or [{} for _ in calls]
     with tempfile.TemporaryDirectory() as folder:
         logs = [str(pathlib.Path(folder) / str(i)) for i in range(len(calls))]
         processes = [
-            _context.Process(target=_run, args=(function, arguments, log, environment))
-            for (function, arguments), log in zip(calls, logs)
+            _context.Process(target=_run, args=(function, arguments, log, common | extra))
+            for (function, arguments), log, extra in zip(calls, logs, own)
         ]
         for process in processes:
             process.start()

@@ -12,6 +12,7 @@ import torch
 
 import holdfast
 from fake_native import FakeDaemon
+from holdfast._attempts import Wish
 from support import Cursor, Training, digest, raw
 
 
@@ -209,3 +210,8 @@ def test_ranks_without_a_process_group_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(holdfast.InvalidArgumentError, match="init_process_group"):
         make(Training())
+
+
+def test_a_negative_step_is_not_the_newest() -> None:
+    with pytest.raises(holdfast.InvalidArgumentError, match="not negative"):
+        Wish(-1, False, 0.0)

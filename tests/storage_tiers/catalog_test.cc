@@ -295,6 +295,7 @@ TEST_F(CatalogTest, AFlippedByteInTheMiddleOfTheLogIsAnErrorAndNotAnOlderState) 
 
   ASSERT_FALSE(opened) << opened.value()->Load().value().slots[0].generation();
   EXPECT_EQ(opened.error().code, Errc::kCorruption);
+  EXPECT_THAT(opened.error().message, HasSubstr("move the folder away"));
 }
 
 // I3

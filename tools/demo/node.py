@@ -77,7 +77,13 @@ class Node:
         self._config = folder / "holdfastd.toml"
         self._config.touch()
 
-    def start(self, failpoints: str = "", config: str = "", metrics: str = "off") -> None:
+    def start(
+        self,
+        failpoints: str = "",
+        config: str = "",
+        metrics: str = "off",
+        flags: tuple[str, ...] = (),
+    ) -> None:
         """config: lines of TOML; it stays for later starts."""
         if config:
             self._config.write_text(config)
@@ -88,6 +94,7 @@ class Node:
             "--socket", self.environment["HOLDFAST_SOCKET"],
             "--budget", "512MiB", "--metrics", metrics,
             "--config", str(self._config),
+            *flags,
         ]  # fmt: skip
         environment = {**os.environ, **self.environment, "HOLDFAST_FAILPOINTS": failpoints}
         if not failpoints:

@@ -1,6 +1,7 @@
 /* libholdfast, C ABI: snapshots of one training process into the holdfastd of its node.
  *
- *   hf_connect -> [rank 0: hf_open_incarnation] -> hf_join -> hf_set_layout
+ *   hf_connect -> [hf_make_card, hf_set_nodes] -> [rank 0: hf_open_incarnation] -> hf_join
+ *     -> hf_set_layout
  *     -> hf_restore_* (once) -> { hf_fence, update, hf_snapshot }* -> hf_drain -> hf_close
  *
  * Conventions
@@ -36,7 +37,7 @@ extern "C" {
 
 /* NOLINTBEGIN(readability-identifier-naming): C has no namespaces. */
 
-#define HF_ABI_VERSION 4u
+#define HF_ABI_VERSION 5u
 #define HF_EXPORT __attribute__((visibility("default")))
 
 typedef struct hf_client hf_client;
@@ -99,6 +100,25 @@ typedef struct hf_incarnation {
   uint64_t number;
   uint64_t token;
 } hf_incarnation;
+
+/* Of a job on several nodes every rank must know which daemon serves which rank, and rank 0's
+ * daemon what the others remember of the job.  Each rank makes a card; the caller hands the cards
+ * of all ranks to all ranks (an allgather); each rank passes them on.  Without, this node serves
+ * all. */
+#define HF_CARD_BYTES 1024u
+
+typedef struct hf_card {
+  uint8_t bytes[HF_CARD_BYTES]; /* opaque */
+} hf_card;
+
+/* What this rank's daemon says of its node and of the job. */
+HF_EXPORT int hf_make_card(hf_client* client, const char* job_name, hf_card* out);
+
+/* Before hf_open_incarnation and hf_join.  "cards"[i] is rank i's, "count" the world size; "tiers"
+ * as rank 0 opens with.  HF_INVALID_ARGUMENT: the ranks are on several nodes, and a daemon has no
+ * peers (peer.listen). */
+HF_EXPORT int hf_set_nodes(
+    hf_client* client, const hf_card* cards, size_t count, const hf_tier* tiers, size_t tier_count);
 
 /* Rank 0 only: starts a new incarnation of the job and fences all older ones.  The caller hands
  * "out" to all ranks through the job's own store.  While other processes train the job on this node

@@ -26,6 +26,11 @@ class Wish:
     include_discarded: bool
     deadline: float  # of time.monotonic()
 
+    def __post_init__(self) -> None:
+        # -1 is "the newest" to the daemon, which a caller must not get by accident.
+        if self.step is not None and self.step < 0:
+            raise InvalidArgumentError(f"restore(step={self.step}): a step is not negative")
+
     def left(self) -> float:
         return max(0.001, self.deadline - time.monotonic())
 

@@ -50,6 +50,20 @@ def _milliseconds(seconds: float) -> int:
     return max(0, min(_MAX_MS, int(seconds * 1000)))
 
 
+def _tier_structs(tiers: Sequence[Tier]) -> ctypes.Array[_native.TierStruct]:
+    roots = (_native.TierStruct * max(1, len(tiers)))()
+    for i, tier in enumerate(tiers):
+        roots[i] = _native.TierStruct(
+            os.path.abspath(tier.root).encode(),
+            int(tier.node_local),
+            tier.every,
+            tier.seconds,
+            tier.keep_last,
+            tier.keep_every,
+        )
+    return roots
+
+
 class Restore:
     """One attempt of a restore; see hf_restore_begin."""
 
@@ -167,26 +181,29 @@ class Client:
         if handle is not None:
             self.lib.hf_close(handle)
 
+    def make_card(self, job: str) -> bytes:
+        """What the other ranks must know of this rank's node; see hf_make_card."""
+        card = _native.CardStruct()
+        self.check(self.lib.hf_make_card(self._handle, job.encode(), ctypes.byref(card)))
+        return bytes(card.bytes)
+
+    def set_nodes(self, cards: Sequence[bytes], tiers: Sequence[Tier]) -> None:
+        """The cards of all ranks, in order of rank; before open_incarnation and join."""
+        raw = (_native.CardStruct * len(cards)).from_buffer_copy(b"".join(cards))
+        self.check(
+            self.lib.hf_set_nodes(self._handle, raw, len(cards), _tier_structs(tiers), len(tiers))
+        )
+
     def open_incarnation(
         self, job: str, world_size: int, tiers: Sequence[Tier], take_over: bool
     ) -> Incarnation:
-        roots = (_native.TierStruct * max(1, len(tiers)))()
-        for i, tier in enumerate(tiers):
-            roots[i] = _native.TierStruct(
-                os.path.abspath(tier.root).encode(),
-                int(tier.node_local),
-                tier.every,
-                tier.seconds,
-                tier.keep_last,
-                tier.keep_every,
-            )
         out = _native.IncarnationStruct()
         self.check(
             self.lib.hf_open_incarnation(
                 self._handle,
                 job.encode(),
                 world_size,
-                roots,
+                _tier_structs(tiers),
                 len(tiers),
                 int(take_over),
                 ctypes.byref(out),

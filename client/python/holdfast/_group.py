@@ -48,6 +48,15 @@ class Group:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu")
 
+    def gather(self, mine: bytes) -> list[bytes]:
+        """What each rank gave, in order of rank: of one length on all of them."""
+        if self.world_size == 1:
+            return [mine]
+        tensor = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(self._device())
+        everybodys = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(everybodys, tensor)
+        return [bytes(each.cpu().tolist()) for each in everybodys]
+
     def broadcast(self, text: str, source: int = 0) -> str:
         """The text of rank "source" on all ranks; cut at 4 KiB."""
         if self.world_size == 1:

@@ -57,6 +57,10 @@ class IncarnationStruct(ctypes.Structure):
     _fields_ = [("job_uid", c_uint8 * 16), ("number", c_uint64), ("token", c_uint64)]
 
 
+class CardStruct(ctypes.Structure):
+    _fields_ = [("bytes", c_uint8 * 1024)]
+
+
 class TensorStruct(ctypes.Structure):
     _fields_ = [
         ("name", c_char_p),
@@ -182,6 +186,10 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
         [c_void_p, c_char_p, c_uint32, POINTER(TierStruct), c_size_t, c_uint32,
          POINTER(IncarnationStruct)],
         c_int,
+    ),
+    "hf_make_card": ([c_void_p, c_char_p, POINTER(CardStruct)], c_int),
+    "hf_set_nodes": (
+        [c_void_p, POINTER(CardStruct), c_size_t, POINTER(TierStruct), c_size_t], c_int
     ),
     "hf_join": ([c_void_p, c_char_p, POINTER(IncarnationStruct), c_uint32, c_uint32], c_int),
     "hf_set_layout": ([c_void_p, POINTER(TensorStruct), c_size_t], c_int),

@@ -25,6 +25,7 @@ from holdfast._derived import FLAG, Derived
 from holdfast._devices import named_streams
 from holdfast._drain import DrainProgress
 from holdfast._group import Group
+from holdfast._nodes import meet
 from holdfast._registration import Registration
 from holdfast._results import Restored, SnapshotResult
 from holdfast._frozen import Frozen
@@ -134,6 +135,7 @@ class Checkpointer:
             timeout,
         )
         try:
+            meet(self._client, self._group, job, self._tiers)
             self.incarnation = self._open_incarnation(take_over)
             self._client.join(job, self.incarnation, self._group.rank, self._group.world_size)
         except BaseException:

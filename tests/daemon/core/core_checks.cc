@@ -71,45 +71,57 @@ void CheckComplete(CoreHarness* harness) {
                          std::to_string(sealed) + " of " + std::to_string(outcome.world_size()) +
                          " ranks ever sealed it");
     }
-    SnapshotKey& newest = harness->history().newest_complete[uid];
-    newest = std::max(newest, id);
+    const auto lost = harness->history().lost_up_to.find(uid);
+    if (lost == harness->history().lost_up_to.end() || lost->second < id) {
+      SnapshotKey& newest = harness->history().newest_complete[uid];
+      newest = std::max(newest, id);
+    }
   }
 }
 
-bool RestorableFromMemory(const CoreHarness& harness,
-                          const storage_tiers::CatalogContents& records,
-                          const JobUid& uid,
-                          const SnapshotKey& id) {
+// Of any node: a rank may be served there again.
+bool RestorableFromMemory(const CoreHarness& harness, const JobUid& uid, const SnapshotKey& id) {
   std::set<Rank> ranks;
   std::uint32_t world = 0;
-  for (const proto::ShardRecord& shard : records.shards) {
-    const bool same = shard.sidecar().id().job_uid() == uid && KeyOf(shard.sidecar().id()) == id;
-    if (same && !shard.poisoned() && Intact(harness, shard)) {
-      ranks.insert(shard.sidecar().rank());
-      world = shard.sidecar().world_size();
+  for (CoreHarness* node : harness.world().nodes) {
+    for (const proto::ShardRecord& shard : node->Records().shards) {
+      const bool same = shard.sidecar().id().job_uid() == uid && KeyOf(shard.sidecar().id()) == id;
+      if (same && !shard.poisoned() && Intact(*node, shard)) {
+        ranks.insert(shard.sidecar().rank());
+        world = shard.sidecar().world_size();
+      }
     }
   }
   return world != 0 && ranks.size() == world;
 }
 
+bool Restorable(CoreHarness* harness, const JobUid& uid, const std::string& job_name) {
+  for (const proto::ShardRecord& shard : harness->Records().shards) {
+    if (shard.sidecar().id().job_uid() == uid &&
+        RestorableFromMemory(*harness, uid, KeyOf(shard.sidecar().id()))) {
+      return true;
+    }
+  }
+  return std::any_of(harness->tiers().begin(), harness->tiers().end(), [&](auto& tier) {
+    return tier.second.AnyRestorable(job_name);
+  });
+}
+
+bool RestorableAnywhere(CoreHarness* harness, const JobUid& uid, const std::string& job_name) {
+  const auto& nodes = harness->world().nodes;
+  return std::any_of(nodes.begin(), nodes.end(), [&](CoreHarness* node) {
+    return Restorable(node, uid, job_name);
+  });
+}
+
 // I3, I4: once a job had a complete snapshot, one can be restored at every later moment.
 void CheckRestorable(CoreHarness* harness) {
-  const storage_tiers::CatalogContents& records = harness->Records();
   for (const auto& [uid, newest] : harness->history().newest_complete) {
-    const proto::JobRecord* job = FindJob(records, uid);
+    const proto::JobRecord* job = FindJob(harness->Records(), uid);
     if (job == nullptr || harness->history().given_up.contains(uid)) {
       continue;
     }
-    bool restorable = false;
-    for (const proto::ShardRecord& shard : records.shards) {
-      restorable =
-          restorable || (shard.sidecar().id().job_uid() == uid &&
-                         RestorableFromMemory(*harness, records, uid, KeyOf(shard.sidecar().id())));
-    }
-    for (auto& [root, tier] : harness->tiers()) {
-      restorable = restorable || tier.AnyRestorable(job->name());
-    }
-    if (!restorable) {
+    if (!RestorableAnywhere(harness, uid, job->name())) {
       harness->Violation("I3: nothing of job " + job->name() + " can be restored any more, but " +
                          ShortText(newest) + " was complete");
     }
@@ -157,12 +169,21 @@ void CheckReturned(CoreHarness* harness) {
   }
 }
 
+// A node that no later start asked knows of none; what it restored is not the present base.
+bool IsNewestStart(CoreHarness* harness, const proto::JobRecord& job) {
+  const auto& nodes = harness->world().nodes;
+  return std::none_of(nodes.begin(), nodes.end(), [&](CoreHarness* node) {
+    const proto::JobRecord* other = FindJob(node->Records(), job.job_uid());
+    return other != nullptr && other->epoch_number() > job.epoch_number();
+  });
+}
+
 // The base and the fallback of the present incarnation are not to be lost by retention.
 void CheckParentOnTier(CoreHarness* harness) {
   for (const proto::IncarnationRecord& incarnation : harness->Records().incarnations) {
     const proto::JobRecord* job = FindJob(harness->Records(), incarnation.job_uid());
     if (job == nullptr || job->epoch_number() != incarnation.number() ||
-        !incarnation.decision().has_choice()) {
+        !incarnation.decision().has_choice() || !IsNewestStart(harness, *job)) {
       continue;
     }
     const SnapshotKey base = KeyOf(incarnation.decision().choice());
@@ -183,8 +204,10 @@ void CheckHalfFlushed(CoreHarness* harness) {
     return;
   }
   std::set<std::tuple<JobUid, std::string, SnapshotKey>> recorded;
-  for (const proto::DurableRecord& durable : harness->Records().durables) {
-    recorded.emplace(durable.id().job_uid(), durable.root(), KeyOf(durable.id()));
+  for (CoreHarness* node : harness->world().nodes) {
+    for (const proto::DurableRecord& durable : node->Records().durables) {
+      recorded.emplace(durable.id().job_uid(), durable.root(), KeyOf(durable.id()));
+    }
   }
   for (const proto::JobRecord& job : harness->Records().jobs) {
     for (const auto& [root, tier] : harness->tiers()) {
@@ -199,6 +222,22 @@ void CheckHalfFlushed(CoreHarness* harness) {
 }
 
 }  // namespace
+
+// Where one node is the world, losing all is what a test wants to see the daemon survive.
+void ForgetLost(CoreHarness* harness) {
+  std::erase_if(harness->history().newest_complete, [&](const auto& entry) {
+    const auto& jobs = harness->jobs();
+    const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const auto& known) {
+      return known.second.uid == entry.first;
+    });
+    const bool lost = harness->world().nodes.size() > 1 && job != jobs.end() &&
+                      !RestorableAnywhere(harness, entry.first, job->first);
+    if (lost) {
+      harness->history().lost_up_to[entry.first] = entry.second;
+    }
+    return lost;
+  });
+}
 
 // I4: before a restore is committed nothing that could be chosen is freed.
 void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& erased) {

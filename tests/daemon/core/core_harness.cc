@@ -18,20 +18,38 @@ std::string ShortText(const SnapshotKey& id) {
   return "(" + std::to_string(id.incarnation) + "," + std::to_string(id.step) + ")";
 }
 
-CoreHarness::CoreHarness(CoreOptions options) : options_(options) {
+CoreHarness::CoreHarness(CoreOptions options)
+    : CoreHarness(options, "", std::make_shared<FakeWorld>()) {}
+
+CoreHarness::CoreHarness(CoreOptions options, std::string name, std::shared_ptr<FakeWorld> world)
+    : world_(std::move(world)),
+      name_(std::move(name)),
+      options_(options),
+      tiers_(world_->tiers),
+      jobs_(world_->jobs),
+      history_(world_->history) {
+  world_->nodes.push_back(this);
   Restart();
 }
 
+CoreHarness::~CoreHarness() {
+  std::erase(world_->nodes, this);
+}
+
+std::string CoreHarness::node_uuid() const {
+  return ("node-" + name_ + "-" + std::to_string(lives_) + std::string(16, '-')).substr(0, 16);
+}
+
 void CoreHarness::Log(const std::string& line) {
-  log_ += line + "\n";
+  world_->log += (name_.empty() ? "" : name_ + ": ") + line + "\n";
 }
 
 std::string CoreHarness::TakeLog() {
-  return std::exchange(log_, {});
+  return std::exchange(world_->log, {});
 }
 
 void CoreHarness::Violation(const std::string& what) {
-  violations_.push_back(what);
+  world_->violations.push_back((name_.empty() ? "" : name_ + ": ") + what);
   Log("VIOLATION " + what);
 }
 
@@ -49,8 +67,8 @@ const storage_tiers::CatalogContents& CoreHarness::Records() {
 RecoveredState CoreHarness::Recover() {
   const storage_tiers::CatalogContents& records = Records();
   RecoveredState state;
-  state.node_uuid = "node-0----------";
-  state.arena_uuid = "arena-0---------";
+  state.node_uuid = node_uuid();
+  state.arena_uuid = ("arena" + name_ + std::string(16, '-')).substr(0, 16);
   state.boot_id = kBootId;
   state.boot_number = ++boot_;
   state.jobs = records.jobs;
@@ -83,7 +101,7 @@ void CoreHarness::Restart() {
   if (core_ != nullptr) {
     Crash();
   }
-  core_ = std::make_unique<NodeCore>(options_, Recover(), now_, wall_);
+  core_ = std::make_unique<NodeCore>(options_, Recover(), world_->now, world_->wall);
   Log("daemon starts, boot " + std::to_string(boot_));
   // The runtime's part of a start: processes that died meanwhile are reported.
   for (const NodeCore::Limbo& limbo : core_->LimboSessions()) {
@@ -104,7 +122,7 @@ void CoreHarness::Crash() {
   cancelled_.clear();
   quarantined_.clear();
   opened_files_.clear();
-  crash_point_ = CrashPoint::kNone;
+  crash_plan_ = {};
   for (auto& [name, client] : clients_) {
     client.session = 0;
     client.waiting.clear();
@@ -118,6 +136,8 @@ void CoreHarness::LoseMemory() {
   catalog_.clear();
   records_fresh_ = false;
   arena_ = {};
+  ++lives_;
+  ForgetLost(this);
   Restart();
 }
 
@@ -130,14 +150,19 @@ void CoreHarness::LoseArena() {
   });
   records_fresh_ = false;
   arena_ = {};
+  ForgetLost(this);
   Restart();
 }
 
 void CoreHarness::Tick(std::chrono::milliseconds elapsed) {
-  now_ += elapsed;
-  wall_ += elapsed;
+  world_->now += elapsed;
+  world_->wall += elapsed;
+  TickCore();
+}
+
+void CoreHarness::TickCore() {
   if (up()) {
-    core_->OnTick(now_, wall_);
+    core_->OnTick(world_->now, world_->wall);
   }
   Settle();
 }
@@ -181,17 +206,18 @@ bool CoreHarness::TakeOne() {
     Violation("a record that no start would read: " + valid.error().message);
   }
   const bool comes_back = ++readies_ == die_once_.first;
-  const CrashPoint point =
-      comes_back ? die_once_.second : std::exchange(crash_point_, CrashPoint::kNone);
-  if (point != CrashPoint::kBeforeSync) {
+  const CrashPlan plan = comes_back ? die_once_.second : std::exchange(crash_plan_, {});
+  if (plan.point != CrashPoint::kBeforeSync) {
     ApplyBatch(ready.batch);
   }
-  if (point != CrashPoint::kNone) {
-    comes_back ? DieAndComeBack() : Crash();
-    return true;
+  last_actions_ = ready.actions.size();
+  const bool dies = plan.point != CrashPoint::kNone;
+  const std::size_t started = dies ? std::min(plan.actions, last_actions_) : last_actions_;
+  for (std::size_t i = 0; i < started; ++i) {
+    std::visit([this](const auto& one) { Start(one); }, ready.actions[i]);
   }
-  for (const Action& action : ready.actions) {
-    std::visit([this](const auto& one) { Start(one); }, action);
+  if (dies) {
+    comes_back ? DieAndComeBack() : Crash();
   }
   return true;
 }

@@ -27,6 +27,7 @@
 #include "tests/daemon/core/fake_arena.h"
 #include "tests/daemon/core/fake_client.h"
 #include "tests/daemon/core/fake_tier.h"
+#include "tests/daemon/core/fake_world.h"
 
 namespace holdfast::daemon {
 
@@ -34,21 +35,29 @@ namespace holdfast::daemon {
 enum class CrashPoint : std::uint8_t {
   kNone,
   kBeforeSync,  // nothing of the batch is on disk, no action was started
-  kAfterSync,   // the batch is on disk, no action was started
+  kAfterSync,   // the batch is on disk, so many of its actions were started
 };
 
-// What the launcher of a job knows.
-struct FakeJob {
-  std::string name;
-  std::uint32_t world_size = 1;
-  std::vector<proto::TierPolicy> tiers;
-  JobUid uid;
-  Epoch epoch;
+struct CrashPlan {
+  CrashPoint point = CrashPoint::kNone;
+  std::size_t actions = 0;
 };
 
 class CoreHarness {
  public:
+  // Alone, or as one node of a world that outlives it.
   explicit CoreHarness(CoreOptions options);
+  CoreHarness(CoreOptions options, std::string name, std::shared_ptr<FakeWorld> world);
+  CoreHarness(const CoreHarness&) = delete;
+  CoreHarness& operator=(const CoreHarness&) = delete;
+  ~CoreHarness();
+
+  const std::string& name() const { return name_; }
+
+  // A node that lost its catalog is another one when it comes back.
+  std::string node_uuid() const;
+
+  const FakeWorld& world() const { return *world_; }
 
   // ---- trainers; "name" as in FakeClient ----
   FakeClient& Client(const std::string& name);
@@ -93,14 +102,26 @@ class CoreHarness {
   // ---- the daemon ----
   void Crash();
 
-  void CrashAtNextReady(CrashPoint point) { crash_point_ = point; }
+  void CrashAtNextReady(CrashPoint point, std::size_t actions = 0) {
+    crash_plan_ = {point, actions};
+  }
 
   // Readys taken so far, by all daemons.
   std::uint64_t readies() const { return readies_; }
 
   // At the "number"-th Ready (from 1) the daemon dies; a new one starts at once, and every client
   // that was connected comes back and repeats what was not answered.
-  void DieOnceAtReady(std::uint64_t number, CrashPoint point) { die_once_ = {number, point}; }
+  void DieOnceAtReady(std::uint64_t number, CrashPoint point, std::size_t actions = 0) {
+    die_once_ = {number, {point, actions}};
+  }
+
+  // After such a death the clients stay away until ClientsComeBack.
+  void ClientsComeLate() { clients_come_late_ = true; }
+
+  void ClientsComeBack();
+
+  // Actions of the last Ready.
+  std::size_t last_actions() const { return last_actions_; }
 
   void Restart();
 
@@ -109,6 +130,8 @@ class CoreHarness {
   NodeCore* core() { return core_.get(); }
 
   void Tick(std::chrono::milliseconds elapsed);
+  // Where the clock of the world was moved by another.
+  void TickCore();
 
   // ---- the world ----
   // Actions of that kind ("prepare", "digest", "flush", "publish", "list", "open", "delete",
@@ -153,19 +176,11 @@ class CoreHarness {
   // What happened since the last call, a line for each message and action.
   std::string TakeLog();
 
-  std::vector<std::string>& violations() { return violations_; }
+  std::vector<std::string>& violations() { return world_->violations; }
 
   void Violation(const std::string& what);
 
-  // For the checks: what was ever sealed and complete, and what the tests did on purpose.
-  struct History {
-    bool catalog_lost = false;
-    std::map<std::pair<JobUid, SnapshotKey>, std::set<Rank>> sealed;
-    std::map<JobUid, SnapshotKey> newest_complete;
-    // What the frozen tensors of a shard held when its trainer sealed it.
-    std::map<std::tuple<JobUid, SnapshotKey, Rank>, std::string> bases;
-    std::set<JobUid> given_up;  // finished, dropped, or damaged by the test: I3 holds no more
-  };
+  using History = FakeWorld::History;
 
   History& history() { return history_; }
 
@@ -206,7 +221,10 @@ class CoreHarness {
   void Start(const CancelFlush& action);
   void Start(const PublishManifest& action);
   void Start(const DeleteDurable& action);
-  ClaimedIncarnation Claim(const ClaimIncarnation& action);
+  void Start(const SendReport& action);
+  void Start(const SendCommand& action);
+  void Start(const AnswerPeer& action);
+  Result<ClaimedIncarnation> Claim(const ClaimIncarnation& action);
   void ReleaseQuarantines();
 
   // client side of messages (core_harness_replies.cc)
@@ -230,11 +248,14 @@ class CoreHarness {
   std::string ContentOf(const Send& send, proto::ImageKind kind);
   void CheckBase(FakeClient* client);
 
+  std::shared_ptr<FakeWorld> world_;
+  const std::string name_;
+  std::uint32_t lives_ = 0;  // how often it lost its catalog
   CoreOptions options_;
+  std::map<std::string, FakeTier>& tiers_;
+  std::map<std::string, FakeJob>& jobs_;
   std::map<std::string, std::string> catalog_;
   FakeArena arena_;
-  std::map<std::string, FakeTier> tiers_;
-  std::map<std::string, FakeJob> jobs_;
   std::map<std::string, FakeClient> clients_;
   std::vector<std::uint64_t> left_;  // sessions of processes that live on without a rank
   // Contents by ticket: of the dynamic image, of the static one.
@@ -243,23 +264,20 @@ class CoreHarness {
 
   std::unique_ptr<NodeCore> core_;
   std::deque<std::function<void()>> due_;
+  bool clients_come_late_ = false;
+  std::deque<std::function<void()>> late_;
   std::vector<Held> held_;
   std::set<std::string> held_kinds_;
   std::set<std::tuple<JobUid, std::string, SnapshotKey, Rank>> cancelled_;
-  CrashPoint crash_point_ = CrashPoint::kNone;
+  CrashPlan crash_plan_;
   std::uint64_t readies_ = 0;
-  std::pair<std::uint64_t, CrashPoint> die_once_;
-  MonotonicTime now_{std::chrono::hours(1)};
-  WallTime wall_{std::chrono::hours(24 * 365)};
+  std::size_t last_actions_ = 0;
+  std::pair<std::uint64_t, CrashPlan> die_once_;
   std::uint64_t boot_ = 0;
   SessionId next_session_ = 1;
-  std::int32_t next_pid_ = 100;
-  std::uint64_t next_random_ = 1000;
   storage_tiers::CatalogContents records_;
   bool records_fresh_ = false;
-  std::string log_;
-  std::vector<std::string> violations_;
-  History history_;
+  History& history_;
   bool settling_ = false;
   bool check_each_call_ = true;
 };
@@ -269,6 +287,9 @@ std::string ShortText(const SnapshotKey& id);
 
 // Checks what must hold in every state (core_checks.cc); called after every step.
 void CheckInvariants(CoreHarness* harness);
+
+// Nodes lost memory: what can be restored from nowhere now is not asked for any more (I3).
+void ForgetLost(CoreHarness* harness);
 
 // Checks one transition; "erased" are the shard records that it removed, already applied.
 void CheckErased(CoreHarness* harness, const std::vector<proto::ShardRecord>& erased);

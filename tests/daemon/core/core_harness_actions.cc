@@ -103,8 +103,9 @@ void CoreHarness::Start(const VerifySlot& action) {
   });
 }
 
-// As daemon/pipeline/claim.h: a tier that is away is left out.
-ClaimedIncarnation CoreHarness::Claim(const ClaimIncarnation& action) {
+// As daemon/pipeline/claim.h: a tier that is away is left out, one that holds another job of the
+// name is an error.
+Result<ClaimedIncarnation> CoreHarness::Claim(const ClaimIncarnation& action) {
   ClaimedIncarnation claimed;
   claimed.job_uid = action.job_uid;
   claimed.number = action.at_least;
@@ -119,13 +120,18 @@ ClaimedIncarnation CoreHarness::Claim(const ClaimIncarnation& action) {
   }
   for (const FakeTier::JobFolder* folder : folders) {
     claimed.job_uid = claimed.job_uid.empty() ? folder->uid : claimed.job_uid;
+    if (!folder->uid.empty() && folder->uid != claimed.job_uid) {
+      return Error(Errc::kAlreadyExists, "a tier holds another job of the name " + action.job_name);
+    }
     for (const auto& [number, file] : folder->incarnations) {
       claimed.number = std::max(claimed.number, number + 1);
       claimed.found.push_back(file);
     }
   }
   if (claimed.job_uid.empty()) {
-    claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 16);
+    // No two jobs have the same, whatever their names.
+    claimed.job_uid = ("uid-" + action.job_name + std::string(16, '-')).substr(0, 15);
+    claimed.job_uid += static_cast<char>('0' + world_->next_uid++);
   }
   for (FakeTier::JobFolder* folder : folders) {
     folder->uid = claimed.job_uid;
@@ -255,6 +261,24 @@ void CoreHarness::Start(const DeleteDurable& action) {
     const Status done = status.has_value() ? tiers_[action.root].Delete(action) : status;
     core_->OnDurableDeleted(action.job_uid, action.root, action.id, done);
   });
+}
+
+void CoreHarness::Start(const SendReport& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
+void CoreHarness::Start(const SendCommand& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
+}
+
+void CoreHarness::Start(const AnswerPeer& action) {
+  if (world_->network != nullptr) {
+    world_->network->Send(this, action);
+  }
 }
 
 }  // namespace holdfast::daemon

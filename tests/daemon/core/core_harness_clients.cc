@@ -74,7 +74,7 @@ void CoreHarness::Spawn(const std::string& name) {
   fresh.slots_wanted = client.slots_wanted;
   fresh.numa_node = client.numa_node;
   fresh.alive = true;
-  fresh.pid = next_pid_++;
+  fresh.pid = world_->next_pid++;
   client = std::move(fresh);
 }
 
@@ -91,8 +91,8 @@ void CoreHarness::Connect(const std::string& name) {
   identity.uid = client.uid;
   identity.pid = client.pid;
   identity.process_start = static_cast<std::uint64_t>(client.pid);
-  identity.session_random = next_random_++;
-  identity.epoch_random = next_random_++;
+  identity.session_random = world_->next_random++;
+  identity.epoch_random = world_->next_random++;
   core_->OnConnected(client.session, identity);
 }
 
@@ -125,6 +125,10 @@ void CoreHarness::Open(const std::string& name, bool take_over) {
   for (const proto::TierPolicy& tier : job.tiers) {
     *message.mutable_open_incarnation()->add_tiers() = tier;
   }
+  if (!job.members.empty()) {
+    message.mutable_open_incarnation()->set_known_job_uid(job.uid);
+    message.mutable_open_incarnation()->set_known_number(job.epoch.number);
+  }
   SendTo(&Client(name), std::move(message));
 }
 
@@ -135,6 +139,7 @@ void CoreHarness::Register(const std::string& name, bool names_slots) {
   if (!client.registered) {
     client.epoch = job.epoch;
     client.epoch.token += client.other_token ? 1 : 0;
+    client.members = job.members;
   }
   proto::ClientMessage message;
   proto::RegisterRequest* body = message.mutable_register_();
@@ -150,6 +155,10 @@ void CoreHarness::Register(const std::string& name, bool names_slots) {
   }
   body->set_session_token(client.token);
   body->set_last_begun_step(client.last_begun);
+  *body->mutable_members() = client.members;
+  if (!client.members.empty()) {
+    body->mutable_tiers()->Assign(job.tiers.begin(), job.tiers.end());
+  }
   if (names_slots) {
     AddHeld(client, body);
   }

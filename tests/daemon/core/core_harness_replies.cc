@@ -209,7 +209,13 @@ std::string CoreHarness::ReceiveError(FakeClient* client,
   if (request.message.has_begin() && copy != client->copies.end()) {
     copy->second.given_up = true;
   }
-  if (request.message.has_restore() || request.message.has_loaded()) {
+  // One that a later request replaced says nothing: the later one is answered.
+  const bool replaced =
+      e.code == Errc::kCancelled &&
+      std::any_of(client->waiting.begin(), client->waiting.end(), [](const auto& waiting) {
+        return waiting.second.message.has_restore();
+      });
+  if ((request.message.has_restore() || request.message.has_loaded()) && !replaced) {
     client->asks = false;
     client->reports_loaded = false;
     client->told.reset();

@@ -54,19 +54,26 @@ void CoreHarness::DieAndComeBack() {
   }
   Crash();
   due_.emplace_back([this] { Restart(); });
+  std::deque<std::function<void()>>& due = clients_come_late_ ? late_ : due_;
   for (const auto& [name, requests] : unanswered) {
-    due_.emplace_back([this, name = name] { ComeBack(name); });
+    due.emplace_back([this, name = name] { ComeBack(name); });
     for (const proto::ClientMessage& request : requests) {
       // Seals, restores and loads are repeated from the client's own state; what a begin or a torn
       // copy said is in the registration.
       const bool again = request.has_open_incarnation() || request.has_drain();
       const bool first = request.has_register_() && !Client(name).registered;
       if (again || first) {
-        due_.emplace_back([this, name = name, request] { Request(name, request); });
+        due.emplace_back([this, name = name, request] { Request(name, request); });
       }
     }
-    due_.emplace_back([this, name = name] { RepeatRequests(name); });
+    due.emplace_back([this, name = name] { RepeatRequests(name); });
   }
+}
+
+void CoreHarness::ClientsComeBack() {
+  due_.insert(due_.end(), late_.begin(), late_.end());
+  late_.clear();
+  Settle();
 }
 
 }  // namespace holdfast::daemon

@@ -59,6 +59,7 @@ constexpr const char* kStories[] = {
     "half_flushed_snapshot_is_removed",
     "half_loaded_state_never_becomes_complete",
     "half_sealed_id_of_an_old_incarnation_is_abandoned",
+    "job_made_in_an_empty_mount_point",
     "layout_change_during_a_copy",
     "layout_change_keeps_old_snapshots",
     "lost_report_is_repaired_by_the_next",

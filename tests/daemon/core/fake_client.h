@@ -29,6 +29,7 @@ struct FakeClient {
 
   std::uint64_t token = 0;
   Epoch epoch;
+  google::protobuf::RepeatedPtrField<proto::MemberNode> members;  // of the start that it is of
   bool registered = false;
   bool resuming = false;         // its registration repeats one that an earlier connection made
   bool other_token = false;      // of a launcher that took the same number elsewhere

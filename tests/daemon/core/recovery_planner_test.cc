@@ -159,6 +159,15 @@ TEST(RecoveryPlannerTest, WhatIsKeptNeedNotBeWhatWouldBeChosen) {
   EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 1}));
   inventory.discarded.insert({1, 1});
   EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 2}));
+  inventory.out_of_reach[{1, 1}].push_back("its nodes serve other ranks now");
+  inventory.bad[{{1, 1}, 0}][kArena] = "chunk 3 does not match";
+  inventory.discarded.clear();
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 2}));
+  inventory.was_complete.insert({1, 1});
+  EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 1}));
+  inventory.bad.clear();
+  inventory.world_sizes[{1, 2}] = 3;
+  inventory.discarded.insert({1, 1});
   inventory.out_of_reach.clear();
   EXPECT_EQ(PlanKept(inventory), (SnapshotKey{1, 1}));
 }

@@ -91,6 +91,48 @@ TEST_F(ClaimTest, AnUnknownJobIsNotOpenedWhileARootCannotBeRead) {
   EXPECT_EQ(healed.value().number, 2U);
 }
 
+// The root was mounted after the node had made the job in its empty mount point.
+TEST_F(ClaimTest, AnotherUidOnTheTierNamesTheWayOut) {
+  ASSERT_TRUE(ClaimAs(kUid).has_value());
+  const auto refused = ClaimAs(std::string(16, 'v'));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Errc::kAlreadyExists);
+  EXPECT_NE(refused.error().message.find("`holdfast drop job --forget`"), std::string::npos);
+}
+
+// I3: a new job.json would make every snapshot there another job's.
+TEST_F(ClaimTest, AFolderThatLostItsJobFileIsNotANewJob) {
+  ASSERT_TRUE(ClaimAs(kUid).has_value());
+  fs::remove(Root() + "/job/job.json");
+  for (const std::string& uid : {std::string(), std::string(16, 'v')}) {
+    const auto refused = ClaimAs(uid);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, Errc::kCorruption);
+    EXPECT_NE(refused.error().message.find(Root() + "/job: job.json is missing"),
+              std::string::npos);
+    EXPECT_FALSE(fs::exists(Root() + "/job/job.json"));
+  }
+}
+
+TEST_F(ClaimTest, AJobFileThatWasLostIsWrittenAgainByTheJobItself) {
+  for (const bool expected : {false, true}) {
+    const auto before = ClaimAs(kUid);
+    ASSERT_TRUE(before.has_value()) << before.error().ToString();
+    fs::remove(Root() + "/job/job.json");
+    const auto claimed = ClaimAs(kUid, expected);
+    ASSERT_TRUE(claimed.has_value()) << claimed.error().ToString();
+    EXPECT_EQ(claimed.value().number, before.value().number + 1);
+    EXPECT_TRUE(fs::exists(Root() + "/job/job.json"));
+  }
+}
+
+TEST_F(ClaimTest, AnUnfinishedSnapshotDoesNotSayWhoseItIs) {
+  fs::create_directories(Root() + "/job/step-00000006.i0001");
+  const auto refused = ClaimAs(kUid);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Errc::kCorruption);
+}
+
 TEST_F(ClaimTest, AnUnknownJobIsNotOpenedWhileARootIsMissing) {
   fs::remove_all(Root());
   EXPECT_EQ(ClaimAs("").error().code, Errc::kUnavailable);

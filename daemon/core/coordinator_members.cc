@@ -1,0 +1,147 @@
+// The coordinator's view of its members, present and former: who must answer, who has not.
+
+#include <algorithm>
+
+#include "daemon/core/coordinator.h"
+
+namespace holdfast::daemon {
+
+void Coordinator::OnMembers() {
+  servers_ = job_->ServersOfRanks();
+  LearnNodes(job_->KnownNodes());
+}
+
+// Where this daemon has no peers nobody else can be asked: what an earlier node of the job left in
+// the incarnation's file must not hold up every restore.
+void Coordinator::LearnNodes(const NodeHints& nodes) {
+  if (!context_->options.peers) {
+    return;
+  }
+  for (const auto& [node, endpoints] : nodes) {
+    if (node != context_->node_uuid) {
+      std::vector<std::string>& known = asked_[node];
+      known = known.empty() ? endpoints : known;
+    }
+  }
+}
+
+bool Coordinator::ServedBy(Rank rank, const std::string& node) const {
+  const auto server = servers_.find(rank);
+  return servers_.empty() || (server != servers_.end() && server->second == node);
+}
+
+const RankReport* Coordinator::RankOf(Rank rank) const {
+  for (const auto& [node, report] : reports_) {
+    const auto it = report.ranks.find(rank);
+    if (it != report.ranks.end() && ServedBy(rank, node)) {
+      return &it->second;
+    }
+  }
+  return nullptr;
+}
+
+// Nothing is known of what its node holds: neither that it has the shard nor that it lost it.
+bool Coordinator::IsOutOfSight(Rank rank) const {
+  const auto server = servers_.find(rank);
+  return server != servers_.end() && !reports_.contains(server->second);
+}
+
+std::vector<std::string> Coordinator::Silent() const {
+  std::vector<std::string> silent;
+  for (const auto& [node, endpoints] : asked_) {
+    const auto report = reports_.find(node);
+    if (report == reports_.end() || report->second.answers_attempt != attempt()) {
+      silent.push_back(node);
+    }
+  }
+  return silent;
+}
+
+// An older incarnation's decision that only another node recorded: its boundary counts (R, I11).
+void Coordinator::TakeDecisions(const Report& report) {
+  if (phase_ != Phase::kCollect) {
+    return;
+  }
+  for (const DecisionOf& heard : report.decisions) {
+    if (heard.epoch.number < epoch_.number) {
+      job_->AdoptDecision(context_, heard);
+    }
+  }
+}
+
+// I8: where two starts took one number, without a shared tier, their ids look alike.  Only the
+// shards of one of them may count together: of the one that more ranks have sealed.
+std::map<SnapshotKey, std::uint64_t> Coordinator::StartsOfIds() const {
+  std::map<SnapshotKey, std::map<std::uint64_t, std::set<Rank>>> ranks;
+  for (const auto& [node, report] : reports_) {
+    for (const ShardEntry& entry : report.shards) {
+      ranks[entry.id][entry.token].insert(entry.rank);
+    }
+  }
+  std::map<SnapshotKey, std::uint64_t> starts;
+  for (const auto& [id, by_token] : ranks) {
+    const auto most =
+        std::max_element(by_token.begin(), by_token.end(), [](const auto& a, const auto& b) {
+          return a.second.size() < b.second.size();
+        });
+    starts[id] = most->first;
+  }
+  return starts;
+}
+
+// Where nothing decodes a lost shard, one can be had from the node that serves its rank now.
+void Coordinator::AddHeld(const std::string& node,
+                          const ShardEntry& entry,
+                          Inventory* inventory) const {
+  auto& sources = inventory->sources[entry.id];
+  if (entry.world_size != 0) {
+    inventory->world_sizes[entry.id] = entry.world_size;
+  }
+  if (!ServedBy(entry.rank, node)) {
+    inventory->out_of_reach[entry.id].push_back("the shard of rank " + std::to_string(entry.rank) +
+                                                " lies on node " + NodeText(node) +
+                                                ", which does not serve that rank now");
+    return;
+  }
+  if (entry.state == ShardEntry::State::kSealed) {
+    sources[entry.rank].push_back(Source{});
+    return;
+  }
+  const Shard* here = job_->FindShard(entry.id, entry.rank);
+  inventory->bad[{entry.id, entry.rank}][Source{}] =
+      here != nullptr && here->poisoned ? here->poison_reason : "found bad on its node";
+}
+
+// An incarnation can end before anybody records what every rank had sealed.  Where nodes that do
+// not serve those ranks now hold it, that must not look as if there were nothing (I3, R).
+void Coordinator::AddUnrecorded(Inventory* inventory) const {
+  for (const auto& [id, held] : HeldShards()) {
+    const auto world = inventory->world_sizes.find(id);
+    if (world != inventory->world_sizes.end() && held.size() == world->second) {
+      inventory->was_complete.insert(id);
+    }
+  }
+}
+
+// A node that did not answer counts as lost for this incarnation; who misses its shards is told so.
+void Coordinator::NameSilent(Inventory* inventory) const {
+  const std::vector<std::string> silent = Silent();
+  for (const auto& [id, sources] : inventory->sources) {
+    const auto world = inventory->world_sizes.find(id);
+    const bool whole = world != inventory->world_sizes.end() && sources.size() >= world->second;
+    for (const std::string& node : silent) {
+      if (!whole) {
+        inventory->out_of_reach[id].push_back("node " + NodeText(node) + " did not answer");
+      }
+    }
+  }
+}
+
+// Another start of the job has gone past this one, or has taken its number: nothing more is decided
+// for the ranks of this one.
+void Coordinator::OnFenced(const Error& error) {
+  TakeFence(error);
+  fenced_ = error.message;
+}
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,60 @@
+// A coordinator on another node that is out of sight: who waits for it is told, in time.
+
+#include "daemon/core/member.h"
+
+namespace holdfast::daemon {
+
+// Only silence that somebody waits through counts: one who asks again gets the whole time again.
+void Member::OnCoordinatorSilent(bool silent) {
+  bool waits = false;
+  for (const auto& [rank, state] : ranks_) {
+    waits = waits || state.restore_request.has_value() || state.loaded_request.has_value();
+  }
+  if (!silent || !waits) {
+    silent_since_.reset();
+    return;
+  }
+  silent_since_ = silent_since_.value_or(context_->now);
+  if (context_->now - *silent_since_ < context_->options.restore_wait) {
+    return;
+  }
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(context_->options.restore_wait);
+  for (auto& [rank, state] : ranks_) {
+    if (state.restore_request.has_value() || state.loaded_request.has_value()) {
+      GiveUpRestore(rank,
+                    &state,
+                    Error(Errc::kUnavailable,
+                          "node " + NodeText(job_->CoordinatorNode()) +
+                              ", which serves rank 0, has been silent for " +
+                              std::to_string(seconds.count()) +
+                              " s (restore.wait): " + WhatIsMissing(rank, state) +
+                              "; see why it cannot be reached, then start the job again"));
+    }
+  }
+}
+
+std::string Member::WhatIsMissing(Rank rank, const RankSession& state) const {
+  const std::string who = "rank " + std::to_string(rank) + " waits for ";
+  if (state.loaded_request.has_value()) {
+    const bool known = heard() && command_.choice.has_value();
+    return who + "the word that all ranks have loaded " +
+           (known ? ToText(*command_.choice) : std::string("the snapshot"));
+  }
+  return who + (heard() ? "the choice of a snapshot, attempt " + std::to_string(command_.attempt)
+                        : std::string("the first word of this start"));
+}
+
+// The rank has been told that this attempt failed: it must not count as one that has loaded, and
+// the others must not wait for it when the coordinator is back (L, I11).
+void Member::GiveUpRestore(Rank rank, RankSession* state, const Error& error) {
+  FailRestore(rank, Source{}, false, error.message);
+  failures_.back().fatal = true;
+  failures_.back().code = error.code;
+  AnswerWaiting(state, error);
+  ReleaseRestore(state);
+  state->loaded = 0;
+  state->asked_after = std::max(state->asked_after, heard() ? command_.attempt : 0);
+}
+
+}  // namespace holdfast::daemon

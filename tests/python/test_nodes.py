@@ -1,0 +1,172 @@
+"""A job over several nodes: real daemons that talk to each other, each serving some of the ranks."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import node_ranks
+import pytest
+import ranks
+from node import Node, wait_for
+from processes import run_all
+from test_ranks import lines
+
+Outputs = list[tuple[int | None, str]]
+PORT = 7411
+
+
+class Cluster:
+    """Daemons at 127.0.0.N, each with folders of its own."""
+
+    def __init__(self, folder: pathlib.Path, built: dict[str, str], count: int) -> None:
+        self.memory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-test-", dir="/dev/shm"))
+        self.nodes = [
+            Node(folder / f"node{i}", self.memory / str(i), built) for i in range(1, count + 1)
+        ]
+
+    def start(self, i: int, failpoints: str = "", more: str = "") -> None:
+        peers = f'[peer]\nlisten = "127.0.0.{i + 1}:{PORT}"\ndead_after = "2s"\n'
+        self.nodes[i].start(failpoints, config=f'{peers}{more}[restore]\nwait = "10s"\n')
+
+    def run(
+        self, function: Callable[..., None], places: list[int], store: pathlib.Path, *more: Any
+    ) -> Outputs:
+        """function(rank, world, store, *more) in a process of each rank r, on node places[r]."""
+        calls = [(function, (r, len(places), str(store), *more)) for r in range(len(places))]
+        return run_all(calls, environments=[self.nodes[place].environment for place in places])
+
+    def clean(self) -> None:
+        for node in self.nodes:
+            node.clean()
+        shutil.rmtree(self.memory, ignore_errors=True)
+
+
+@pytest.fixture
+def idle_pair(built: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, built, 2)
+    yield cluster
+    cluster.clean()
+
+
+@pytest.fixture
+def pair(idle_pair: Cluster) -> Cluster:
+    for i in range(2):
+        idle_pair.start(i)
+    return idle_pair
+
+
+def test_ranks_of_two_nodes_restart_together(pair: Cluster, tmp_path: pathlib.Path) -> None:
+    died = pair.run(ranks.main, [0, 1], tmp_path / "first", 5, 1, "die")
+    assert [code for code, _ in died] == [-9, -9], died
+    again = pair.run(ranks.main, [0, 1], tmp_path / "second", 5, 50, "end")
+    assert [code for code, _ in again] == [0, 0], again
+    assert lines(again, "restored") == ["restored 5"] * 2
+    assert lines(again, "digest") == lines(died, "digest")
+    for node in pair.nodes:
+        job = node.job()
+        assert job is not None and job["incarnation"] == 2 and job["world_size"] == 2
+        assert {s["state"] for s in node.snapshots() if s["step"] == 5} == {"complete"}
+
+
+def test_four_ranks_on_two_nodes(pair: Cluster, tmp_path: pathlib.Path) -> None:
+    """Ranks of one node need not have neighbouring numbers."""
+    places = [1, 0, 1, 0]
+    died = pair.run(ranks.main, places, tmp_path / "first", 3, 1, "die")
+    assert [code for code, _ in died] == [-9] * 4, died
+    again = pair.run(ranks.main, places, tmp_path / "second", 3, 50, "end")
+    assert lines(again, "restored") == ["restored 3"] * 4
+    assert lines(again, "digest") == lines(died, "digest")
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["of the coordinator", "of a member"])
+def test_a_daemon_that_dies_between_two_snapshots_stops_nothing(
+    pair: Cluster, tmp_path: pathlib.Path, which: int
+) -> None:
+    """I1, I3, L: training goes on meanwhile, and what is complete afterwards comes back."""
+    store = tmp_path / "first"
+    outputs: list[Outputs] = []
+    training = threading.Thread(
+        target=lambda: outputs.append(pair.run(node_ranks.main, [0, 1], store, 4, 1, "die"))
+    )
+    training.start()
+    for rank in range(2):
+        wait_for("the gate", lambda: pathlib.Path(f"{store}.at.{rank}").exists() or None)
+    pair.nodes[which].kill()
+    pathlib.Path(f"{store}.go").touch()
+    pair.start(which)
+    training.join()
+    assert [code for code, _ in outputs[0]] == [-9, -9], outputs
+    shown = pair.run(node_ranks.show, [0, 1], tmp_path / "second", 77)
+    assert [code for code, _ in shown] == [0, 0], shown
+    for (_, before), (_, after) in zip(outputs[0], shown):
+        digest = after.strip().splitlines()[-1]
+        assert re.match(r"digest \d+ ", digest) and digest in before.splitlines(), (after, before)
+        assert int(digest.split()[1]) > 4
+
+
+@pytest.mark.parametrize("failpoint", ["peer.before_send", "peer.before_answer"])
+@pytest.mark.parametrize("which", [0, 1], ids=["of the coordinator", "of a member"])
+def test_a_daemon_that_dies_with_a_message_stops_nothing(
+    idle_pair: Cluster, tmp_path: pathlib.Path, which: int, failpoint: str
+) -> None:
+    """I11, L: with each of the first messages of a start; a supervisor brings it back."""
+    for i in range(2):
+        idle_pair.start(i, f"{failpoint}=kill@3" if i == which else "")
+    idle_pair.nodes[which].supervise()
+    try:
+        died = idle_pair.run(ranks.main, [0, 1], tmp_path / "first", 5, 1, "die")
+        assert [code for code, _ in died] == [-9, -9], died
+        assert idle_pair.nodes[which].restarts == 1
+    finally:
+        idle_pair.nodes[which].unsupervise()
+    again = idle_pair.run(ranks.main, [0, 1], tmp_path / "second", 5, 50, "end")
+    assert lines(again, "restored") == ["restored 5"] * 2
+    assert lines(again, "digest") == lines(died, "digest")
+
+
+def test_daemons_know_each_other_by_certificates(
+    idle_pair: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """The two commands of docs/operations.md, and a node with a certificate of another cluster."""
+    folder = tmp_path / "certs"
+    for i in range(2):  # once without peers, for the uuid that goes into the certificate
+        node = idle_pair.nodes[i]
+        node.start()
+        uuid = node.json("status")["daemon"]["node_uuid"]
+        node.stop()
+        for authority in (folder, tmp_path / "other"):
+            if i == 0:
+                assert node.cli("certs", "init", str(authority)).returncode == 0
+            issued = node.json("certs", "issue", str(authority), "--node", uuid)
+            files = f'certificate = "{issued["certificate"]}"\nkey = "{issued["key"]}"\n'
+            (authority / f"{i}.toml").write_text(f'authority = "{authority}/ca.crt"\n{files}')
+    for i in range(2):
+        idle_pair.start(i, more=(folder / f"{i}.toml").read_text())
+    died = idle_pair.run(ranks.main, [0, 1], tmp_path / "first", 2, 1, "die")
+    assert [code for code, _ in died] == [-9, -9], died
+    peers = idle_pair.nodes[0].json("status")["daemon"]["peers"]
+    assert [(p["connected"], p["authenticated"]) for p in peers] == [(True, True)]
+
+    idle_pair.nodes[1].stop()
+    idle_pair.start(1, more=(tmp_path / "other" / "1.toml").read_text())
+    stranger = idle_pair.run(ranks.main, [0, 1], tmp_path / "second", 3, 50, "end")
+    assert [code for code, _ in stranger] == [1, 1], stranger
+    assert "is silent" in stranger[0][1] or "did not answer" in stranger[0][1], stranger
+    assert not idle_pair.nodes[0].json("status")["daemon"]["peers"][0]["connected"]
+
+
+def test_daemons_without_peers_cannot_share_a_job(
+    idle_pair: Cluster, tmp_path: pathlib.Path
+) -> None:
+    for node in idle_pair.nodes:
+        node.start()
+    refused = idle_pair.run(ranks.main, [0, 1], tmp_path / "first", 2, 1, "end")
+    assert [code for code, _ in refused] == [1, 1], refused
+    for _, output in refused:
+        assert "the job has 2 nodes" in output and "peer.listen" in output, output
