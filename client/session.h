@@ -258,11 +258,14 @@ class Session final : private ConnectionHandler {
                            SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
   Status OnGrant(Reply event);
   Status MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd);
+  void PrepareSlot(SlotRef ref, std::shared_ptr<SlotMapping> mapping);
+  void PrepareUnpinned();
   void OnOutcome(const proto::OutcomeEvent& outcome);
 
   // session_frozen.cc
   Status OnStaticGrant(Reply event);
   Status MapStatic(Frozen frozen, Reply event);
+  void PrepareStatic(SlotRef slot, std::shared_ptr<SlotMapping> mapping);
   void DropFrozen(SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
   void NameFrozen(const std::string& static_hash, proto::RegisterRequest* body) HF_REQUIRES(mutex_);
   std::string WhyNoFrozen() HF_REQUIRES(mutex_);

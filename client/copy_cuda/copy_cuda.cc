@@ -81,6 +81,11 @@ Status CudaCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady read
   return Ok();
 }
 
+bool CudaCopyEngine::Pins() const {
+  MutexLock lock(mutex_);
+  return pin_device_ != kHostDevice;
+}
+
 std::string CudaCopyEngine::Busy() const {
   MutexLock lock(mutex_);
   if (current_ != nullptr) {

@@ -58,6 +58,7 @@ class CudaCopyEngine final : public CopyEngine {
 
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override;
   [[nodiscard]] Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) override;
+  [[nodiscard]] bool Pins() const override;
   [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override;
   [[nodiscard]] std::string Busy() const override;
   bool WaitFence(std::span<const DeviceStream> streams) override;
