@@ -176,7 +176,7 @@ cudaError_t Resolve(
   place->address = PointerOf<char*>(range.begin);
   const HostRange* pinned = FindPinned(state, range.begin);
   if (pinned == nullptr && !OverlapsPinned(state, range)) {
-    place->kind = Place::Kind::kPageable;
+    place->kind = state.options.host_is_device ? Place::Kind::kDevice : Place::Kind::kPageable;
     return cudaSuccess;
   }
   if (pinned == nullptr || !pinned->range.Holds(range)) {
@@ -194,7 +194,10 @@ void* HostView(const void* device_pointer) {
   const MutexLock lock(state.mutex);
   const auto address = reinterpret_cast<std::uintptr_t>(device_pointer);
   const DeviceAllocation* found = FindAllocation(state, address);
-  return found == nullptr ? nullptr : found->view + (address - found->range.begin);
+  if (found != nullptr) {
+    return found->view + (address - found->range.begin);
+  }
+  return state.options.host_is_device ? PointerOf<void*>(address) : nullptr;
 }
 
 }  // namespace holdfast::cuda_sim
