@@ -16,7 +16,8 @@
 //            to wait for a device; at the fence it may wait until the reads are issued.
 // Ownership: owns its threads, streams, events and device memory; nothing of it is in use after
 //            Stop.
-// Errors:    in the job's outcome; errors of the training itself stay where the runtime keeps them.
+// Errors:    in the job's outcome.  An error of the training itself that waits in the runtime stays
+//            set; one of ours meanwhile replaces its code (TrainerThread).
 // Lifecycle: see copy_engine.h.
 #pragma once
 
