@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,8 @@ namespace holdfast::client {
 
 class DeviceSink final : public LoadSink {
  public:
-  // For "threads" threads; buffers that cannot be pinned make it slower, and no error.  All buffers
+  // For "threads" threads; buffers that cannot be pinned make it slower (Note()), and no error. All
+  // buffers
   // are one piece of memory: while one of them is pinned no copy moves, so that to make them one by
   // one beside the first copies takes longer.
   [[nodiscard]] static Result<std::unique_ptr<LoadSink>> Make(std::uint32_t threads);
@@ -35,6 +37,7 @@ class DeviceSink final : public LoadSink {
   [[nodiscard]] Status Send(MutableByteView room, std::span<const Part> parts) override;
   [[nodiscard]] Status Duplicate(std::byte* to, const std::byte* from, ByteCount bytes) override;
   [[nodiscard]] Status Finish() override;
+  [[nodiscard]] std::string Note() const override;
 
  private:
   // A room on its way: free again when the event has happened.
@@ -43,13 +46,16 @@ class DeviceSink final : public LoadSink {
     cudaEvent_t event;
   };
 
-  explicit DeviceSink(PinnedPages memory) : memory_(std::move(memory)) {}
+  DeviceSink(std::unique_ptr<const TrainerThread> guard, PinnedPages memory)
+      : trainer_thread_(std::move(guard)), memory_(std::move(memory)) {}
 
   [[nodiscard]] Status SendParts(MutableByteView room, std::span<const Part> parts)
       HF_REQUIRES(mutex_);
   [[nodiscard]] Result<cudaStream_t> StreamFor(std::int32_t device) HF_REQUIRES(mutex_);
 
-  const TrainerThread trainer_thread_;  // the last one to be destroyed
+  // Of Make, and the last one to be destroyed: one inside another would leave the thread as the
+  // inner one found it.
+  const std::unique_ptr<const TrainerThread> trainer_thread_;
   const PinnedPages memory_;
   Mutex mutex_;
   CondVar changed_;

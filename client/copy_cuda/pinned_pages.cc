@@ -60,7 +60,10 @@ Result<PinnedPages> PinnedPages::Make(ByteCount bytes, std::uint32_t threads) {
   static_cast<void>(::madvise(pages.mapping_, pages.mapped_, MADV_DONTFORK));
   MakePages(aligned, bytes, threads);
   pages.data_ = aligned;
-  pages.pinned_ = cudaHostRegister(aligned, bytes, cudaHostRegisterPortable) == cudaSuccess;
+  const Status registered =
+      CudaStatus(cudaHostRegister(aligned, bytes, cudaHostRegisterPortable), "cudaHostRegister");
+  pages.pinned_ = registered.has_value();
+  pages.why_not_ = registered.has_error() ? registered.error().ToString() : "";
   return pages;
 }
 
@@ -71,6 +74,7 @@ PinnedPages::PinnedPages(PinnedPages&& other) noexcept {
 PinnedPages& PinnedPages::operator=(PinnedPages&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(pinned_, other.pinned_);
+  std::swap(why_not_, other.why_not_);
   std::swap(mapping_, other.mapping_);
   std::swap(mapped_, other.mapped_);
   return *this;
