@@ -277,7 +277,7 @@ typedef struct hf_stats {
   uint64_t static_bytes;        /* of it: what all of them share; 0: nothing */
   uint32_t connected;           /* 1: a daemon answers now */
   uint32_t fenced;              /* 1: a newer incarnation exists */
-  char note[256];               /* why copies are slower than they could be; empty: they are not */
+  char note[256];               /* why copies or the restore are slow; empty: they are not */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);
