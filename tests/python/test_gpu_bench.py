@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-import native
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench" / "gpu"
 
@@ -29,17 +27,6 @@ def run(
         [sys.executable, str(BENCH / "run.py"), "--device", device, "--out", str(out), *options],
         capture_output=True, text=True, timeout=300, env={**os.environ, **changed},
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def simulated(built: dict[str, str]) -> str:
-    """libholdfast.so on the simulated CUDA runtime."""
-    program = pathlib.Path(built["HOLDFAST_BIN"]) / "holdfast"
-    version = subprocess.run([str(program), "--version"], capture_output=True, text=True)
-    if "CPU only" in version.stdout:
-        pytest.skip("this build has no CUDA: nothing is simulated")
-    place = "tests/support/cuda_sim/libholdfast_sim.so"
-    return str(native.output_of("//tests/support/cuda_sim:libholdfast_sim.so", place))
 
 
 @pytest.fixture

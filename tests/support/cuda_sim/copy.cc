@@ -84,6 +84,13 @@ cudaError_t AddCopy(State& state,
   if (error != cudaSuccess) {
     return error;
   }
+  // The caller knows which memory he means.
+  if (to.either && (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost)) {
+    to.kind = Place::Kind::kPageable;
+  }
+  if (from.either && (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost)) {
+    from.kind = Place::Kind::kPageable;
+  }
   if (!Agrees(kind, to, from)) {
     return cudaErrorInvalidValue;
   }

@@ -33,8 +33,9 @@ struct Options {
   std::size_t pinned_bytes = std::size_t{1} << 40;  // that may be registered or allocated in all
   int driver_version = 13000;                       // 0: no driver; a lower major: too old
   // For a trainer without a GPU: memory of the host that is neither pinned nor allocated here
-  // counts as a device's, and what is put on a device's default stream is done when the call
-  // returns, so that the trainer's own work on that memory comes in its order.
+  // counts as a device's, where a copy does not say otherwise, and what is put on a device's
+  // default stream is done when the call returns, so that the trainer's own work on that memory
+  // comes in its order.
   bool host_is_device = false;
 };
 

@@ -34,13 +34,21 @@ class CudaSimHostDevice : public SimTest {
 
 TEST_F(CudaSimHostDevice, MemoryOfTheHostIsCopiedAsADevices) {
   EXPECT_EQ(HostView(state_.data()), state_.data());
-  EXPECT_EQ(cudaMemcpyAsync(pinned_, state_.data(), kBytes, cudaMemcpyHostToDevice, stream_),
+  EXPECT_EQ(cudaMemcpyAsync(state_.data(), pinned_, kBytes, cudaMemcpyDeviceToDevice, stream_),
             cudaErrorInvalidValue);
   static_cast<void>(cudaGetLastError());
   ASSERT_EQ(cudaMemcpyAsync(pinned_, state_.data(), kBytes, cudaMemcpyDeviceToHost, stream_),
             cudaSuccess);
   ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
   EXPECT_EQ(std::memcmp(pinned_, state_.data(), kBytes), 0);
+}
+
+TEST_F(CudaSimHostDevice, MemoryThatCouldNotBePinnedIsTheHostsWhereTheCopySaysSo) {
+  std::vector<char> buffer(kBytes, 3);
+  ASSERT_EQ(cudaMemcpyAsync(state_.data(), buffer.data(), kBytes, cudaMemcpyHostToDevice, stream_),
+            cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_EQ(state_, buffer);
 }
 
 TEST_F(CudaSimHostDevice, WhatIsPutOnTheDefaultStreamIsDoneAtOnce) {

@@ -176,7 +176,8 @@ cudaError_t Resolve(
   place->address = PointerOf<char*>(range.begin);
   const HostRange* pinned = FindPinned(state, range.begin);
   if (pinned == nullptr && !OverlapsPinned(state, range)) {
-    place->kind = state.options.host_is_device ? Place::Kind::kDevice : Place::Kind::kPageable;
+    place->either = state.options.host_is_device;
+    place->kind = place->either ? Place::Kind::kDevice : Place::Kind::kPageable;
     return cudaSuccess;
   }
   if (pinned == nullptr || !pinned->range.Holds(range)) {

@@ -29,6 +29,11 @@ __attribute__((visibility("default"))) void hf_sim_die(std::uint32_t delay_ms) {
   holdfast::cuda_sim::DieWithCopiesLanding(std::chrono::milliseconds(delay_ms));
 }
 
+// See FailCall.
+__attribute__((visibility("default"))) void hf_sim_fail(const char* function, int nth, int error) {
+  holdfast::cuda_sim::FailCall(function, nth, static_cast<cudaError_t>(error));
+}
+
 // How often a function of the runtime was called.
 __attribute__((visibility("default"))) int hf_sim_calls(const char* function) {
   return holdfast::cuda_sim::CallCount(function);
