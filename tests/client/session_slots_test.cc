@@ -7,10 +7,13 @@
 #include <vector>
 
 #include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "client/copy_host.h"
 #include "client/session.h"
 #include "common/mutex.h"
+#include "layout/image.h"
 #include "tests/client/trainer.h"
 
 namespace holdfast::client {
@@ -191,6 +194,46 @@ TEST_F(SessionSlotsTest, ASlotThatWasBeingPreparedWhenTheStateMovedIsPinned) {
   Release();
   ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
   EXPECT_EQ(control_->pinned, 1);
+}
+
+TEST_F(SessionSlotsTest, TheSlotOfFrozenTensorsIsPinnedToo) {
+  state_.specs[1].tensor_class = proto::CONSTANT;
+  state_.specs[1].image = proto::STATIC;
+  state_.layout = layout::PlanImage(state_.specs).value();
+  const std::uint64_t bytes = layout::ImageBytes(state_.layout, proto::STATIC);
+  const transport::OwnedFd file(::memfd_create("static", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.Get(), static_cast<off_t>(bytes)), 0);
+  daemon_.SetHook([&](const proto::ClientMessage& request) {
+    if (!request.has_register_()) {
+      return FakeDaemon::Verdict::kDefault;
+    }
+    proto::ServerMessage answer;
+    answer.mutable_register_()->set_session_token(99);
+    answer.mutable_register_()->set_layout_generation(1);
+    answer.mutable_register_()->set_newest_complete_step(-1);
+    answer.mutable_register_()->set_static_image_bytes(bytes);
+    daemon_.Answer(request, answer);
+    proto::ServerMessage event;
+    auto* grant = event.mutable_grant();
+    grant->set_slot(50);
+    grant->set_generation(1);
+    grant->set_capacity_bytes(bytes);
+    grant->set_layout_generation(1);
+    grant->set_has_fd(true);
+    grant->set_image(proto::STATIC);
+    daemon_.Send(event, file.Get());
+    return FakeDaemon::Verdict::kHandled;
+  });
+  Hold(true);
+  Register();
+  ASSERT_EQ(WaitForWaiting(), "");
+  Release();
+  EXPECT_EQ(control_->pinned, 0);
+  control_->pins = true;
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  EXPECT_EQ(control_->pinned, 1);
+  session_.reset();
+  daemon_.Stop();  // before what the hook uses
 }
 
 TEST_F(SessionSlotsTest, ASlotThatCannotBePinnedIsTriedOnce) {

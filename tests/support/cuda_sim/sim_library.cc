@@ -7,7 +7,7 @@
 
 namespace {
 
-const bool ready = [] {
+const bool kReady = [] {
   holdfast::cuda_sim::Options options;
   options.devices = 2;
   options.host_is_device = true;
