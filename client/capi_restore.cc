@@ -88,6 +88,7 @@ int hf_restore_load(hf_restore* restore,
     }
     const std::uint32_t all = threads == 0 ? DeviceLoadThreads() : threads;
     HF_TRY(const auto sink, MakeDeviceSink(all));
+    restore->session->NoteRestore(sink->Note());
     return restore->restore->Load(targets, all, sink.get());
   });
 }

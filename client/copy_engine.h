@@ -95,6 +95,9 @@ class CopyEngine {
   // kUnavailable when too many slots wait already, or after Stop.
   [[nodiscard]] virtual Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) = 0;
 
+  // Whether Prepare pins slots, or tries to, for the layout that was adopted last.
+  [[nodiscard]] virtual bool Pins() const { return false; }
+
   // kUnavailable while another job waits for its fence or too many still land, or after Stop; then
   // "done" is never called.
   [[nodiscard]] virtual Status Start(std::shared_ptr<CopyJob> job, JobDone done) = 0;

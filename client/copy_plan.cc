@@ -38,17 +38,25 @@ PlannedTensor Planned(const proto::TensorEntry& entry,
 Result<std::shared_ptr<const CopyPlan>> CopyPlan::Make(const proto::Layout& layout,
                                                        std::span<const layout::TensorSpec> specs,
                                                        ByteCount small_tensor_bytes,
-                                                       std::span<const std::int32_t> devices) {
-  HF_TRY(auto plan, MakeOne(layout, specs, small_tensor_bytes, devices, proto::DYNAMIC));
+                                                       std::span<const std::int32_t> devices,
+                                                       ByteCount small_on_device) {
+  HF_TRY(auto plan,
+         MakeOne(layout,
+                 specs,
+                 small_tensor_bytes,
+                 std::max(small_tensor_bytes, small_on_device),
+                 devices,
+                 proto::DYNAMIC));
   if (layout.static_image_bytes() > 0) {
-    HF_TRY(plan->frozen_, MakeOne(layout, specs, 0, devices, proto::STATIC));
+    HF_TRY(plan->frozen_, MakeOne(layout, specs, 0, 0, devices, proto::STATIC));
   }
   return std::shared_ptr<const CopyPlan>(std::move(plan));
 }
 
 Result<std::shared_ptr<CopyPlan>> CopyPlan::MakeOne(const proto::Layout& layout,
                                                     std::span<const layout::TensorSpec> specs,
-                                                    ByteCount small_tensor_bytes,
+                                                    ByteCount small_on_host,
+                                                    ByteCount small_on_device,
                                                     std::span<const std::int32_t> devices,
                                                     proto::ImageKind kind) {
   if (!devices.empty() && devices.size() != specs.size()) {
@@ -73,8 +81,11 @@ Result<std::shared_ptr<CopyPlan>> CopyPlan::MakeOne(const proto::Layout& layout,
     }
     HF_TRY(const ByteCount element_bytes, layout::ElementBytes(entry.dtype()));
     const std::int32_t device = devices.empty() ? kHostDevice : devices[spec->second];
-    plan->tensors_.push_back(
-        Planned(entry, element_bytes, spec->second, device, small_tensor_bytes));
+    plan->tensors_.push_back(Planned(entry,
+                                     element_bytes,
+                                     spec->second,
+                                     device,
+                                     device == kHostDevice ? small_on_host : small_on_device));
     if (device != kHostDevice) {
       plan->devices_.push_back(device);
     }

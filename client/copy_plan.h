@@ -28,6 +28,9 @@ enum class CopyMode {
   kStaged,  // inside hf_snapshot
 };
 
+// On a device a copy of so many bytes takes about as long as one of a few.
+inline constexpr ByteCount kSmallOnDevice = 64 * kKiB;
+
 struct PlannedTensor {
   std::string name;
   ByteCount offset = 0;  // in the image
@@ -43,15 +46,16 @@ struct PlannedTensor {
 
 class CopyPlan {
  public:
-  // Of the dynamic image: STABLE tensors above "small_tensor_bytes" are copied lazily, all others
-  // staged.
+  // Of the dynamic image: STABLE tensors above "small_tensor_bytes" (on a device: above
+  // "small_on_device", if that is more) are copied lazily, all others staged.
   // "specs" are those that PlanImage made "layout" of; "devices" says where each lies, empty: all
   // in host memory.  The daemon knows nothing of devices: the same layout may move between them.
   [[nodiscard]] static Result<std::shared_ptr<const CopyPlan>> Make(
       const proto::Layout& layout,
       std::span<const layout::TensorSpec> specs,
       ByteCount small_tensor_bytes,
-      std::span<const std::int32_t> devices = {});
+      std::span<const std::int32_t> devices = {},
+      ByteCount small_on_device = 0);
 
   // Of the same layout's static image, with the same specs; all of it lazy.  nullptr: there is
   // none.
@@ -82,7 +86,8 @@ class CopyPlan {
   [[nodiscard]] static Result<std::shared_ptr<CopyPlan>> MakeOne(
       const proto::Layout& layout,
       std::span<const layout::TensorSpec> specs,
-      ByteCount small_tensor_bytes,
+      ByteCount small_on_host,
+      ByteCount small_on_device,
       std::span<const std::int32_t> devices,
       proto::ImageKind kind);
 

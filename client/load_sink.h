@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "common/bytes.h"
 #include "common/result.h"
@@ -42,6 +43,9 @@ class LoadSink {
 
   // Waits until everything has arrived.
   [[nodiscard]] virtual Status Finish() = 0;
+
+  // Why it is slower than it could be, for the user; empty: it is not.
+  [[nodiscard]] virtual std::string Note() const { return ""; }
 };
 
 }  // namespace holdfast::client

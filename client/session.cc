@@ -236,11 +236,19 @@ void Session::Tell(const proto::ClientMessage& message) {
   [[maybe_unused]] const auto ticket = connection_.Submit(std::move(request));
 }
 
+void Session::NoteRestore(const std::string& note) {
+  MutexLock lock(mutex_);
+  restore_note_ = note;
+}
+
 SessionStats Session::Stats() {
   EngineState engine = engine_->State();
   MutexLock lock(mutex_);
   SessionStats stats = stats_;
   stats.engine = std::move(engine);
+  if (stats.engine.note.empty()) {
+    stats.engine.note = restore_note_;
+  }
   stats.image_bytes = plan_ == nullptr ? 0 : plan_->ImageBytes();
   stats.static_bytes =
       plan_ == nullptr || plan_->Frozen() == nullptr ? 0 : plan_->Frozen()->ImageBytes();

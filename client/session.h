@@ -171,6 +171,9 @@ class Session final : private ConnectionHandler {
   void Leave();
   void Tell(const proto::ClientMessage& message);
 
+  // Why a restore is slower than it could be; shown by Stats().
+  void NoteRestore(const std::string& note);
+
   [[nodiscard]] SessionStats Stats();
 
   // Waits for the copy under way and, for a moment, for its seal; then ends all threads.
@@ -258,11 +261,14 @@ class Session final : private ConnectionHandler {
                            SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
   Status OnGrant(Reply event);
   Status MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd);
+  void PrepareSlot(SlotRef ref, std::shared_ptr<SlotMapping> mapping);
+  void PrepareUnpinned();
   void OnOutcome(const proto::OutcomeEvent& outcome);
 
   // session_frozen.cc
   Status OnStaticGrant(Reply event);
   Status MapStatic(Frozen frozen, Reply event);
+  void PrepareStatic(SlotRef slot, std::shared_ptr<SlotMapping> mapping);
   void DropFrozen(SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
   void NameFrozen(const std::string& static_hash, proto::RegisterRequest* body) HF_REQUIRES(mutex_);
   std::string WhyNoFrozen() HF_REQUIRES(mutex_);
@@ -341,6 +347,7 @@ class Session final : private ConnectionHandler {
   transport::OwnedFd static_source_ HF_GUARDED_BY(mutex_);
   StepLedger ledger_ HF_GUARDED_BY(mutex_);
   SessionStats stats_ HF_GUARDED_BY(mutex_);
+  std::string restore_note_ HF_GUARDED_BY(mutex_);
   std::int64_t last_step_ HF_GUARDED_BY(mutex_) = -1;        // begun or missed
   std::shared_ptr<Shot> current_ HF_GUARDED_BY(mutex_);      // until the fence
   std::optional<FenceResult> untold_ HF_GUARDED_BY(mutex_);  // a bad end behind its fence

@@ -49,11 +49,19 @@ Status Session::MapStatic(Frozen frozen, Reply event) {
   if (sealed) {
     return Ok();
   }
-  // As for the other slots: page tables are made behind training.
+  PrepareStatic(slot, mapping);
+  return Ok();
+}
+
+// As for the other slots: page tables are made behind training.
+void Session::PrepareStatic(SlotRef slot, std::shared_ptr<SlotMapping> mapping) {
   [[maybe_unused]] const Status queued =
-      engine_->Prepare(mapping, [this, slot](const Status& populated) {
+      engine_->Prepare(mapping, [this, slot, mapping](const Status& populated) {
         if (populated.has_error() && populated.error().code == Errc::kCancelled) {
           return;
+        }
+        if (engine_->Pins() && !mapping->PinTried()) {
+          return PrepareStatic(slot, mapping);
         }
         MutexLock lock(mutex_);
         if (frozen_.has_value() && frozen_->slot == slot &&
@@ -62,7 +70,6 @@ Status Session::MapStatic(Frozen frozen, Reply event) {
         }
         changed_.NotifyAll();
       });
-  return Ok();
 }
 
 void Session::DropFrozen(SlotTable::Mappings* dropped) {

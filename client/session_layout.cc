@@ -67,7 +67,9 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
   HF_TRY(wanted->layout, layout::PlanImage(specs));
   wanted->hash = layout::LayoutHash(wanted->layout);
   wanted->static_hash = layout::StaticHash(wanted->layout);
-  HF_TRY(auto plan, CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices));
+  HF_TRY(
+      auto plan,
+      CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices, kSmallOnDevice));
   // Before the look at what is on record: its answer changes that.
   const auto under_way = RegistrationOf(wanted->hash);
   bool on_record = false;
@@ -85,10 +87,39 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
     HF_TRYV(under_way == nullptr ? Register(wanted, deadline)
                                  : AwaitRegistration(under_way, deadline));
   }
+  PrepareUnpinned();
   MutexLock lock(mutex_);
   plan_ = std::move(plan);
   plan_hash_ = wanted->hash;
   return Ok();
+}
+
+// A state that has moved to a device keeps its layout and with it its slots, which were made ready
+// for copies by the host.  Those in other hands follow when they are granted again.
+void Session::PrepareUnpinned() {
+  if (!engine_->Pins()) {
+    return;
+  }
+  std::vector<SlotTable::Mapped> unpinned;
+  std::optional<SlotTable::Mapped> frozen;
+  {
+    MutexLock lock(mutex_);
+    unpinned = slots_.TakeUnpinned();
+    if (!unpinned.empty()) {
+      slots_wait_since_ = SystemClock().Now();
+    }
+    if (frozen_.has_value() && frozen_->state == Frozen::State::kGranted &&
+        !frozen_->mapping->PinTried()) {
+      frozen_->state = Frozen::State::kPreparing;
+      frozen = SlotTable::Mapped{frozen_->slot, frozen_->mapping};
+    }
+  }
+  for (SlotTable::Mapped& slot : unpinned) {
+    PrepareSlot(slot.ref, std::move(slot.mapping));
+  }
+  if (frozen.has_value()) {
+    PrepareStatic(frozen->ref, std::move(frozen->mapping));
+  }
 }
 
 Status Session::EnsureRegistered() {
@@ -294,6 +325,10 @@ Status Session::OnGrant(Reply event) {
     return Ok();
   }
   HF_TRYV(mapping->SetWritable(true));
+  if (engine_->Pins() && !mapping->PinTried()) {
+    PrepareSlot(ref, std::move(mapping));
+    return Ok();
+  }
   MutexLock lock(mutex_);
   slots_.MarkReady(ref);
   changed_.NotifyAll();
@@ -308,19 +343,26 @@ Status Session::MapGranted(const proto::GrantEvent& grant, SlotRef ref, transpor
     HF_TRYV(slots_.AddGranted(ref, grant.layout_generation(), mapping, &dropped));
     slots_wait_since_ = SystemClock().Now();
   }
-  // Page tables are made behind training; the slot counts as granted once they are there.  An
-  // engine that takes no more slots is being closed: then it stays unfilled.
+  PrepareSlot(ref, std::move(mapping));
+  return Ok();
+}
+
+// Page tables are made behind training; the slot counts as granted once they are there.  An engine
+// that takes no more slots is being closed: then it stays unfilled.
+void Session::PrepareSlot(SlotRef ref, std::shared_ptr<SlotMapping> mapping) {
   [[maybe_unused]] const Status queued =
-      engine_->Prepare(std::move(mapping), [this, ref](const Status& populated) {
+      engine_->Prepare(mapping, [this, ref, mapping](const Status& populated) {
         if (populated.has_error() && populated.error().code == Errc::kCancelled) {
           return;
+        }
+        if (engine_->Pins() && !mapping->PinTried()) {
+          return PrepareSlot(ref, mapping);  // a layout of a device has come meanwhile
         }
         // Any other failure costs speed only: the first copy takes the faults instead.
         MutexLock lock(mutex_);
         slots_.MarkReady(ref);
         changed_.NotifyAll();
       });
-  return Ok();
 }
 
 void Session::OnOutcome(const proto::OutcomeEvent& outcome) {

@@ -52,10 +52,17 @@ class SlotMapping {
   // Takes or gives back the right to write.
   [[nodiscard]] Status SetWritable(bool writable);
 
-  // Keeps "pin" for as long as the mapping is there.  Before the slot counts as ready.
-  void SetPin(std::unique_ptr<SlotPin> pin) { pin_ = std::move(pin); }
+  // Keeps "pin" for as long as the mapping is there; nullptr: it could not be had.  Before the slot
+  // counts as ready.
+  void SetPin(std::unique_ptr<SlotPin> pin) {
+    pin_ = std::move(pin);
+    pin_tried_ = true;
+  }
 
   [[nodiscard]] bool Pinned() const { return pin_ != nullptr; }
+
+  // Whether a pin was ever asked for; while the slot is not being prepared.
+  [[nodiscard]] bool PinTried() const { return pin_tried_; }
 
   [[nodiscard]] std::byte* Data() const { return data_; }
 
@@ -71,6 +78,7 @@ class SlotMapping {
   std::byte* const data_;
   const ByteCount bytes_;
   std::unique_ptr<SlotPin> pin_;
+  bool pin_tried_ = false;
 };
 
 }  // namespace holdfast::client

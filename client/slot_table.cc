@@ -58,6 +58,18 @@ Result<std::shared_ptr<SlotMapping>> SlotTable::GrantAgain(SlotRef ref,
   return entry.mapping;
 }
 
+std::vector<SlotTable::Mapped> SlotTable::TakeUnpinned() {
+  std::vector<Mapped> taken;
+  for (auto& [ref, entry] : entries_) {
+    if (entry.use == SlotUse::kGranted && !entry.mapping->PinTried()) {
+      entry.use = SlotUse::kPreparing;
+      entry.was_ready = false;
+      taken.push_back(Mapped{ref, entry.mapping});
+    }
+  }
+  return taken;
+}
+
 void SlotTable::MarkReady(SlotRef ref) {
   const auto found = entries_.find(ref);
   if (found != entries_.end() && found->second.use == SlotUse::kPreparing) {

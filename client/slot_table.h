@@ -62,6 +62,14 @@ class SlotTable {
   [[nodiscard]] Result<std::shared_ptr<SlotMapping>> GrantAgain(SlotRef ref,
                                                                 std::uint32_t layout_generation);
 
+  struct Mapped {
+    SlotRef ref;
+    std::shared_ptr<SlotMapping> mapping;
+  };
+
+  // Granted slots that nobody has tried to pin, to be prepared once more: they are kPreparing now.
+  [[nodiscard]] std::vector<Mapped> TakeUnpinned();
+
   // The mapping is ready to be copied into: kPreparing becomes kGranted.
   void MarkReady(SlotRef ref);
 

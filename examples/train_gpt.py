@@ -210,7 +210,9 @@ def main() -> None:
     size = SIZES[options.size]
     torch.manual_seed(options.seed)
     plain = GPT(size)
-    model = DistributedDataParallel(plain) if world > 1 else plain
+    # Or DDP regroups the gradients after its first step, and those of more than two ranks would be
+    # added in another order in the step after a restart than in an undisturbed run.
+    model = DistributedDataParallel(plain, find_unused_parameters=True) if world > 1 else plain
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=options.steps + 1)
     batches = Batches(

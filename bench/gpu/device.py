@@ -1,4 +1,5 @@
-"""The device that holds the state: a GPU, or, in a dry run, the host's own memory."""
+"""The device that holds the state: a GPU, or, in a dry run, a simulated one or none, both in the
+host's own memory."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import time
 from typing import Any
 
 import torch
+
+import simulated
 
 MIB = 1 << 20
 _cuda: Any = torch.cuda  # partly without types
@@ -16,10 +19,18 @@ class Device:
 
     def __init__(self, kind: str, index: int = 0) -> None:
         self.cuda = kind == "cuda"
+        self.simulated = kind == "sim"
         self.index = index
         self.torch = torch.device("cuda", index) if self.cuda else torch.device("cpu")
         if self.cuda:
             torch.cuda.set_device(index)
+        if self.simulated:
+            simulated.use(index)
+
+    @property
+    def pins(self) -> bool:
+        """Slots are registered with a runtime: that for GPUs is at work."""
+        return self.cuda or self.simulated
 
     def sync(self) -> None:
         """Until the device has done everything, of all streams."""

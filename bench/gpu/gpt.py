@@ -65,7 +65,7 @@ class Gpt:
         began = newest = time.monotonic()
         self.checkpointer.prepare(180)
         ready = -1
-        while self.device.cuda and ready < self.sizes.slots:
+        while self.device.pins and ready < self.sizes.slots:
             stats = self.checkpointer.stats
             if stats.pinned_slots + stats.unpinned_slots != ready:
                 ready, newest = stats.pinned_slots + stats.unpinned_slots, time.monotonic()

@@ -45,6 +45,7 @@ class Rank:
     def __init__(self, stage: Stage, kind: str, host: torch.Tensor | None) -> None:
         self.stage, self.sizes = stage, stage.sizes
         self.kind = kind
+        self.slots = min(SLOTS, self.sizes.slots)
         self.rank = dist.get_rank()
         self.device = Device(stage.settings.device, self.rank)
         self.training = Training(self.sizes, self.device, self._wrap)
@@ -79,7 +80,7 @@ class Rank:
     def _checkpointer(self, again: bool = False) -> holdfast.Checkpointer:
         return holdfast.Checkpointer(
             f"gpus-{self.kind}", model=self.training.model, optimizer=self.training.optimizer,
-            slots=SLOTS,
+            slots=self.slots,
             take_over=again,  # the processes of the first one are these, and do not end
         )  # fmt: skip
 
@@ -131,9 +132,9 @@ class Rank:
 
     def _all_slots(self) -> None:
         """Until they are there and pinned: the daemon makes one when the one before is taken."""
-        for _ in range(60 if self.device.cuda else 1):
+        for _ in range(60 if self.device.pins else 1):
             stats = self.checkpointer.stats
-            if min(self.together(stats.pinned_slots + stats.unpinned_slots)) >= SLOTS:
+            if min(self.together(stats.pinned_slots + stats.unpinned_slots)) >= self.slots:
                 break
             self.checkpointer.snapshot(self.steps.next())
             self.checkpointer.fence()

@@ -92,7 +92,7 @@ class Inside:
         made.restore()
         began = time.monotonic()
         made.prepare(120)
-        for _ in range(200 if self.device.cuda else 0):
+        for _ in range(200 if self.device.pins else 0):
             if made.stats.pinned_slots + made.stats.unpinned_slots >= slots:
                 break
             made.snapshot(self.steps.next())

@@ -10,6 +10,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
+SIMULATED = "tests/support/cuda_sim/libholdfast_sim.so"
 
 
 class InstallError(Exception):
@@ -45,10 +46,10 @@ def of_wheel(wheel: pathlib.Path, folder: pathlib.Path) -> Package:
     return Package(folder, programs, {})
 
 
-def of_build(folder: pathlib.Path) -> Package:
-    """Of an output folder of Bazel."""
+def of_build(folder: pathlib.Path, simulated: bool = False) -> Package:
+    """Of an output folder of Bazel; "simulated": with the library on the simulated runtime."""
     programs = {"holdfastd": folder / "daemon/holdfastd", "holdfast": folder / "cli/holdfast"}
-    library = folder / "client/libholdfast.so"
+    library = folder / (SIMULATED if simulated else "client/libholdfast.so")
     return _checked(programs, library)
 
 

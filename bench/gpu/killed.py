@@ -21,6 +21,7 @@ from typing import Any
 import holdfast
 import torch
 
+import simulated
 from device import Device
 from reference import raw
 from settings import Stage
@@ -29,6 +30,7 @@ from torn import Pile, Slowly
 _cuda: Any = torch.cuda
 WHOLE = 3  # sealed snapshots before the one that is killed
 SLEEP_CYCLES = 4_000_000_000  # about two seconds
+LANDING_MS = 2000
 
 
 class Trainer:
@@ -94,6 +96,8 @@ class Trainer:
                 time.sleep(30)  # a worker; run.py ends it with everything of this stage
                 os._exit(0)
         assert self.checkpointer.snapshot(step)
+        if self.device.simulated and kind == "queued":
+            simulated.die(LANDING_MS)
         if self.device.cuda and kind == "queued":
             self.checkpointer.fence()  # every copy is issued
         elif self.device.cuda:

@@ -20,7 +20,7 @@ from device import Device
 from gpt import KEPT_FREE
 from model import Batch, Training
 from reference import Reference, verdict
-from settings import Stage
+from settings import Stage, skipped
 
 
 class Peer(Way):
@@ -189,6 +189,9 @@ def main() -> None:
     peers = Peers(stage)
     kinds: list[type[Peer]] = [TorchSave, DcpSave, DcpAsync, DcpPinned]
     for kind in kinds:
+        if kind is DcpPinned and not stage.settings.cuda:
+            stage.add(skipped(f"{kind.name} every step", "pinned staging needs a GPU"))
+            continue
         if stage.left() < 20:
             stage.add(Row(f"{kind.name} every step", "", reach="skipped", note="no time was left"))
             continue

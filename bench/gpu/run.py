@@ -78,14 +78,15 @@ def arguments() -> argparse.Namespace:
                         help="small and few: to see that everything runs, not to judge by")
     parser.add_argument("--budget", type=float, default=3600.0,
                         help="seconds after which nothing new is started")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda",
-                        help="cpu: a dry run without a GPU, always tiny")
+    parser.add_argument("--device", choices=("cuda", "sim", "cpu"), default="cuda",
+                        help="a dry run without a GPU, always tiny: sim on the simulated runtime of "
+                        "the tests, cpu with the engine for host memory")
     options = parser.parse_args()
     options.names = options.only.split(",") if options.only else UNASKED
     unknown = sorted(set(options.names) - set(WORKS))
     if unknown:
         parser.error(f"no such work: {', '.join(unknown)}")
-    options.tiny = options.tiny or options.device == "cpu"
+    options.tiny = options.tiny or options.device != "cuda"
     return options  # fmt: skip
 
 
@@ -105,7 +106,7 @@ class Run:
         if options.wheel is not None:
             self.package = install.of_wheel(options.wheel, scratch / "package")
         elif options.native is not None:
-            self.package = install.of_build(options.native.resolve())
+            self.package = install.of_build(options.native.resolve(), options.device == "sim")
         else:
             self.package = install.of_environment()
 
@@ -148,7 +149,7 @@ class Run:
         daemon: Daemon | None = None
         try:
             arena, room = program.arena, program.memory
-            if self.options.device == "cpu":
+            if self.options.device != "cuda":
                 arena, room = min(TINY_ARENA, arena), min(TINY_ARENA, room)
             if arena or room:
                 self.say(machine.make_room(arena + room + GB // 10))
@@ -185,7 +186,7 @@ class Run:
         environment = {**os.environ, **self.package.environment, "PYTHONUNBUFFERED": "1"}
         if settings.socket:
             environment["HOLDFAST_SOCKET"] = settings.socket
-        if settings.device == "cpu":
+        if settings.device != "cuda":
             environment["OMP_NUM_THREADS"] = "1"
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / program.file), str(path)],

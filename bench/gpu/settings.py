@@ -51,6 +51,7 @@ class Sizes:
 
 TINY = Sizes(
     layers=2, heads=2, width=64, vocabulary=256, length=32, rounds=2, side_rounds=1, iterations=3,
+    slots=3,  # a tiny state is sealed before another is wanted
     bare_bytes=4 * MIB, peer_iterations=1, torn_tensors=4, torn_elements=1 << 16, torn_times=3,
     calm_steps=100, kill_tensors=4, kills=2,
 )  # fmt: skip
@@ -58,7 +59,7 @@ TINY = Sizes(
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    device: str  # "cuda" or "cpu"
+    device: str  # "cuda", "sim" or "cpu"
     tiny: bool
     names: list[str]  # works of this stage that are wanted
     began: float  # of the whole run, time.time()
@@ -86,6 +87,10 @@ class Settings:
     @property
     def cuda(self) -> bool:
         return self.device == "cuda"
+
+    @property
+    def simulated(self) -> bool:
+        return self.device == "sim"
 
     def write(self, path: pathlib.Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)))

@@ -25,6 +25,7 @@ import torch
 from report import Row
 from torch import nn
 
+import simulated
 from device import Device
 from reference import Reference, verdict
 from settings import Skipped, Stage, counted
@@ -45,10 +46,12 @@ class Pile(nn.Module):
 
 
 class Slowly:
-    """Holds the host's copies back until let_go(); a GPU's take their time by themselves."""
+    """Holds copies back until let_go(): a simulated device's, and those of the host's engine; a GPU's
+    take their time by themselves."""
 
     def __init__(self, stage: Stage) -> None:
-        self._host = not stage.settings.cuda
+        self._simulated = stage.settings.simulated
+        self._host = not stage.settings.cuda and not self._simulated
         self._file = pathlib.Path(stage.settings.scratch) / "go"
 
     @contextlib.contextmanager
@@ -56,6 +59,8 @@ class Slowly:
         if self._host:
             self._file.unlink(missing_ok=True)
             holdfast.arm_failpoints(f"client.copy.chunk=wait:{self._file}")
+        if self._simulated:
+            simulated.hold_copies(True)
         try:
             yield
         finally:
@@ -65,6 +70,8 @@ class Slowly:
     def let_go(self) -> None:
         if self._host:
             self._file.touch()
+        if self._simulated:
+            simulated.hold_copies(False)
 
 
 FASTEST_LINK = 64e9  # bytes a second: PCIe 5 at its nominal rate

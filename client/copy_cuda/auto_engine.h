@@ -29,6 +29,8 @@ class AutoCopyEngine final : public CopyEngine {
     return Active().Prepare(std::move(slot), std::move(ready));
   }
 
+  [[nodiscard]] bool Pins() const override { return Active().Pins(); }
+
   [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override {
     return Active().Start(std::move(job), std::move(done));
   }

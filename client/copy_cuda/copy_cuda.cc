@@ -81,6 +81,11 @@ Status CudaCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady read
   return Ok();
 }
 
+bool CudaCopyEngine::Pins() const {
+  MutexLock lock(mutex_);
+  return pin_device_ != kHostDevice;
+}
+
 std::string CudaCopyEngine::Busy() const {
   MutexLock lock(mutex_);
   if (current_ != nullptr) {
@@ -221,6 +226,9 @@ void CudaCopyEngine::HoldBack(const std::shared_ptr<Running>& running,
   const TrainerThread guard;
   for (const auto& flight : running->flights) {
     std::vector<void*> handles;
+    if (Mutated(Mutation::kNamedStreamIgnored)) {
+      streams = {};
+    }
     for (const auto& named : {std::span<const DeviceStream>(running->job->streams), streams}) {
       for (const DeviceStream& stream : named) {
         if (stream.device == flight->lane()->Device()) {

@@ -8,15 +8,16 @@
 // digested, behind the next iteration.  Several snapshots may be landing; one at a time waits for
 // its fence.
 //
-// Torn copies (I7): a block of every MiB of every tensor is read on the device when the snapshot
-// begins and again after the last copy, and both must be what landed; with "verify" the whole state
-// is digested on the device when the snapshot begins, and what landed must match.
+// Torn copies (I7): 64 bytes of every 4 MiB of every tensor are read on the device when the
+// snapshot begins and again after the last copy, and both must be what landed; with "verify" the
+// whole state is digested on the device when the snapshot begins, and what landed must match.
 //
 // Threads:   see copy_engine.h; the class does its own locking.  The training thread is never made
 //            to wait for a device; at the fence it may wait until the reads are issued.
 // Ownership: owns its threads, streams, events and device memory; nothing of it is in use after
 //            Stop.
-// Errors:    in the job's outcome; errors of the training itself stay where the runtime keeps them.
+// Errors:    in the job's outcome.  An error of the training itself that waits in the runtime stays
+//            set; one of ours meanwhile replaces its code (TrainerThread).
 // Lifecycle: see copy_engine.h.
 #pragma once
 
@@ -58,6 +59,7 @@ class CudaCopyEngine final : public CopyEngine {
 
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override;
   [[nodiscard]] Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) override;
+  [[nodiscard]] bool Pins() const override;
   [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override;
   [[nodiscard]] std::string Busy() const override;
   bool WaitFence(std::span<const DeviceStream> streams) override;

@@ -219,6 +219,7 @@ void CudaCopyEngine::PrepareSlot(const Preparation& preparation) {
       preparation.slot->SetPin(std::move(pinned).value());
       ++state_.pinned_slots;
     } else {
+      preparation.slot->SetPin(nullptr);
       ++state_.unpinned_slots;
       state_.note = "slots cannot be pinned, so copies take a multiple of the time: " +
                     pinned.error().ToString();

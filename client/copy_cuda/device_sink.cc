@@ -17,10 +17,11 @@ constexpr std::chrono::seconds kRecheck{1};
 }  // namespace
 
 Result<std::unique_ptr<LoadSink>> DeviceSink::Make(std::uint32_t threads) {
+  auto guard = std::make_unique<const TrainerThread>();
   const std::uint32_t fillers = std::clamp(threads, 1U, 32U);
   const std::uint32_t rooms = fillers + kMoreRooms;
   HF_TRY(PinnedPages memory, PinnedPages::Make(rooms * kRoomBytes, fillers));
-  std::unique_ptr<DeviceSink> sink(new DeviceSink(std::move(memory)));
+  std::unique_ptr<DeviceSink> sink(new DeviceSink(std::move(guard), std::move(memory)));
   MutexLock lock(sink->mutex_);
   for (std::uint32_t i = 0; i < rooms; ++i) {
     sink->free_.emplace_back(sink->memory_.Data() + i * kRoomBytes, kRoomBytes);
@@ -37,6 +38,7 @@ DeviceSink::~DeviceSink() {
 }
 
 Result<MutableByteView> DeviceSink::Borrow() {
+  const BesideCaptures guard;  // of the threads that load, which the trainer does not know
   MutexLock lock(mutex_);
   while (true) {
     if (failure_.has_value()) {
@@ -65,6 +67,7 @@ Result<MutableByteView> DeviceSink::Borrow() {
 }
 
 Status DeviceSink::Send(MutableByteView room, std::span<const Part> parts) {
+  const BesideCaptures guard;
   MutexLock lock(mutex_);
   Status sent = failure_.has_value() ? Status(*failure_) : Ok();
   if (sent.has_value() && !parts.empty()) {
@@ -131,6 +134,13 @@ Result<cudaStream_t> DeviceSink::StreamFor(std::int32_t device) {
 
 Status DeviceSink::Duplicate(std::byte* to, const std::byte* from, ByteCount bytes) {
   return CudaStatus(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "cudaMemcpy");
+}
+
+std::string DeviceSink::Note() const {
+  return memory_.Pinned() ? ""
+                          : "the buffers of the restore could not be pinned, so it took a multiple "
+                            "of the time: " +
+                                memory_.WhyNot();
 }
 
 Status DeviceSink::Finish() {

@@ -42,7 +42,7 @@ Status Lane::Adopt(std::shared_ptr<const CopyPlan> plan,
                      " that must be copied at once (buffers, scalars, small ones) have " +
                      FormatBytes(gathered) + ", the limit is " + FormatBytes(most_gathered) +
                      ": declare those that only the optimizer writes as parameters, or raise "
-                     "device_gather_bytes");
+                     "gather_bytes");
   }
   free_rooms_.clear();
   rooms_.clear();  // before the new ones are made: both may not fit
@@ -79,7 +79,7 @@ Result<CudaEvent> Lane::TakeEvent() {
 
 void Lane::Tidy() {
   if (cudaSetDevice(device_) == cudaSuccess) {
-    staging_.Grow();
+    staging_.Tidy();
   }
 }
 

@@ -16,6 +16,7 @@ enum class Mutation {
   kSampleAfterDone,       // the sample is read again behind the event that opens the fence
   kCopiesDoNotWaitForBegin,  // they start before the trainer's stream has come to the snapshot
   kFenceWithoutDeviceWait,   // the host waits until all is issued, the stream for nothing
+  kNamedStreamIgnored,       // the fence holds back the streams of the snapshot only
   kCurrentDeviceLeft,        // the trainer's thread goes on with another current device
   kStagingFreedAtOnce,       // the next snapshot is staged over what is still being copied out
 };

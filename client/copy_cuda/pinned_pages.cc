@@ -59,9 +59,11 @@ Result<PinnedPages> PinnedPages::Make(ByteCount bytes, std::uint32_t threads) {
   // A fork would copy what a device writes.
   static_cast<void>(::madvise(pages.mapping_, pages.mapped_, MADV_DONTFORK));
   MakePages(aligned, bytes, threads);
-  HF_TRYV(CudaStatus(cudaHostRegister(aligned, bytes, cudaHostRegisterPortable),
-                     "cudaHostRegister of buffers"));
   pages.data_ = aligned;
+  const Status registered =
+      CudaStatus(cudaHostRegister(aligned, bytes, cudaHostRegisterPortable), "cudaHostRegister");
+  pages.pinned_ = registered.has_value();
+  pages.why_not_ = registered.has_error() ? registered.error().ToString() : "";
   return pages;
 }
 
@@ -71,13 +73,15 @@ PinnedPages::PinnedPages(PinnedPages&& other) noexcept {
 
 PinnedPages& PinnedPages::operator=(PinnedPages&& other) noexcept {
   std::swap(data_, other.data_);
+  std::swap(pinned_, other.pinned_);
+  std::swap(why_not_, other.why_not_);
   std::swap(mapping_, other.mapping_);
   std::swap(mapped_, other.mapped_);
   return *this;
 }
 
 PinnedPages::~PinnedPages() {
-  if (data_ != nullptr) {
+  if (pinned_) {
     static_cast<void>(cudaHostUnregister(data_));
   }
   if (mapping_ != nullptr) {

@@ -5,11 +5,15 @@
 //
 // Threads:   any thread; "threads" of its own that end before Make returns.
 // Ownership: owns the memory; no copy may be under way when it is destroyed.
-// Errors:    kNoSpace; of the CUDA runtime.
+// Errors:    kNoSpace.  Where pinning is refused (memory lock limit) the memory is had all the
+// same,
+//            and copies go through the runtime's own buffer: WhyNot().  The runtime's last error is
+//            left set.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "client/copy_cuda/runtime.h"
@@ -27,8 +31,14 @@ class PinnedPages {
 
   [[nodiscard]] std::byte* Data() const { return data_; }
 
+  [[nodiscard]] bool Pinned() const { return pinned_; }
+
+  [[nodiscard]] const std::string& WhyNot() const { return why_not_; }
+
  private:
   std::byte* data_ = nullptr;
+  bool pinned_ = false;
+  std::string why_not_;
   std::byte* mapping_ = nullptr;  // "data_" is aligned in it
   ByteCount mapped_ = 0;
 };

@@ -34,6 +34,16 @@ Status ProbeCuda() {
   return Ok();
 }
 
+// Leaves no error behind.
+bool ExchangeMode(cudaStreamCaptureMode* mode) {
+  const bool had_error = cudaPeekAtLastError() != cudaSuccess;
+  const bool exchanged = cudaThreadExchangeStreamCaptureMode(mode) == cudaSuccess;
+  if (!exchanged && !had_error) {
+    static_cast<void>(cudaGetLastError());
+  }
+  return exchanged;
+}
+
 }  // namespace
 
 Status CudaStatus(cudaError_t code, const char* call) {
@@ -60,6 +70,14 @@ Status CudaUsable() {
 
 std::string CudaVersion() {
   return VersionText(CUDART_VERSION);
+}
+
+BesideCaptures::BesideCaptures() : exchanged_(ExchangeMode(&mode_)) {}
+
+BesideCaptures::~BesideCaptures() {
+  if (exchanged_) {
+    static_cast<void>(ExchangeMode(&mode_));
+  }
 }
 
 TrainerThread::TrainerThread() : had_error_(cudaPeekAtLastError() != cudaSuccess) {

@@ -32,8 +32,23 @@ namespace holdfast::client {
 // "13.0", of the runtime that this library was built with.
 [[nodiscard]] std::string CudaVersion();
 
-// For functions that run on the trainer's own thread: gives it back its current device, and leaves
-// no error of ours behind (one that was there before stays: it is the training's own).
+// While it lives, no call of this thread breaks the CUDA graph that the training captures, on this
+// thread or another: what is slow is forbidden in a capture by default.
+class BesideCaptures {
+ public:
+  BesideCaptures();
+  ~BesideCaptures();
+  BesideCaptures(const BesideCaptures&) = delete;
+  BesideCaptures& operator=(const BesideCaptures&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  bool exchanged_ = false;
+};
+
+// For functions that run on the trainer's own thread: gives it back its current device and its
+// capture mode, and leaves no error of ours behind.  Where the training's own error waited already,
+// the last error stays set; a call of ours that fails meanwhile replaces its code.
 class TrainerThread {
  public:
   TrainerThread();
@@ -42,6 +57,7 @@ class TrainerThread {
   TrainerThread& operator=(const TrainerThread&) = delete;
 
  private:
+  const BesideCaptures beside_captures_;
   int device_ = -1;
   bool had_error_ = false;
 };

@@ -6,6 +6,7 @@ namespace holdfast::client {
 
 Result<std::unique_ptr<SlotPin>> SlotRegistration::Make(const SlotMapping& slot,
                                                         std::int32_t device) {
+  const BesideCaptures guard;
   HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
   const Status registered = CudaStatus(
       cudaHostRegister(slot.Data(), slot.Size(), cudaHostRegisterPortable), "cudaHostRegister");

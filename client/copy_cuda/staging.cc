@@ -24,8 +24,8 @@ bool Staging::Useful(ByteCount rest) {
   return true;
 }
 
-void Staging::Grow() {
-  if (share_ <= 0 || refused_ || in_use_ || wanted_ <= bytes_) {
+void Staging::Tidy() {
+  if (share_ <= 0 || refused_ || in_use_ || (bytes_ == 0 && wanted_ == 0)) {
     return;
   }
   std::size_t free = 0;
@@ -35,12 +35,19 @@ void Staging::Grow() {
     return;
   }
   const auto reserve = static_cast<ByteCount>(kReserve * static_cast<double>(total));
+  if (bytes_ > 0 && free < reserve) {
+    memory_.reset();
+    bytes_ = 0;
+    return;
+  }
+  if (wanted_ <= bytes_) {
+    return;
+  }
   const ByteCount available = free + bytes_ > reserve ? free + bytes_ - reserve : 0;
   const auto allowed = static_cast<ByteCount>(share_ * static_cast<double>(available));
   const ByteCount bytes = std::min(wanted_ + wanted_ / 8, allowed);
   if (bytes <= bytes_) {
-    refused_ = bytes_ == 0;
-    return;
+    return;  // that much is not free: later, perhaps
   }
   memory_.reset();
   bytes_ = 0;

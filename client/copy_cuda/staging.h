@@ -40,8 +40,9 @@ class Staging {
   // Whether the snapshot at hand, of which "rest" is not copied, should be staged.
   [[nodiscard]] bool Useful(ByteCount rest);
 
-  // Takes memory for what was wanted, on the current device.  Slow (cudaMalloc): between snapshots.
-  void Grow();
+  // Takes memory for what was wanted, on the current device, and gives back what it has where less
+  // than the reserve is free: the training needs it.  Slow (cudaMalloc): between snapshots.
+  void Tidy();
 
   // How many bytes a snapshot may put here now.
   [[nodiscard]] ByteCount Free() const { return in_use_ ? 0 : bytes_; }

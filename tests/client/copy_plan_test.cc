@@ -61,6 +61,18 @@ TEST_F(CopyPlanTest, LargeStableTensorsAreLazyAndAllOthersStaged) {
   EXPECT_FALSE(Find("buffer").checked);
 }
 
+// Each copy to the host costs the link microseconds: 64 KiB take as long as none.
+TEST_F(CopyPlanTest, OnADeviceTensorsUpTo64KiBAreGathered) {
+  const std::vector<layout::TensorSpec> specs = {
+      Spec("edge", 16 * kKiB), Spec("over", 16 * kKiB + 1), Spec("host", 16 * kKiB)};
+  layout_ = layout::PlanImage(specs).value();
+  const std::vector<std::int32_t> devices = {0, 0, kHostDevice};
+  plan_ = CopyPlan::Make(layout_, specs, kSmall, devices, kSmallOnDevice).value();
+  EXPECT_EQ(Find("edge").mode, CopyMode::kStaged);
+  EXPECT_EQ(Find("over").mode, CopyMode::kLazy);
+  EXPECT_EQ(Find("host").mode, CopyMode::kLazy);
+}
+
 TEST_F(CopyPlanTest, TensorsCoverTheImageBehindTheHeaderWithoutHoles) {
   Make({Spec("b", 7), Spec("empty", 0), Spec("a", 1'001), Spec("c", 1)});
   ByteCount end = plan_->HeaderBytes();

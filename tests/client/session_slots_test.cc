@@ -1,15 +1,19 @@
 // What a session says of its slots: to the daemon, where they should be; to its trainer, why none
 // is ready yet.
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "client/copy_host.h"
 #include "client/session.h"
 #include "common/mutex.h"
+#include "layout/image.h"
 #include "tests/client/trainer.h"
 
 namespace holdfast::client {
@@ -18,7 +22,10 @@ namespace {
 using testing::HasSubstr;
 using Body = proto::ClientMessage::BodyCase;
 
-// The host engine, as slow with new slots and next to such a node as a test wants.
+class FakePin final : public SlotPin {};
+
+// The host engine, as slow with new slots and next to such a node as a test wants; as one for
+// devices it pins them too.
 class SlowEngine final : public CopyEngine {
  public:
   // What tests keep of it, since a session owns its engine.
@@ -27,6 +34,10 @@ class SlowEngine final : public CopyEngine {
     bool held HF_GUARDED_BY(mutex) = false;
     std::vector<std::pair<std::shared_ptr<SlotMapping>, SlotReady>> waiting HF_GUARDED_BY(mutex);
     std::int32_t node = kAnyNumaNode;
+    std::atomic<bool> pins = false;
+    std::atomic<bool> refuses_pins = false;
+    std::atomic<int> prepared = 0;
+    std::atomic<int> pinned = 0;
   };
 
   explicit SlowEngine(std::shared_ptr<Control> control) : control_(std::move(control)) {}
@@ -41,8 +52,16 @@ class SlowEngine final : public CopyEngine {
       control_->waiting.emplace_back(std::move(slot), std::move(ready));
       return Ok();
     }
+    ++control_->prepared;
+    if (control_->pins) {
+      const bool pinned = !control_->refuses_pins;
+      slot->SetPin(pinned ? std::make_unique<FakePin>() : nullptr);
+      control_->pinned += pinned ? 1 : 0;
+    }
     return host_.Prepare(std::move(slot), std::move(ready));
   }
+
+  [[nodiscard]] bool Pins() const override { return control_->pins; }
 
   [[nodiscard]] Status Start(std::shared_ptr<CopyJob> job, JobDone done) override {
     return host_.Start(std::move(job), std::move(done));
@@ -144,6 +163,90 @@ TEST_F(SessionSlotsTest, TheDaemonIsToldTheNodeOfTheDevice) {
   ASSERT_FALSE(received.empty());
   EXPECT_TRUE(received.back().register_().has_numa_node());
   EXPECT_EQ(received.back().register_().numa_node(), 1);
+}
+
+// A model that moves to a GPU after its layout was registered: the layout is the same, and so are
+// its slots, those that are the daemon's at that time too.
+TEST_F(SessionSlotsTest, SlotsOfAStateThatMovesToADeviceArePinned) {
+  daemon_.SetSlots(2);
+  Register();
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
+  EXPECT_EQ(control_->pinned, 0);
+  control_->pins = true;
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  EXPECT_EQ(control_->pinned, 1) << "the one that is granted";
+  for (std::int64_t step = 2; step <= 5; ++step) {
+    ASSERT_NO_FATAL_FAILURE(GoodSnapshot(step));
+  }
+  EXPECT_EQ(control_->pinned, 2);
+  EXPECT_EQ(control_->prepared, 4);
+}
+
+TEST_F(SessionSlotsTest, ASlotThatWasBeingPreparedWhenTheStateMovedIsPinned) {
+  Hold(true);
+  daemon_.SetSlots(1);
+  Register();
+  ASSERT_EQ(WaitForWaiting(), "");
+  control_->pins = true;
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  Release();
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  EXPECT_EQ(control_->pinned, 1);
+}
+
+TEST_F(SessionSlotsTest, TheSlotOfFrozenTensorsIsPinnedToo) {
+  state_.specs[1].tensor_class = proto::CONSTANT;
+  state_.specs[1].image = proto::STATIC;
+  state_.layout = layout::PlanImage(state_.specs).value();
+  const std::uint64_t bytes = layout::ImageBytes(state_.layout, proto::STATIC);
+  const transport::OwnedFd file(::memfd_create("static", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.Get(), static_cast<off_t>(bytes)), 0);
+  daemon_.SetHook([&](const proto::ClientMessage& request) {
+    if (!request.has_register_()) {
+      return FakeDaemon::Verdict::kDefault;
+    }
+    proto::ServerMessage answer;
+    answer.mutable_register_()->set_session_token(99);
+    answer.mutable_register_()->set_layout_generation(1);
+    answer.mutable_register_()->set_newest_complete_step(-1);
+    answer.mutable_register_()->set_static_image_bytes(bytes);
+    daemon_.Answer(request, answer);
+    proto::ServerMessage event;
+    auto* grant = event.mutable_grant();
+    grant->set_slot(50);
+    grant->set_generation(1);
+    grant->set_capacity_bytes(bytes);
+    grant->set_layout_generation(1);
+    grant->set_has_fd(true);
+    grant->set_image(proto::STATIC);
+    daemon_.Send(event, file.Get());
+    return FakeDaemon::Verdict::kHandled;
+  });
+  Hold(true);
+  Register();
+  ASSERT_EQ(WaitForWaiting(), "");
+  Release();
+  EXPECT_EQ(control_->pinned, 0);
+  control_->pins = true;
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  EXPECT_EQ(control_->pinned, 1);
+  session_.reset();
+  daemon_.Stop();  // before what the hook uses
+}
+
+TEST_F(SessionSlotsTest, ASlotThatCannotBePinnedIsTriedOnce) {
+  control_->pins = true;
+  control_->refuses_pins = true;
+  daemon_.SetSlots(2);
+  Register();
+  for (std::int64_t step = 1; step <= 5; ++step) {
+    ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+    ASSERT_NO_FATAL_FAILURE(GoodSnapshot(step));
+    ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  }
+  EXPECT_EQ(control_->prepared, 2);
 }
 
 TEST_F(SessionSlotsTest, NoNodeIsNamedWhereNoneIsKnown) {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     values = native.environment(tmp_path_factory.mktemp("built"), build=True, config="")
     os.environ.update(values)
     return values
+
+
+@pytest.fixture(scope="session")
+def simulated(built: dict[str, str]) -> str:
+    """libholdfast.so on the simulated CUDA runtime."""
+    program = pathlib.Path(built["HOLDFAST_BIN"]) / "holdfast"
+    version = subprocess.run([str(program), "--version"], capture_output=True, text=True)
+    if "CPU only" in version.stdout:
+        pytest.skip("this build has no CUDA: nothing is simulated")
+    place = "tests/support/cuda_sim/libholdfast_sim.so"
+    return str(native.output_of("//tests/support/cuda_sim:libholdfast_sim.so", place))
 
 
 @pytest.fixture

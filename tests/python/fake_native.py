@@ -81,9 +81,13 @@ class FakeDaemon:
         self.layouts: list[list[TensorSpec]] = []
         self.corrupt_steps: set[int] = set()
         self.skip = ""
+        self.options: tuple[float, ...] = ()  # of the last client, behind its timeout
+        self.begun: list[tuple[int, int]] = []  # the streams of the last snapshot
+        self.fenced: list[tuple[int, int]] = []  # and of the last fence
         self.finished: list[str | None] = []
 
     def client(self, socket: str, timeout: float, *options: float) -> "FakeClient":
+        self.options = options
         return FakeClient(self)
 
     def newest(self) -> FakeSnapshot:
@@ -161,6 +165,7 @@ class FakeClient:
         pass
 
     def snapshot(self, step: int, capture: Capture) -> Begun:
+        self.daemon.begun = list(capture.streams)
         assert self.pending is None, "a snapshot without a fence before it"
         count, strides = capture.count, capture.strides
         assert count == len(self.specs)
@@ -191,10 +196,13 @@ class FakeClient:
     def not_constant(self) -> list[int]:
         return list(self.changed)
 
+    def skip(self, step: int, reason: str) -> None:
+        pass
+
     def fence(self, streams: Streams = ()) -> None:
-        assert not streams
         if self.pending is None:
             return
+        self.daemon.fenced = list(streams)
         (snapshot, later), self.pending = self.pending, None
         if self.torn_next:
             text, self.torn_next = self.torn_next, ""

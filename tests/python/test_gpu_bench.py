@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench" / "gpu"
 
 
-def run(out: pathlib.Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(
+    out: pathlib.Path, *options: str, device: str = "cpu", library: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    changed = {} if library is None else {"HOLDFAST_LIBRARY": library}
     return subprocess.run(
-        [sys.executable, str(BENCH / "run.py"), "--device", "cpu", "--tiny", "--out", str(out),
-         *options],
-        capture_output=True, text=True, timeout=170,
+        [sys.executable, str(BENCH / "run.py"), "--device", device, "--out", str(out), *options],
+        capture_output=True, text=True, timeout=300, env={**os.environ, **changed},
     )  # fmt: skip
 
 
@@ -32,26 +35,52 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield importlib.import_module("timeline")
 
 
-def test_a_dry_run_gives_a_row_for_each_thing_measured(
-    built: dict[str, str], tmp_path: pathlib.Path
-) -> None:
-    result = run(tmp_path, "--only", "environment,iteration,restore,torn,sanitize",
-                 "--budget", "150")  # fmt: skip
+# The same engine as on a GPU: torn writes are found, every restore has the bytes, of kills too.
+def test_a_dry_run_goes_through_every_work(simulated: str, tmp_path: pathlib.Path) -> None:
+    result = run(tmp_path, device="sim", library=simulated)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = {row["work"]: row for row in json.loads((tmp_path / "results.json").read_text())}
-    for work in ("bare copy to the host", "iteration of 400 ms, snapshot every step",
-                 "training thread in fence(), p99",
-                 "restore to the device, digests checked, 0.00142 GB"):  # fmt: skip
+    for work in ("bare copy to the host", "digests alone, 1 threads",
+                 "iteration of 400 ms, snapshot every step", "training thread in fence(), p99",
+                 "iteration of 400 ms, the same with a flush every 10th",
+                 "iteration of 103 ms, snapshot every step",
+                 "iteration of 103 ms, every 2nd step, staged", "copy rate, 0.00142 GB",
+                 "trace of 3 iterations", "restore to the device, digests checked, 0.00142 GB",
+                 "iteration of 400 ms, every step digested on the device",
+                 "torch.save every step", "DCP save every step", "DCP async_save every step",
+                 "copy rate of all GPUs at once, DDP, 2 x 0.00142 GB",
+                 "trace of 3 iterations under FSDP2"):  # fmt: skip
         assert rows[work]["ours"] > 0, work
         assert work in result.stdout
-    for work in ("restore, the last of the row", "torn: an update without the fence",
+    for peer in ("torch.save", "DCP save", "DCP async_save"):
+        assert "bytes verified" in rows[f"{peer} every step"]["note"], rows[f"{peer} every step"]
+    for work in ("file of a flushed step", "restore, the last of the row",
+                 "restore by another Checkpointer", "restore of all ranks, DDP",
+                 "restore of all ranks, FSDP2", "torn: an update without the fence",
                  "torn: a fused update without the fence",
-                 "torn: an average written on another stream"):  # fmt: skip
+                 "torn: an average written on another stream", "false alarms with the fence",
+                 "restore after so many snapshots", "killed in mid-copy: right bytes again",
+                 "killed with copies queued, a forked worker alive: right bytes again"):  # fmt: skip
         assert rows[work]["ok"] is True, rows[work]
-    for work in ("an update replayed as a CUDA graph", "sanitize"):
-        assert rows[work]["reach"] == "skipped" and rows[work]["note"]
+    skipped = {work: row["note"] for work, row in rows.items() if row["reach"] == "skipped"}
+    assert skipped == {
+        "an update replayed as a CUDA graph": "there is no CUDA graph without a GPU",
+        "DCP async_save, pinned staging every step": "pinned staging needs a GPU",
+        "sanitize": "there is nothing for compute-sanitizer without a GPU",
+    }
+    assert "slots ready" in result.stdout and " 0 pinned" not in result.stdout
+    batches = re.findall(r"simulated runtime: (\d+) batches", result.stdout)
+    assert sum(int(count) > 0 for count in batches) >= 3, batches
     assert (tmp_path / "iterations-1.svg").read_text().startswith("<svg")
     assert len((tmp_path / "iterations.csv").read_text().splitlines()) > 6
+
+
+def test_a_library_that_is_not_simulated_is_no_dry_run(
+    built: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    result = run(tmp_path, "--only", "environment", device="sim")
+    assert result.returncode == 1
+    assert "is no libholdfast_sim.so" in result.stdout
 
 
 def test_what_cannot_run_is_said_and_the_rest_goes_on(

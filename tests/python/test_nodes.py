@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cluster
 import node_ranks
 import pytest
 import ranks
@@ -18,21 +19,17 @@ from processes import run_all
 from test_ranks import lines
 
 Outputs = list[tuple[int | None, str]]
-PORT = 7411
 
 
-class Cluster:
-    """Daemons at 127.0.0.N, each with folders of its own."""
+class Cluster(cluster.Cluster):
+    """The demo's nodes, with ranks that are processes of this test."""
 
     def __init__(self, folder: pathlib.Path, built: dict[str, str], count: int) -> None:
         self.memory = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-test-", dir="/dev/shm"))
-        self.nodes = [
-            Node(folder / f"node{i}", self.memory / str(i), built) for i in range(1, count + 1)
-        ]
+        super().__init__(folder, self.memory, built, count)
 
     def start(self, i: int, failpoints: str = "", more: str = "") -> None:
-        peers = f'[peer]\nlisten = "127.0.0.{i + 1}:{PORT}"\ndead_after = "2s"\n'
-        self.nodes[i].start(failpoints, config=f'{peers}{more}[restore]\nwait = "10s"\n')
+        super().start(i, failpoints, f'{more}[restore]\nwait = "10s"\n')
 
     def run(
         self, function: Callable[..., None], places: list[int], store: pathlib.Path, *more: Any
@@ -42,8 +39,7 @@ class Cluster:
         return run_all(calls, environments=[self.nodes[place].environment for place in places])
 
     def clean(self) -> None:
-        for node in self.nodes:
-            node.clean()
+        super().clean()
         shutil.rmtree(self.memory, ignore_errors=True)
 
 

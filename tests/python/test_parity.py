@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator
 
 import node_ranks
@@ -27,11 +26,7 @@ def four(built: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Cluster]:
 
 def lose(cluster: Cluster, i: int) -> None:
     """The node is gone for good; an empty one of another uuid stands at its address."""
-    node: Node = cluster.nodes[i]
-    node.kill()
-    shutil.rmtree(node.arena)
-    shutil.rmtree(node.state)
-    node.state.mkdir()
+    cluster.lose(i)
     cluster.start(i, more=CODING)
 
 

@@ -26,6 +26,12 @@ def _bazel(*arguments: str) -> str:
     return result.stdout.strip()
 
 
+def output_of(target: str, place: str) -> pathlib.Path:
+    """Builds a further target of the plain build; where it is."""
+    _bazel("build", target)
+    return pathlib.Path(_bazel("info", "bazel-bin")) / place
+
+
 def environment(
     folder: pathlib.Path, build: bool = False, config: str = "opt"
 ) -> dict[str, str]:

@@ -1,14 +1,25 @@
-"""The four parts of the demo.  Each kills something for real and says what came back from where."""
+"""The parts of the demo with one node.  Each kills something for real and says what came back from where."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from flip import flip_in_arena, flip_on_tier
 from node import DemoError, Node, ShardKey, wait_for
 from training import DURABLE_EVERY, STEPS, Training
+
+if TYPE_CHECKING:
+    from cluster import Cluster
+    from nodes_training import NodesTraining
+
+
+class Run(Protocol):
+    """A training that has ended, or will."""
+
+    def digests(self) -> dict[str, str]: ...
 
 
 @dataclasses.dataclass
@@ -20,8 +31,9 @@ class Row:
     when: str
     came_back: str
     resumed: str
-    training: Training
+    training: Run
     identical: str = ""
+    expected: dict[str, str] | None = None  # of an undisturbed run of its own kind; None: the demo's
 
 
 @dataclasses.dataclass
@@ -32,6 +44,9 @@ class Scene:
     node: Node
     show: Callable[[str], None]
     trainings: list[Training] = dataclasses.field(default_factory=list)
+    # Of the part with several nodes.
+    runs: list[NodesTraining] = dataclasses.field(default_factory=list)
+    clusters: list[Cluster] = dataclasses.field(default_factory=list)
 
     def train(self, name: str, **plan: object) -> Training:
         self.trainings.append(Training(self.node, self.folder / name, plan))
@@ -40,6 +55,10 @@ class Scene:
     def clean(self) -> None:
         for training in self.trainings:
             training.clean()
+        for run in self.runs:
+            run.end()
+        for cluster in self.clusters:
+            cluster.clean()
         self.node.clean()
 
 

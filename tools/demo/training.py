@@ -22,6 +22,15 @@ JOB = "demo"
 RUN_SECONDS = 150.0
 
 
+def digests_in(folder: pathlib.Path, world: int) -> dict[str, str]:
+    """What the example left there, by rank and name."""
+    result: dict[str, str] = {}
+    for rank in range(world):
+        part = json.loads((folder / f"rank-{rank}.json").read_text())
+        result.update({f"rank {rank} {name}": value for name, value in part.items()})
+    return result
+
+
 class Training:
     """torchrun with two ranks.  Output goes to a file that can be read while it runs."""
 
@@ -130,8 +139,4 @@ class Training:
 
     def digests(self) -> dict[str, str]:
         """Of everything that the run ended with, by rank and name."""
-        result: dict[str, str] = {}
-        for rank in range(WORLD):
-            part = json.loads((self.out / f"rank-{rank}.json").read_text())
-            result.update({f"rank {rank} {name}": value for name, value in part.items()})
-        return result
+        return digests_in(self.out, WORLD)

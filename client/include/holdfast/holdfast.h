@@ -58,7 +58,8 @@ typedef struct hf_options {
   uint32_t struct_size;  /* sizeof(hf_options): guards against another header */
   uint32_t copy_threads; /* threads that copy and digest; 0: 1, for GPUs as many as keep up */
   uint32_t slots_wanted; /* slots of the arena for this rank, 2 or more; 0: daemon's default */
-  uint32_t small_tensor_bytes; /* STABLE tensors up to this size are copied inside hf_snapshot */
+  uint32_t small_tensor_bytes; /* STABLE tensors up to this size (on a GPU: up to 64 KiB, if
+                                * that is more) are copied inside hf_snapshot */
   uint32_t begin_wait_ms;      /* how long hf_snapshot may wait for a free slot; 0: not at all */
   uint32_t request_timeout_ms; /* for requests that the daemon answers at once; 0: 10,000 */
   double sample_fraction;      /* share of each STABLE tensor's bytes that is read again; 0: 0.01 */
@@ -276,7 +277,7 @@ typedef struct hf_stats {
   uint64_t static_bytes;        /* of it: what all of them share; 0: nothing */
   uint32_t connected;           /* 1: a daemon answers now */
   uint32_t fenced;              /* 1: a newer incarnation exists */
-  char note[256];               /* why copies are slower than they could be; empty: they are not */
+  char note[256];               /* why copies or the restore are slow; empty: they are not */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);

@@ -106,6 +106,8 @@ class Restore:
                 threads,
             )
         )
+        if any(device != HOST for device in devices):
+            self._client.tell_note(self._client.stats().note)
 
     def finish(self, failure: str | None, timeout: float) -> bool:
         """Tells the verdict of this rank and waits for all; True when committed."""
@@ -145,6 +147,7 @@ class Client:
         request_timeout: float = 10.0,
         verify_every: int = 0,
         staging_percent: int = 50,
+        gather_bytes: int = 0,
     ) -> None:
         self.lib = _native.library()
         self.socket = socket
@@ -154,11 +157,12 @@ class Client:
         options.copy_threads = copy_threads
         options.verify_every = verify_every
         options.staging_percent = staging_percent
+        options.gather_bytes = gather_bytes
         options.request_timeout_ms = _milliseconds(request_timeout)
         handle = ctypes.c_void_p()
         self._handle: ctypes.c_void_p | None = None
         self._begin = _native.BeginStruct()
-        self._noted = False
+        self._noted: set[str] = set()
         self.check(
             self.lib.hf_connect(
                 socket.encode(), ctypes.byref(options), _milliseconds(timeout), ctypes.byref(handle)
@@ -299,13 +303,13 @@ class Client:
         code = self.lib.hf_fence(self._handle, _streams(streams), len(streams))
         if code != 0:
             raise self._error(code)
-        if streams and not self._noted:
+        if streams:
             self.tell_note(self.stats().note)
 
     def tell_note(self, note: str) -> None:
         """Once: that the GPU's copies are slow, and why."""
-        if note and not self._noted:
-            self._noted = True
+        if note and note not in self._noted:
+            self._noted.add(note)
             _log.warning("%s", note)
 
     def wait_sealed(self, step: int, timeout: float) -> None:

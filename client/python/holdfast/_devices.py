@@ -22,6 +22,10 @@ class StreamSource(Protocol):
         """The handle (cudaStream_t) of the stream that this thread works on."""
         ...
 
+    def capturing(self) -> bool:
+        """Whether that stream is being captured into a CUDA graph."""
+        ...
+
 
 class TorchStreams:
     """torch.cuda's."""
@@ -34,6 +38,10 @@ class TorchStreams:
         if self._handle is not None:
             return int(self._handle(device))
         return int(torch.cuda.current_stream(device).cuda_stream)
+
+    def capturing(self) -> bool:
+        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return bool(initialized and torch.cuda.is_current_stream_capturing())
 
 
 def device_of(tensor: torch.Tensor) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from holdfast._client import Client
+from holdfast._devices import StreamSource, TorchStreams
 from holdfast._layout import Layout
 from holdfast._state import TrainingState
 from holdfast._tensors import LayoutChanged
@@ -27,6 +28,7 @@ class Registration:
     def __init__(self, client: Client, state: TrainingState) -> None:
         self._client = client
         self._state = state
+        self._streams: StreamSource = TorchStreams()
         self._layout: Layout | None = None
         self._in_force = False
         self._told = False  # the daemon has been sent this layout, and may not have answered yet
@@ -34,6 +36,12 @@ class Registration:
 
     def capture(self) -> Capture:
         """The state as it is now, of a layout that is in force."""
+        if self._streams.capturing():
+            # Before anything else: torch does not tell its generators' states then.
+            raise UnavailableError(
+                "the current stream is being captured into a CUDA graph: take the snapshot outside "
+                "the capture"
+            )
         try:
             if self._layout is None:
                 raise LayoutChanged
@@ -99,9 +107,9 @@ class Registration:
         self._layout = None
 
     def _renew(self) -> Layout:
-        layout = Layout(self._state)
+        layout = Layout(self._state, self._streams)
         if self._state.derived.undo_differing():
-            layout = Layout(self._state)
+            layout = Layout(self._state, self._streams)
         if self._layout is None or layout.specs != self._layout.specs:
             self._in_force = self._told = False
         self._layout = layout

@@ -7,7 +7,6 @@ Processes: every rank of a job makes one at the same point of the program, as wi
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from holdfast._drain import DrainProgress
 from holdfast._group import Group
 from holdfast._nodes import meet
 from holdfast._registration import Registration
+from holdfast._results import Restored, SnapshotResult
 from holdfast._frozen import Frozen
 from holdfast._skips import Skips, restarter
 from holdfast._state import TrainingState
@@ -39,32 +39,6 @@ from holdfast.errors import TornError, TornSnapshotWarning, UnavailableError, er
 _log = logging.getLogger("holdfast")
 Persist = str | os.PathLike[str] | Tier
 _open: "weakref.WeakSet[Checkpointer]" = weakref.WeakSet()
-
-
-@dataclasses.dataclass(frozen=True)
-class SnapshotResult:
-    """What snapshot() did; true when it started.  A skipped one is no error: "reason" says why.
-    bytes: of the tensors that it copies.  static_bytes: of the frozen ones, which only the first
-    snapshot of their layout copies and all later ones share."""
-
-    step: int
-    skipped: bool
-    reason: str = ""
-    bytes: int = 0
-    static_bytes: int = 0
-
-    def __bool__(self) -> bool:
-        return not self.skipped
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """What restore() loaded.  log: newer snapshots that could not be had, each with the reason."""
-
-    incarnation: int
-    step: int
-    source: str
-    log: tuple[str, ...]
 
 
 class Checkpointer:
@@ -96,6 +70,10 @@ class Checkpointer:
     copy_threads: threads that copy and digest (0: one, or as many as keep up with a GPU).
     verify_every: for state on GPUs: digest it on the device at every so many snapshots, and compare
     with what arrived (0: compare a sample only, as at every snapshot).
+    staging_percent: for state on GPUs: how much of the device memory that is free above a reserve of
+    5 % a snapshot may take where the update comes before its copies are done (0: none, it waits).
+    gather_bytes: for state on GPUs: most that is copied at once on each device, in bytes: buffers and
+    tensors up to 64 KiB (0: 64 MiB).  More than that raises NoSpaceError.
     slots: snapshots that the daemon keeps room for in memory (0: its default).
     take_over: start although another process still trains this job on this node, and fence it; else
     the start waits for its end, and is refused (AlreadyExistsError) if it lives on.
@@ -127,6 +105,8 @@ class Checkpointer:
         slots: int = 0,
         copy_threads: int = 0,
         verify_every: int = 0,
+        staging_percent: int = 50,
+        gather_bytes: int = 0,
         timeout: float = 30.0,
     ) -> None:
         self.job = job
@@ -147,7 +127,8 @@ class Checkpointer:
         self._tiers = tiers_of(persist, persist_every, persist_seconds, keep_last, keep_every)
         self._client = _daemon.connect(
             lambda path, seconds: Client(
-                path, seconds, slots, copy_threads, timeout, verify_every
+                path, seconds, slots, copy_threads, timeout, verify_every, staging_percent,
+                gather_bytes,
             ),
             socket,
             autostart,

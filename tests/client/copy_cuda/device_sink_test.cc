@@ -5,6 +5,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -72,6 +73,7 @@ class DeviceSinkTest : public testing::Test {
     EXPECT_EQ(::write(fd.Get(), image.data(), image.size()), static_cast<ssize_t>(image.size()));
     const auto source = ImageSource::Open(std::move(fd), image.size()).value();
     HF_TRY(const auto sink, DeviceSink::Make(threads));
+    note_ = sink->Note();
     LoadReport report;
     return LoadPieces(*source, digests_, pieces_, threads, sink.get(), &report);
   }
@@ -87,6 +89,7 @@ class DeviceSinkTest : public testing::Test {
   std::vector<std::byte> host_ = std::vector<std::byte>(kImageBytes);
   void* memory_[kDevices] = {};
   std::vector<LoadPiece> pieces_;
+  std::string note_;
 };
 
 TEST_F(DeviceSinkTest, EveryByteArrivesOnItsDevice) {
@@ -94,6 +97,7 @@ TEST_F(DeviceSinkTest, EveryByteArrivesOnItsDevice) {
   for (const std::uint32_t threads : {1U, 3U, 8U}) {
     const Status loaded = Load(image_, threads);
     ASSERT_FALSE(loaded.has_error()) << loaded.error().ToString();
+    EXPECT_EQ(note_, "");
     for (const LoadPiece& piece : pieces_) {
       ASSERT_EQ(std::memcmp(Landed(piece), image_.data() + piece.offset, piece.length), 0)
           << "at " << piece.offset << " for device " << piece.device;
@@ -137,9 +141,61 @@ TEST_F(DeviceSinkTest, NeighbouringTensorsAreCopiesOfTheirOwn) {
   EXPECT_EQ(cuda_sim::CallCount("cudaMemcpyAsync"), 8);
 }
 
+// A job that could take snapshots must be able to resume under the same memory lock limit.
+TEST_F(DeviceSinkTest, WhereBuffersCannotBePinnedTheBytesArriveAllTheSame) {
+  MakePieces();
+  cuda_sim::FailCall("cudaHostRegister", 1, cudaErrorMemoryAllocation);
+  const Status loaded = Load(image_, 3);
+  ASSERT_FALSE(loaded.has_error()) << loaded.error().ToString();
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess) << "an error of ours was left to the trainer";
+  for (const LoadPiece& piece : pieces_) {
+    ASSERT_EQ(std::memcmp(Landed(piece), image_.data() + piece.offset, piece.length), 0);
+  }
+  EXPECT_EQ(cuda_sim::Leaks().registrations, 0);
+  EXPECT_NE(note_.find("could not be pinned"), std::string::npos) << note_;
+  EXPECT_NE(note_.find("cudaHostRegister: "), std::string::npos) << note_;
+}
+
+// Of another device, while threads load that the capture's one did not start: a call that its mode
+// forbids would break it.
+TEST_F(DeviceSinkTest, ACaptureMeanwhileStaysWhole) {
+  cudaStream_t captured = nullptr;
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  ASSERT_EQ(cudaStreamCreateWithFlags(&captured, cudaStreamNonBlocking), cudaSuccess);
+  cuda_sim::BeginCapture(captured);
+  {
+    const auto sink = DeviceSink::Make(1).value();
+    std::thread([&] {
+      for (std::size_t i = 0; i < 12; ++i) {  // more than there are rooms: Borrow waits
+        const auto room = sink->Borrow();
+        ASSERT_TRUE(room.has_value()) << room.error().ToString();
+        const LoadSink::Part part{0, kChunkBytes, 0, Device(0) + i * kChunkBytes};
+        const Status sent = sink->Send(room.value(), {&part, 1});
+        ASSERT_FALSE(sent.has_error()) << sent.error().ToString();
+      }
+    }).join();
+    EXPECT_FALSE(sink->Finish().has_error());
+    EXPECT_FALSE(sink->Duplicate(Device(0), Device(0) + kChunkBytes, 100).has_error());
+  }
+  EXPECT_EQ(cuda_sim::EndCapture(captured), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(captured), cudaSuccess);
+}
+
+TEST_F(DeviceSinkTest, TheCallersCurrentDeviceAndCaptureModeStayWhatTheyAre) {
+  pieces_ = {LoadPiece{0, kImageBytes, Device(1), 1}};
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  ASSERT_FALSE(Load(image_, 2).has_error());
+  int device = -1;
+  ASSERT_EQ(cudaGetDevice(&device), cudaSuccess);
+  EXPECT_EQ(device, 0);
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  ASSERT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+  EXPECT_EQ(mode, cudaStreamCaptureModeGlobal);
+}
+
 TEST_F(DeviceSinkTest, AFailedCopyIsAnErrorAndLeavesNothingBehind) {
   MakePieces();
-  for (const char* call : {"cudaMemcpyAsync", "cudaEventRecord", "cudaHostRegister"}) {
+  for (const char* call : {"cudaMemcpyAsync", "cudaEventRecord"}) {
     cuda_sim::FailCall(call, 1, cudaErrorUnknown);
     EXPECT_EQ(Load(image_, 3).error().code, Errc::kIoError) << call;
   }

@@ -56,6 +56,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Listed{Mutation::kSampleAfterDone, "SampleAfterDone"},
                     Listed{Mutation::kCopiesDoNotWaitForBegin, "CopiesDoNotWaitForBegin"},
                     Listed{Mutation::kFenceWithoutDeviceWait, "FenceWithoutDeviceWait"},
+                    Listed{Mutation::kNamedStreamIgnored, "NamedStreamIgnored"},
                     Listed{Mutation::kCurrentDeviceLeft, "CurrentDeviceLeft"},
                     Listed{Mutation::kStagingFreedAtOnce, "StagingFreedAtOnce"}),
     [](const auto& info) { return info.param.name; });

@@ -8,6 +8,7 @@
 
 #include "client/copy_cuda/slot_registration.h"
 #include "tests/client/copy_cuda/sim_trainer.h"
+#include "tests/support/cuda_sim/gate.h"
 
 namespace holdfast::client {
 namespace {
@@ -70,17 +71,27 @@ class LaneTest : public testing::Test {
   }
 
   // As the engine does it: the fence, the end, and what is learnt of it.  Every Landed() after the
-  // fence has opened is kept.
-  std::set<ByteCount> Fence(Flight* flight) {
+  // fence has opened is kept.  The update comes to the fence before the copies are done, by more
+  // than staging must be worth; "late" keeps it back until they are.
+  std::set<ByteCount> Fence(Flight* flight, cuda_sim::Gate* late = nullptr) {
+    cuda_sim::HoldCopiesToHost(late == nullptr);
     while (!flight->Released()) {
       flight->Advance(true, true);
     }
     std::vector<HeldBack> held;
     held.push_back(flight->HoldBack(trainer_->Stream(0)).value());
+    while (late == nullptr && cudaEventQuery(held.front().before.get()) != cudaSuccess) {
+      std::this_thread::yield();
+    }
+    std::this_thread::sleep_for(2 * kWorthStaging);
+    cuda_sim::HoldCopiesToHost(false);
     std::set<ByteCount> landed;
     while (!flight->Ended()) {
       flight->Advance(true, true);
       landed.insert(flight->Landed());
+    }
+    if (late != nullptr) {
+      late->Open();
     }
     EXPECT_FALSE(flight->Failure().has_value());
     EXPECT_EQ(flight->Landed(), trainer_->Plan()->ImageBytes());
@@ -124,10 +135,9 @@ TEST_F(LaneTest, TheFenceOpensBeforeTheStagedWindowsAreIssued) {
 TEST_F(LaneTest, AnUpdateThatWouldNotHaveWaitedIsNotStagedAgain) {
   LearnThatStagingHelps();
   const auto late = Begin(3);
-  ASSERT_EQ(
-      cuda_sim::Launch(trainer_->Stream(0), [] { std::this_thread::sleep_for(milliseconds(200)); }),
-      cudaSuccess);
-  Fence(late.get());
+  cuda_sim::Gate gate;
+  ASSERT_EQ(gate.Hold(trainer_->Stream(0)), cudaSuccess);
+  Fence(late.get(), &gate);
   const auto next = Begin(4);
   next->Advance(false, true);
   EXPECT_TRUE(next->Issued()) << "windows are held back for staging";

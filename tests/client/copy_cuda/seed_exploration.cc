@@ -95,9 +95,16 @@ void Train(std::uint64_t seed, std::vector<std::string>* wrong) {
       }
     }
     watch.After("Start");
+    std::vector<DeviceStream> named;
+    if (seed % 5 == 3) {
+      named.push_back(trainer.StreamAside());
+    }
     trainer.Forward();
-    engine.WaitFence({});
+    engine.WaitFence(named);
     watch.After("WaitFence");
+    if (!named.empty()) {
+      trainer.UpdateAside();
+    }
     trainer.Update();
     if (seed % 3 == 2) {
       trainer.SynchronizeAll();  // one that looks at its loss

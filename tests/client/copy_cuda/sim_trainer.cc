@@ -60,6 +60,9 @@ SimTrainer::~SimTrainer() {
   for (cudaStream_t stream : streams_) {
     static_cast<void>(cudaStreamDestroy(stream));
   }
+  if (aside_ != nullptr) {
+    static_cast<void>(cudaStreamDestroy(aside_));
+  }
 }
 
 std::vector<DeviceStream> SimTrainer::Streams() const {
@@ -170,6 +173,41 @@ void SimTrainer::Update() {
   }
 }
 
+// Work of the trainer's: on device 0, whatever is current.
+void SimTrainer::WaitFor(cudaStream_t waiting, cudaStream_t other) {
+  int current = 0;
+  EXPECT_EQ(cudaGetDevice(&current), cudaSuccess);
+  EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+  cudaEvent_t event = nullptr;
+  EXPECT_EQ(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(event, other), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(waiting, event, 0), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+  EXPECT_EQ(cudaSetDevice(current), cudaSuccess);
+}
+
+DeviceStream SimTrainer::StreamAside() {
+  if (aside_ == nullptr) {
+    int current = 0;
+    EXPECT_EQ(cudaGetDevice(&current), cudaSuccess);
+    EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+    EXPECT_EQ(cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking), cudaSuccess);
+    EXPECT_EQ(cudaSetDevice(current), cudaSuccess);
+  }
+  WaitFor(aside_, streams_[0]);
+  return DeviceStream{0, aside_};
+}
+
+void SimTrainer::UpdateAside() {
+  for (std::size_t i = 0; i < state_.specs.size(); ++i) {
+    const bool its = memory_[i] != nullptr && device_of_[i] == 0;
+    if (its && state_.specs[i].tensor_class == proto::STABLE) {
+      Write(i, aside_);
+    }
+  }
+  WaitFor(streams_[0], aside_);
+}
+
 void SimTrainer::WriteOneElement(cudaStream_t stream) {
   std::vector<std::size_t> stable;
   for (std::size_t i = 0; i < state_.specs.size(); ++i) {
@@ -202,6 +240,9 @@ CopyOutcome SimTrainer::WaitDone(std::int64_t step) {
 void SimTrainer::SynchronizeAll() {
   for (cudaStream_t stream : streams_) {
     static_cast<void>(cudaStreamSynchronize(stream));
+  }
+  if (aside_ != nullptr) {
+    static_cast<void>(cudaStreamSynchronize(aside_));
   }
   static_cast<void>(cudaGetLastError());  // of the training's own calls
 }

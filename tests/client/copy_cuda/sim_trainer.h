@@ -45,6 +45,13 @@ class SimTrainer {
   // Work that writes every tensor.
   void Update();
 
+  // A stream beside that of device 0, as an average has that is kept by itself.  It may write what
+  // the trainer's stream has done with so far.
+  [[nodiscard]] DeviceStream StreamAside();
+
+  // Work on that stream that writes what only updates may write; the trainer's stream waits for it.
+  void UpdateAside();
+
   // Writes one element of a tensor that only the update may write.
   void WriteOneElement(cudaStream_t stream);
 
@@ -76,6 +83,7 @@ class SimTrainer {
   void Write(std::size_t spec, cudaStream_t stream);
   void Record(Shot* shot);
   void Run(cudaStream_t stream, std::function<void()> kernel);
+  static void WaitFor(cudaStream_t waiting, cudaStream_t other);
 
   RandomState state_;
   std::uint64_t random_;
@@ -83,6 +91,7 @@ class SimTrainer {
   std::vector<void*> memory_;
   std::vector<std::size_t> bytes_;
   std::vector<cudaStream_t> streams_;
+  cudaStream_t aside_ = nullptr;
   std::shared_ptr<const CopyPlan> plan_;
   std::vector<const void*> pointers_;
   std::mutex mutex_;

@@ -24,6 +24,7 @@ struct Plan {
   std::vector<Range> targets;
   std::shared_ptr<Staging> staging = std::make_shared<Staging>();
   bool wait = false;  // the call returns when they have landed
+  bool to_pinned = false;
 };
 
 bool IsHost(const Place& place) {
@@ -83,6 +84,13 @@ cudaError_t AddCopy(State& state,
   if (error != cudaSuccess) {
     return error;
   }
+  // The caller knows which memory he means.
+  if (to.either && (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyHostToHost)) {
+    to.kind = Place::Kind::kPageable;
+  }
+  if (from.either && (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyHostToHost)) {
+    from.kind = Place::Kind::kPageable;
+  }
   if (!Agrees(kind, to, from)) {
     return cudaErrorInvalidValue;
   }
@@ -102,6 +110,7 @@ cudaError_t AddCopy(State& state,
   if (to.kind == Place::Kind::kPageable || (IsHost(to) && IsHost(from))) {
     plan.wait = true;
   }
+  plan.to_pinned = to.kind == Place::Kind::kPinned;
   plan.targets.push_back(to.range);
   plan.copies.push_back(copy);
   return cudaSuccess;
@@ -138,6 +147,7 @@ void Land(const std::vector<Copy>& copies, Random& random, std::chrono::microsec
 void Issue(State& state, Call& call, Stream& stream, Plan plan) HF_REQUIRES(state.mutex) {
   auto operation = std::make_shared<Operation>();
   operation->copies = plan.copies;
+  operation->to_pinned = plan.to_pinned;
   operation->uses = std::move(plan.sources);
   operation->uses.insert(operation->uses.end(), plan.targets.begin(), plan.targets.end());
   operation->body = [copies = std::move(plan.copies),
@@ -149,6 +159,7 @@ void Issue(State& state, Call& call, Stream& stream, Plan plan) HF_REQUIRES(stat
   if (plan.wait) {
     Await(state, call.lock(), operation);
   }
+  Settle(state, call.lock(), stream);
 }
 
 bool HasDependentCopies(const Plan& plan) {
@@ -333,6 +344,7 @@ cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStre
   operation->uses.push_back(to.range);
   operation->body = [to, value, bytes](Random&) { std::memset(to.address, value, bytes); };
   Enqueue(state, *stream, operation);
+  Settle(state, call.lock(), *stream);
   return call.Return(cudaSuccess);
 }
 

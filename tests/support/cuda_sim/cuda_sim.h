@@ -32,6 +32,11 @@ struct Options {
   std::size_t device_bytes = std::size_t{1} << 30;  // of each device
   std::size_t pinned_bytes = std::size_t{1} << 40;  // that may be registered or allocated in all
   int driver_version = 13000;                       // 0: no driver; a lower major: too old
+  // For a trainer without a GPU: memory of the host that is neither pinned nor allocated here
+  // counts as a device's, where a copy does not say otherwise, and what is put on a device's
+  // default stream is done when the call returns, so that the trainer's own work on that memory
+  // comes in its order.
+  bool host_is_device = false;
 };
 
 // Also ends the errors of FailCall, captures and sticky errors.
@@ -88,6 +93,9 @@ int CallCount(const std::string& function);
 
 // A kernel that goes wrong: the device of `stream` has the sticky error once its turn has come.
 cudaError_t FaultInStream(cudaStream_t stream, cudaError_t error);
+
+// While held, copies to pinned memory do not begin; what waits for them waits.
+void HoldCopiesToHost(bool held);
 
 // --- capture
 // --------------------------------------------------------------------------------------

@@ -176,7 +176,8 @@ cudaError_t Resolve(
   place->address = PointerOf<char*>(range.begin);
   const HostRange* pinned = FindPinned(state, range.begin);
   if (pinned == nullptr && !OverlapsPinned(state, range)) {
-    place->kind = Place::Kind::kPageable;
+    place->either = state.options.host_is_device;
+    place->kind = place->either ? Place::Kind::kDevice : Place::Kind::kPageable;
     return cudaSuccess;
   }
   if (pinned == nullptr || !pinned->range.Holds(range)) {
@@ -194,7 +195,10 @@ void* HostView(const void* device_pointer) {
   const MutexLock lock(state.mutex);
   const auto address = reinterpret_cast<std::uintptr_t>(device_pointer);
   const DeviceAllocation* found = FindAllocation(state, address);
-  return found == nullptr ? nullptr : found->view + (address - found->range.begin);
+  if (found != nullptr) {
+    return found->view + (address - found->range.begin);
+  }
+  return state.options.host_is_device ? PointerOf<void*>(address) : nullptr;
 }
 
 }  // namespace holdfast::cuda_sim

@@ -12,7 +12,8 @@ struct Place {
   Kind kind = Kind::kPageable;
   char* address = nullptr;  // for the host
   bool read_only = false;
-  Range range;  // as the caller named it
+  bool either = false;  // of a device, or the host's: host_is_device
+  Range range;          // as the caller named it
 };
 
 // Null where there is none.

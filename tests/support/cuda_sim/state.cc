@@ -117,6 +117,7 @@ void Reset(const Options& options) {
   state.devices.clear();
   FreeMemory(state);
   state.failures.clear();
+  state.copies_held = false;
   state.calls.clear();
   state.violations.clear();
   state.options = options;
@@ -130,6 +131,14 @@ void FailCall(const std::string& function, int nth, cudaError_t error, bool stic
   const Quiet quiet;
   const MutexLock lock(state.mutex);
   state.failures.push_back({function, nth, error, sticky});
+}
+
+void HoldCopiesToHost(bool held) {
+  State& state = TheState();
+  const Quiet quiet;
+  const MutexLock lock(state.mutex);
+  state.copies_held = held;
+  state.done.NotifyAll();
 }
 
 int CallCount(const std::string& function) {

@@ -65,6 +65,7 @@ struct Operation {
   std::function<void(Random&)> body;  // empty: a mark
   std::vector<std::shared_ptr<Operation>> after;
   std::vector<Copy> copies;         // what the body copies
+  bool to_pinned = false;           // all of them
   std::vector<Range> uses;          // as the caller named them
   cudaError_t fault = cudaSuccess;  // the device has it when the turn has come
   bool done = false;
@@ -145,6 +146,7 @@ struct State {
   std::map<std::uintptr_t, HostRange> host_ranges HF_GUARDED_BY(mutex);
   std::size_t pinned HF_GUARDED_BY(mutex) = 0;
   std::vector<Failure> failures HF_GUARDED_BY(mutex);
+  bool copies_held HF_GUARDED_BY(mutex) = false;
   std::map<std::string, int> calls HF_GUARDED_BY(mutex);
   std::vector<std::string> violations HF_GUARDED_BY(mutex);
 };
@@ -211,6 +213,9 @@ void Enqueue(State& state, Stream& stream, const std::shared_ptr<Operation>& ope
 // one is done.
 void Await(State& state, MutexLock& lock, std::shared_ptr<Operation> operation)
     HF_REQUIRES(state.mutex);
+
+// After something was put on it: waits where a default stream is to be done at once.
+void Settle(State& state, MutexLock& lock, const Stream& stream) HF_REQUIRES(state.mutex);
 
 // All that is queued on a device.
 void AwaitDevice(State& state, MutexLock& lock, int device) HF_REQUIRES(state.mutex);

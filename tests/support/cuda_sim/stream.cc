@@ -16,6 +16,14 @@ MonotonicTime Never() {
 }
 
 // False when the simulator stops first.
+bool AwaitLink(State& state, MutexLock& lock, const Operation& operation) HF_REQUIRES(state.mutex) {
+  while (operation.to_pinned && state.copies_held && !state.stopping) {
+    state.done.WaitUntil(lock, Never());
+  }
+  return !state.stopping;
+}
+
+// False when the simulator stops first.
 bool AwaitOthers(State& state, MutexLock& lock, const Operation& operation)
     HF_REQUIRES(state.mutex) {
   for (const std::shared_ptr<Operation>& other : operation.after) {
@@ -67,7 +75,7 @@ void RunStream(State& state, Stream& stream) {
       return;
     }
     const std::shared_ptr<Operation> operation = stream.queue.front();
-    if (!AwaitOthers(state, lock, *operation)) {
+    if (!AwaitOthers(state, lock, *operation) || !AwaitLink(state, lock, *operation)) {
       return;
     }
     RunBody(state, lock, stream, *operation);
@@ -165,6 +173,12 @@ void Await(State& state, MutexLock& lock, std::shared_ptr<Operation> operation) 
     state.done.WaitUntil(lock, Never());
   }
   Acquire(operation->finished);
+}
+
+void Settle(State& state, MutexLock& lock, const Stream& stream) {
+  if (state.options.host_is_device && stream.legacy) {
+    Await(state, lock, stream.last);
+  }
 }
 
 void AwaitDevice(State& state, MutexLock& lock, int device) {

@@ -74,6 +74,7 @@ cudaError_t EnqueueBody(const char* function,
   const cudaError_t error = CheckCapture(state, *stream, function, wanted, &captured);
   if (error == cudaSuccess && !captured) {
     Enqueue(state, *stream, operation);
+    Settle(state, call.lock(), *stream);
   }
   return call.Return(error);
 }
@@ -113,6 +114,7 @@ cudaError_t RecordEvent(const char* function,
   if (!captured) {
     event->recorded = std::make_shared<Operation>();
     Enqueue(state, *stream, event->recorded);
+    Settle(state, call.lock(), *stream);
   }
   return call.Return(cudaSuccess);
 }
@@ -245,7 +247,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle,
   if (event == nullptr || stream == nullptr) {
     return call.Return(cudaErrorInvalidResourceHandle);
   }
-  return call.Return(WaitForEvent(state, *stream, *event, call.function()));
+  const cudaError_t error = WaitForEvent(state, *stream, *event, call.function());
+  Settle(state, call.lock(), *stream);
+  return call.Return(error);
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
