@@ -92,7 +92,19 @@ asio::awaitable<Result<proto::PeerReply>> StoredServer::FeedNext(proto::FeedNext
                                                                  std::chrono::milliseconds limit) {
   const std::shared_ptr<WindowFeed> feed = feeds_->Find(request.key());
   const std::uint32_t row = request.key().feed().row();
-  if (feed == nullptr || row == 0 || row > feed->shape().lanes) {
+  if (feed == nullptr) {
+    // Who asks too early asks again.  A daemon that died while it pulled comes too late instead: it
+    // must not wait for what has been, all the others' snapshots would wait with it.
+    proto::StoredKey made = request.key();
+    *made.mutable_parity() = request.key().feed();
+    made.mutable_parity()->set_row(0);
+    if (core_->view().FindStored(made).has_value()) {
+      co_return Error(Errc::kUnavailable,
+                      "the rows of that stripe were fed already: decode the row from the others");
+    }
+    co_return NotHere();
+  }
+  if (row == 0 || row > feed->shape().lanes) {
     co_return NotHere();
   }
   HF_CO_TRY(

@@ -67,8 +67,9 @@ inline constexpr KillPoint kTrainerKillPoints[] = {
     {"AfterThirdSealSent", "client.after_seal_sent", 3},
 };
 
-// Passed by what protects and rebuilds, which no action of the daemon starts yet:
-// tests/daemon/pipeline/protect_kill_test.cc kills a process that runs it there.
+// Passed by what protects and rebuilds: tests/daemon/pipeline/protect_kill_test.cc kills a process
+// that runs it there, tests/python/test_parity_kills.py the daemons of four nodes (but for
+// share.before_window, which no daemon passes yet).
 inline constexpr KillPoint kPeerKillPoints[] = {
     {"BeforeWindow", "protect.before_window", 1},
     {"BeforeThirdWindow", "protect.before_window", 3},

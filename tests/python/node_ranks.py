@@ -20,6 +20,8 @@ from support import Cursor, digest, seed_all
 #: Of the steps behind the gate: long enough that something becomes complete among them.
 _LEAST_SECONDS = 1.0
 _PAUSE = 0.05
+#: With the optimizer's state some MiB: each node of a group has something to encode.
+_WIDTH = 512
 
 
 class Training:
@@ -32,7 +34,9 @@ class Training:
             timeout=datetime.timedelta(seconds=90),
         )
         seed_all(seed + rank)
-        self.plain = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+        self.plain = torch.nn.Sequential(
+            torch.nn.Linear(_WIDTH, _WIDTH), torch.nn.Linear(_WIDTH, _WIDTH)
+        )
         self.model = torch.nn.parallel.DistributedDataParallel(self.plain)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.cursor = Cursor()
@@ -44,7 +48,7 @@ class Training:
 
     def step(self) -> None:
         self.optimizer.zero_grad()
-        self.model(torch.randn(4, 8) + self.cursor.position).square().mean().backward()
+        self.model(torch.randn(4, _WIDTH) + self.cursor.position).square().mean().backward()
         self.optimizer.step()
         self.cursor.position += 1
 

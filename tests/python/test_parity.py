@@ -40,6 +40,17 @@ def protected(node: Node, above: int = 0) -> int | None:
     return newest if newest > above else None
 
 
+def require_restored(trained: Outputs, shown: Outputs, safe: int) -> None:
+    """Every rank has bit for bit what it had at one step, not older than "safe"."""
+    assert [code for code, _ in shown] == [0] * len(shown), shown
+    steps = set()
+    for (_, before), (_, after) in zip(trained, shown):
+        ((step, text),) = digests(after).items()
+        assert step >= safe and digests(before)[step] == text, (step, safe)
+        steps.add(step)
+    assert len(steps) == 1, steps
+
+
 def train(cluster: Cluster, store: pathlib.Path, gate: int, seed: int) -> Outputs:
     pathlib.Path(f"{store}.go").touch()
     return cluster.run(node_ranks.main, [0, 1, 2, 3], store, gate, seed, "die")
@@ -57,10 +68,7 @@ def test_any_two_of_four_nodes_may_vanish(
     for i in lost:
         lose(four, i)
     shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "second", 77)
-    assert [code for code, _ in shown] == [0] * 4, shown
-    for (_, trained), (_, restored) in zip(before, shown):
-        ((step, text),) = digests(restored).items()
-        assert step >= safe and digests(trained)[step] == text, (step, safe)
+    require_restored(before, shown, safe)
 
 
 def test_after_the_loss_of_two_nodes_two_others_may_vanish(
@@ -79,7 +87,4 @@ def test_after_the_loss_of_two_nodes_two_others_may_vanish(
     lose(four, 2)
     lose(four, 3)
     shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "third", 77)
-    assert [code for code, _ in shown] == [0] * 4, shown
-    for (_, trained), (_, restored) in zip(again, shown):
-        ((step, text),) = digests(restored).items()
-        assert step >= second and digests(trained)[step] == text, (step, second)
+    require_restored(again, shown, second)
