@@ -4,7 +4,7 @@ BAZEL ?= bazel
 export BAZEL
 
 .DEFAULT_GOAL := help
-.PHONY: deps build wheel demo test sim sanitize coverage bench lint format fuzz docs clean help
+.PHONY: deps build wheel demo test sim chaos sanitize coverage bench lint format fuzz docs clean help
 
 # What runs on a machine: the rest of the tree is tests and benchmarks.
 PRODUCT := //daemon:holdfastd //cli:holdfast //client:libholdfast.so
@@ -33,6 +33,11 @@ sim: deps ## play SEEDS (10000) random runs of several nodes, from seed SEED_BAS
 	$(BAZEL) test //tests/sim:sim_random_test --test_output=errors --nocache_test_results \
 	  --test_timeout=3600 --test_env=HOLDFAST_SIM_SEEDS="$(or $(SEEDS),10000)" \
 	  --test_env=HOLDFAST_SIM_SEED_BASE="$(or $(SEED_BASE),1)"
+
+chaos: deps ## FAULTS (100) random faults on four daemons that protect a job, by SEED (1)
+	$(BAZEL) build --config=opt $(PRODUCT)
+	@PYTHONPATH=client/python:tools/demo:tests/python "$$(tools/venv_path.sh)/bin/python" \
+	  tests/python/chaos.py --faults "$(or $(FAULTS),100)" --seed "$(or $(SEED),1)"
 
 coverage: deps ## line coverage of daemon, storage_tiers, layout, ec, client by the C++ tests
 	@tools/run_coverage.sh

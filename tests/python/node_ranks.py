@@ -94,6 +94,34 @@ def main(rank: int, world: int, store: str, gate: int, seed: int, end: str) -> N
     dist.destroy_process_group()
 
 
+def go_on(rank: int, world: int, store: str, folder: str, timeout: float) -> None:
+    """Restores, and trains until it is killed or "folder"/stop exists.
+
+    "folder"/digests.RANK gets a line "STEP DIGEST" before each snapshot, "folder"/restored.RANK one
+    after each restore: what chaos.py compares.
+    """
+    place = pathlib.Path(folder)
+    training = Training(rank, world, store, 1)
+    checkpointer = training.checkpointer()
+    step = checkpointer.restore(timeout=timeout)
+    with open(place / f"restored.{rank}", "a") as restored:
+        restored.write(f"{step} {training.digest()}\n")
+    with open(place / f"digests.{rank}", "a", buffering=1) as digests:
+        digests.write(f"{step} {training.digest()}\n")
+        while True:
+            step += 1
+            training.step()
+            digests.write(f"{step} {training.digest()}\n")
+            checkpointer.snapshot(step)
+            time.sleep(_PAUSE)
+            over = torch.tensor([int((place / "stop").exists())])
+            dist.all_reduce(over)
+            if over.item():
+                break
+    checkpointer.close()
+    dist.destroy_process_group()
+
+
 def show(rank: int, world: int, store: str, seed: int) -> None:
     """Restores, and says what it has."""
     training = Training(rank, world, store, seed)
