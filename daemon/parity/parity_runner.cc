@@ -179,6 +179,15 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   };
   HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
   const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));
+  // A maker that died in an earlier try would else wait for takers that got theirs from it.
+  for (std::uint32_t row = 1; row < group->stripes.Code().parity; ++row) {
+    const std::uint32_t owner = group->stripes.RowOwner(action.stripe, row);
+    if (co_await remote_->HasRow(set.geometry.members[owner],
+                                 RowKey(action.job_uid, action.id, set, action.stripe, row),
+                                 action.length_bytes)) {
+      feed->Drop(row - 1);
+    }
+  }
   const auto key = FeedKey(action.job_uid, action.id, set, action.stripe, 0);
   feeds_->Add(key, feed);
   std::optional<SegmentFault> fault;

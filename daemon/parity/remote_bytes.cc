@@ -162,6 +162,13 @@ asio::awaitable<Result<std::shared_ptr<ShardReader>>> RemoteBytes::Row(std::stri
   co_return Reader(node, key, std::move(what));
 }
 
+asio::awaitable<bool> RemoteBytes::HasRow(std::string node,
+                                          proto::StoredKey key,
+                                          ByteCount length) const {
+  const auto reader = co_await Row(std::move(node), std::move(key), length);
+  co_return reader.has_value();
+}
+
 FeedSource RemoteBytes::Feed(const std::string& node,
                              const proto::StoredKey& key,
                              ByteCount ring) const {

@@ -62,6 +62,11 @@ class RemoteBytes {
       std::string node, proto::StoredKey key, ByteCount length) const;
 
   // The first owner's feed of the row that "key" names.  "ring": bytes of its memory.
+  // Whether that node says that it has the row, whole and recorded; no answer is no.
+  [[nodiscard]] boost::asio::awaitable<bool> HasRow(std::string node,
+                                                    proto::StoredKey key,
+                                                    ByteCount length) const;
+
   [[nodiscard]] FeedSource Feed(const std::string& node,
                                 const proto::StoredKey& key,
                                 ByteCount ring) const;

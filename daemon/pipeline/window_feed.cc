@@ -56,6 +56,11 @@ std::optional<Clock::time_point> WindowFeed::DropLate(std::uint64_t number,
   return next;
 }
 
+void WindowFeed::Drop(std::size_t lane) {
+  lanes_[lane].dropped = true;
+  changed_.NotifyAll();
+}
+
 asio::awaitable<Status> WindowFeed::WaitForTakers(std::uint64_t number,
                                                   std::chrono::milliseconds limit) {
   const auto self = shared_from_this();

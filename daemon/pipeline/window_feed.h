@@ -94,6 +94,10 @@ class WindowFeed : public std::enable_shared_from_this<WindowFeed> {
   // Takers get this from now on.  The first one stays.
   void Fail(const Error& why);
 
+  // The lane's taker needs nothing: it has the vector from an earlier try.  It is refused from now
+  // on.
+  void Drop(std::size_t lane);
+
   // The taker has said that it has the whole vector, checked.
   [[nodiscard]] bool Taken(std::size_t lane) const;
 

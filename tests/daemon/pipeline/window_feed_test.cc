@@ -145,6 +145,12 @@ TEST_F(WindowFeedTest, ATakerThatDoesNotMoveIsDroppedAndHearsIt) {
   EXPECT_FALSE(feed_->Taken(0));
 }
 
+TEST_F(WindowFeedTest, ATakerThatNeedsNothingIsNotWaitedFor) {
+  feed_->Drop(0);
+  EXPECT_TRUE(RunToEnd(MakeAll(std::chrono::hours(1))).has_value());
+  EXPECT_EQ(AskError(0), Errc::kNotFound);
+}
+
 TEST_F(WindowFeedTest, AFailureReachesWhoWaits) {
   std::optional<Result<FedWindow>> told;
   Start(feed_->Next(0, 0, Clock::now() + seconds(30)), &told);
