@@ -13,7 +13,8 @@
 // whole state is digested on the device when the snapshot begins, and what landed must match.
 //
 // Threads:   see copy_engine.h; the class does its own locking.  The training thread is never made
-//            to wait for a device; at the fence it may wait until the reads are issued.
+//            to wait for a device, but in the first fence of a layout with frozen tensors and in
+//            Adopt; at the fence it may wait until the reads are issued.
 // Ownership: owns its threads, streams, events and device memory; nothing of it is in use after
 //            Stop.
 // Errors:    in the job's outcome.  An error of the training itself that waits in the runtime stays

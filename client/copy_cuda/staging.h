@@ -3,7 +3,7 @@
 //
 // A copy within the device is about forty times as fast as one to the host, so the update waits a
 // few milliseconds instead of the rest; the bytes then leave at leisure.  It is taken only while
-// memory is plentiful: training must never run out of memory because of a snapshot.  And only where
+// memory is plentiful, and given back when little is left.  And only where
 // it helps: a host that runs ahead of its device comes to the fence long before the update does, so
 // what decides is how long the device stood still, or would have without staging.
 //
