@@ -72,7 +72,6 @@ class Member {
   bool OnRowMade(std::uint64_t ticket, Result<std::vector<std::uint32_t>> digests);
   bool OnSidecarsFetched(std::uint64_t ticket, Result<std::vector<proto::Sidecar>> sidecars);
   bool OnShardMade(std::uint64_t ticket, const Status& status);
-  bool MayFeed(const SnapshotKey& id, const RowName& row) const;
   // Groups protect the job, and nothing newer than the id is protected.
   bool NeedsForProtection(const SnapshotKey& id) const;
 
@@ -300,6 +299,7 @@ class Member {
   void StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing);
   void DropPoisoned(const SnapshotKey& id, Rank rank);
   void GiveUpBringing();
+  void GiveUpPlace(SlotRef ref, const std::string& why);
   // seal
   proto::Sidecar MakeSidecar(Rank rank,
                              const Slot& slot,

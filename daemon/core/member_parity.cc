@@ -318,11 +318,6 @@ bool Member::EndMaking(std::uint64_t ticket) {
   return true;
 }
 
-bool Member::MayFeed(const SnapshotKey& id, const RowName& row) const {
-  const auto it = row_tries_.find({id, row});
-  return it != row_tries_.end() && it->second.ticket != 0 && row.row == 0;
-}
-
 // I4: the rows of an id go with its shards.  Rows of another geometry than the present one go when
 // their id is protected by the present one, or when a safer id is kept beside it.
 bool Member::MayFreeRow(const SnapshotKey& id, const RowName& name) const {

@@ -211,6 +211,26 @@ void Member::DropPoisoned(const SnapshotKey& id, Rank rank) {
   }
 }
 
+// The arena refused the file.  Whoever waited for it tries again later or elsewhere, never at once:
+// that would go round for ever.
+void Member::GiveUpPlace(SlotRef ref, const std::string& why) {
+  for (auto& [key, attempt] : row_tries_) {
+    if (attempt.slot == ref) {
+      attempt.slot.reset();
+      attempt.retry.Failed(context_->now, context_->options);
+      parity_error_ = "no memory for a row: " + why;
+    }
+  }
+  for (auto it = bringing_.begin(); it != bringing_.end();) {
+    if (it->second.slot == ref) {
+      FailRestore(it->first, it->second.source, false, "no memory for its shard: " + why);
+      it = bringing_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
 // Another attempt has begun, or another start: whatever it was for is over.
 void Member::GiveUpBringing() {
   for (const auto& [rank, bringing] : bringing_) {

@@ -275,13 +275,15 @@ void Member::OnSlotReady(SlotRef ref, const Status& status) {
   }
   if (!status.has_value()) {
     const Rank rank = slot->rank;
-    const bool parity = slot->parity;
     LetGoOfStatic(ref);
+    GiveUpPlace(ref, status.error().message);
+    const bool parity = slot->parity;
     context_->slots.Remove(ref, context_->batch());
     context_->Do(RemoveSlot{ref});
     if (parity) {
-      parity_error_ = "no memory for a row: " + status.error().message;
-    } else if (const auto it = ranks_.find(rank); it != ranks_.end()) {
+      return;
+    }
+    if (const auto it = ranks_.find(rank); it != ranks_.end()) {
       it->second.last_missed_reason = "no slot: " + status.error().message;
       it->second.no_create_before = context_->now + kCreateRetry;
     }

@@ -218,8 +218,6 @@ class NodeCore {
   std::optional<StoredBytes> FindStored(const proto::StoredKey& key) const;
   // Of any rank's shard, its own or another node's; null where it is not known.
   const proto::Sidecar* FindSidecar(const proto::SnapshotId& id, Rank rank) const;
-  // Whether this node is making the row 0 of that stripe now: a feed for the others may come.
-  bool MayFeed(const proto::SnapshotId& id, const proto::StoredParity& row) const;
 
   // ---- time ----
   // At least once a second.

@@ -70,9 +70,4 @@ const proto::Sidecar* NodeCore::FindSidecar(const proto::SnapshotId& id, Rank ra
   return unit == nullptr ? nullptr : unit->job.FindSidecar(KeyOf(id), rank);
 }
 
-bool NodeCore::MayFeed(const proto::SnapshotId& id, const proto::StoredParity& row) const {
-  const JobUnit* unit = state_->FindByUid(id.job_uid());
-  return unit != nullptr && unit->member->MayFeed(KeyOf(id), NameOf(row));
-}
-
 }  // namespace holdfast::daemon

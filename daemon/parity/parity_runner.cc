@@ -60,10 +60,10 @@ ParityRunner::ParityRunner(const asio::any_io_executor& executor,
       makers_(executor, kMakers) {}
 
 bool ParityRunner::Start(std::uint64_t ticket, Task task) {
-  std::erase_if(running_, [](const auto& entry) { return entry.second->size() == 0; });
   if (stopped_) {
-    return false;
+    return false;  // and Join walks over running_
   }
+  std::erase_if(running_, [](const auto& entry) { return entry.second->size() == 0; });
   auto group = std::make_unique<TaskGroup>(executor_, "parity", 1);
   const bool started = group->Spawn(std::move(task));
   if (started) {
@@ -179,6 +179,8 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   };
   HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
   const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));
+  const auto key = FeedKey(action.job_uid, action.id, set, action.stripe, 0);
+  feeds_->Add(key, feed);
   // A maker that died in an earlier try would else wait for takers that got theirs from it.
   for (std::uint32_t row = 1; row < group->stripes.Code().parity; ++row) {
     const std::uint32_t owner = group->stripes.RowOwner(action.stripe, row);
@@ -188,8 +190,6 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
       feed->Drop(row - 1);
     }
   }
-  const auto key = FeedKey(action.job_uid, action.id, set, action.stripe, 0);
-  feeds_->Add(key, feed);
   std::optional<SegmentFault> fault;
   auto made = co_await ProtectStripe(
       cpu_,

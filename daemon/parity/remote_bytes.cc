@@ -17,6 +17,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::chrono::milliseconds kSmallRequest{15'000};
+constexpr std::chrono::milliseconds kProbe{1'000};  // no answer is an answer
 
 proto::StoredParity ParityName(const CodeSet& set, std::uint32_t stripe, std::uint32_t row) {
   proto::StoredParity name;
@@ -165,8 +166,13 @@ asio::awaitable<Result<std::shared_ptr<ShardReader>>> RemoteBytes::Row(std::stri
 asio::awaitable<bool> RemoteBytes::HasRow(std::string node,
                                           proto::StoredKey key,
                                           ByteCount length) const {
-  const auto reader = co_await Row(std::move(node), std::move(key), length);
-  co_return reader.has_value();
+  if (node == node_uuid_) {
+    co_return core_->view().FindStored(key).has_value();
+  }
+  proto::PeerRequest request;
+  *request.mutable_describe()->mutable_key() = std::move(key);
+  const auto reply = co_await call_(std::move(node), std::move(request), kProbe);
+  co_return reply.has_value() && reply.value().describe().length_bytes() == length;
 }
 
 FeedSource RemoteBytes::Feed(const std::string& node,

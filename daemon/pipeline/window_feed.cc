@@ -131,7 +131,7 @@ Status WindowFeed::CheckTurn(std::size_t lane, std::uint64_t number) const {
   }
   const Lane& taker = lanes_[lane];
   if (taker.dropped) {
-    return Error(Errc::kNotFound, "the vector was taken too slowly and is not lent any more");
+    return Error(Errc::kUnavailable, "the vector is not lent to this node any more: decode it");
   }
   if (number < taker.asked) {
     return Error(Errc::kNotFound, "window " + std::to_string(number) + " was given back");
@@ -151,6 +151,9 @@ asio::awaitable<Result<FedWindow>> WindowFeed::Next(std::size_t lane,
   const auto self = shared_from_this();
   if (failed_.has_value()) {
     co_return *failed_;
+  }
+  if (number == 0 && lane < lanes_.size() && lanes_[lane].asked > 0) {
+    Drop(lane);  // its taker began anew, as one whose daemon died, and the first windows are gone
   }
   HF_CO_TRYV(CheckTurn(lane, number));
   if (number > lanes_[lane].asked) {

@@ -22,8 +22,9 @@
 // Threads:   the io thread only.
 // Ownership: shared by the maker and by the handlers that answer takers (their waits hold it); owns
 //            the ring.
-// Errors:    of the taker's calls: kNotFound (dropped, given back, over), kInvalidArgument (no such
-//            lane, not the next window), kTimeout, kCancelled, or what Fail gave.
+// Errors:    of the taker's calls: kUnavailable (dropped), kNotFound (given back, over),
+//            kInvalidArgument (no such lane, not the next window), kTimeout, kCancelled, or what
+//            Fail gave.
 // Lifecycle: make -> Reserve, Publish for every window -> Drain, or Fail at any time -> let go.
 #pragma once
 

@@ -39,10 +39,10 @@ def died_once(cluster: Cluster, nodes: list[int]) -> None:
 @pytest.mark.parametrize(
     "failpoints",
     [
-        ["protect.before_window=kill@2", "pull.before_window=kill@2", "protect.before_encode=kill@1",
+        ["protect.before_window=kill@1", "pull.before_window=kill@1", "protect.before_encode=kill@1",
          "pull.before_done=kill@1"],
         ["protect.before_lend=kill@1", "protect.before_done=kill@1", "pull.before_window=kill@1",
-         "protect.before_done=kill@2"],
+         "pull.before_done=kill@1"],
     ],
     ids=["before", "after"],
 )  # fmt: skip

@@ -116,8 +116,8 @@ TEST_F(WindowFeedTest, OnlyTheNextWindowMayBeAskedFor) {
   ASSERT_TRUE(RunToEnd(MakeWindow(1, seconds(1))).has_value());
   EXPECT_EQ(AskError(2), Errc::kInvalidArgument);
   EXPECT_TRUE(Ask(1).has_value());
-  EXPECT_EQ(AskError(0), Errc::kNotFound);
   EXPECT_EQ(AskError(2), Errc::kTimeout);
+  EXPECT_EQ(AskError(1), Errc::kNotFound);
   EXPECT_FALSE(feed_->Taken(0));
   EXPECT_FALSE(RunToEnd(feed_->Next(1, 0, Clock::now())).has_value());
 }
@@ -141,14 +141,22 @@ TEST_F(WindowFeedTest, ATakerThatDoesNotMoveIsDroppedAndHearsIt) {
   ASSERT_TRUE(RunToEnd(MakeWindow(0, seconds(1))).has_value());
   ASSERT_TRUE(RunToEnd(MakeWindow(1, seconds(1))).has_value());
   ASSERT_TRUE(RunToEnd(MakeWindow(2, milliseconds(30))).has_value());
-  EXPECT_EQ(AskError(0), Errc::kNotFound);
+  EXPECT_EQ(AskError(0), Errc::kUnavailable);
   EXPECT_FALSE(feed_->Taken(0));
+}
+
+TEST_F(WindowFeedTest, ATakerThatBeginsAnewIsToldAndNotWaitedFor) {
+  ASSERT_TRUE(RunToEnd(MakeWindow(0, seconds(1))).has_value());
+  ASSERT_TRUE(RunToEnd(MakeWindow(1, seconds(1))).has_value());
+  EXPECT_TRUE(Ask(1).has_value());
+  EXPECT_EQ(AskError(0), Errc::kUnavailable);
+  EXPECT_TRUE(RunToEnd(MakeWindow(2, std::chrono::hours(1))).has_value());
+  EXPECT_TRUE(RunToEnd(MakeWindow(3, std::chrono::hours(1))).has_value());
 }
 
 TEST_F(WindowFeedTest, ATakerThatNeedsNothingIsNotWaitedFor) {
   feed_->Drop(0);
   EXPECT_TRUE(RunToEnd(MakeAll(std::chrono::hours(1))).has_value());
-  EXPECT_EQ(AskError(0), Errc::kNotFound);
 }
 
 TEST_F(WindowFeedTest, AFailureReachesWhoWaits) {
