@@ -137,5 +137,38 @@ TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
   EXPECT_TRUE(sim.violations().empty());
 }
 
+// L: a file that the arena refuses fails the attempt, or waits; asking again at once would go round
+// for ever, and no other source would be tried.
+TEST(SimGroupSizesTest, AnArenaThatRefusesFilesEndsTheRestoreOrWaits) {
+  SimCluster sim(4, 3, 3, 2, 1);
+  sim.Start({0, 1, 2});
+  sim.Step(1);
+  for (int i = 0; i < 4; ++i) {
+    sim.Tick(seconds(2));
+  }
+  ASSERT_EQ(sim.Node(0).core()->StatusNow().jobs(0).margin(), 1U);
+  sim.Node(1).Die("r1", false);
+  sim.Node(1).LoseMemory();
+  sim.Pump();
+  sim.Node(3).Hold("prepare");
+  sim.Open({0, 3, 2});
+  sim.Restore({});
+  const auto refuse_all = [&sim] {
+    int refused = 0;
+    while (refused < 50 && sim.Node(3).FinishHeld("prepare", "full")) {
+      ++refused;
+      sim.Pump();
+    }
+    return refused;
+  };
+  EXPECT_LT(refuse_all(), 10);
+  for (int i = 0; i < 40 && !sim.Client(1).restore_error.has_value(); ++i) {
+    sim.Tick(seconds(2));
+    EXPECT_LT(refuse_all(), 10);
+  }
+  EXPECT_TRUE(sim.Client(1).restore_error.has_value());
+  EXPECT_TRUE(sim.violations().empty());
+}
+
 }  // namespace
 }  // namespace holdfast::daemon
