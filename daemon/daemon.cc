@@ -266,7 +266,7 @@ void Daemon::Parts::UpdateMetrics() {
       {&kRestores, "", number(counts.restores)},
       {&kRestoreFailures, "", number(counts.restores_failed)},
       {&kMismatches, "", number(actions.digest_mismatches + counts.restore_mismatches)},
-      {&kPoisoned, "", number(actions.slots_poisoned)},
+      {&kPoisoned, "", number(actions.slots_poisoned + stored_.poisoned())},
       {&kPrepareFailures, "", number(actions.prepare_failures)},
   };
   for (const auto& [root, tier] : tiers_.all()) {

@@ -174,8 +174,8 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   }
   const ProtectOptions options = Options(&priority_);
   const FeedShape shape = RowFeedShape(*group, action.stripe, options);
-  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
-    return std::vector<std::byte>(bytes);
+  auto allocate = [bytes = shape.MemoryBytes()] {
+    return Result<std::vector<std::byte>>(std::vector<std::byte>(bytes));
   };
   HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
   const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));
@@ -197,6 +197,11 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
       options,
       &fault);
   feeds_->Remove(key, feed);
+  if (fault.has_value()) {
+    remote_->PoisonOwn(set.geometry.members[fault->position],
+                       ImageKey(action.job_uid, action.id, set.ranks[fault->position]),
+                       core_);
+  }
   if (!made.has_value()) {
     co_return made.error();
   }
@@ -265,8 +270,6 @@ asio::awaitable<void> ParityRunner::AddRows(const JobUid& job,
     }
   }
 }
-
-// ---- sidecars ----
 
 void ParityRunner::Run(FetchSidecars action) {
   const std::uint64_t ticket = action.ticket;

@@ -5,6 +5,7 @@
 
 #include "common/bytes.h"
 #include "common/crc32c.h"
+#include "common/log.h"
 #include "daemon/pipeline/stored_readers.h"
 #include "layout/layout_hash.h"
 #include "layout/sidecar.h"
@@ -161,6 +162,17 @@ asio::awaitable<Result<std::shared_ptr<ShardReader>>> RemoteBytes::Row(std::stri
                                   std::to_string(key.parity().stripe()),
                               digest));
   co_return Reader(node, key, std::move(what));
+}
+
+void RemoteBytes::PoisonOwn(const std::string& node,
+                            const proto::StoredKey& key,
+                            CoreGate* core) const {
+  const auto stored = node == node_uuid_ ? core_->view().FindStored(key) : std::nullopt;
+  if (stored.has_value()) {
+    const std::string why = "a chunk is not what was sealed; found when it was encoded";
+    LogWarning("slot.poisoned", why);
+    (*core)->OnSlotPoisoned(stored->slot, why);
+  }
 }
 
 asio::awaitable<bool> RemoteBytes::HasRow(std::string node,

@@ -62,6 +62,10 @@ class RemoteBytes {
       std::string node, proto::StoredKey key, ByteCount length) const;
 
   // The first owner's feed of the row that "key" names.  "ring": bytes of its memory.
+  // The holder of those bytes hands out what was not sealed: if that is this node, its own core
+  // hears of it here, as another's does from its StoredServer.
+  void PoisonOwn(const std::string& node, const proto::StoredKey& key, CoreGate* core) const;
+
   // Whether that node says that it has the row, whole and recorded; no answer is no.
   [[nodiscard]] boost::asio::awaitable<bool> HasRow(std::string node,
                                                     proto::StoredKey key,

@@ -25,7 +25,7 @@ namespace holdfast::daemon {
 
 class StoredServer {
  public:
-  StoredServer(PipelineContext context, WorkerPool* cpu, const CoreGate* core, const Feeds* feeds)
+  StoredServer(PipelineContext context, WorkerPool* cpu, CoreGate* core, const Feeds* feeds)
       : context_(context), cpu_(cpu), core_(core), feeds_(feeds) {}
 
   StoredServer(const StoredServer&) = delete;
@@ -34,9 +34,16 @@ class StoredServer {
   // kUnavailable: a request of a kind that is not answered here.
   [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> Answer(proto::PeerRequest request);
 
+  // Slots that were found rotten while others read them.
+  [[nodiscard]] std::uint64_t poisoned() const { return poisoned_; }
+
  private:
   [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> ReadRange(
       proto::ReadRangeRequest request);
+  // kCorruption where the bytes that were read are not those that were recorded.
+  [[nodiscard]] Status CheckRead(const proto::ReadRangeRequest& request,
+                                 const NodeCore::StoredBytes& stored,
+                                 const proto::ReadRangeReply& read);
   [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> FeedNext(
       proto::FeedNextRequest request, std::chrono::milliseconds limit);
   [[nodiscard]] Result<proto::PeerReply> Describe(const proto::DescribeRequest& request) const;
@@ -45,8 +52,9 @@ class StoredServer {
 
   const PipelineContext context_;
   WorkerPool* const cpu_;
-  const CoreGate* const core_;
+  CoreGate* const core_;
   const Feeds* const feeds_;
+  std::uint64_t poisoned_ = 0;
 };
 
 }  // namespace holdfast::daemon

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
+import struct
+import threading
 from collections.abc import Iterator
 
 import node_ranks
@@ -88,3 +90,48 @@ def test_after_the_loss_of_two_nodes_two_others_may_vanish(
     lose(four, 3)
     shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "third", 77)
     require_restored(again, shown, second)
+
+
+def test_a_rotten_shard_does_not_stop_protection(
+    built: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """I5, L: whoever reads it for its parity finds it, its holder puts it aside, and what was trained
+    later is protected."""
+    cluster = Cluster(tmp_path, built, 4)
+    store = tmp_path / "first"
+    gate = 4
+    outputs: list[Outputs] = []
+    call = (node_ranks.main, [0, 1, 2, 3], store, gate, 1, "die")
+    training = threading.Thread(target=lambda: outputs.append(cluster.run(*call)))
+    try:
+        for i in range(4):
+            cluster.start(i, "protect.before_window=error:5;rebuild.before_window=error:5", CODING)
+        training.start()
+        for rank in range(4):
+            wait_for("the gate", lambda: pathlib.Path(f"{store}.at.{rank}").exists() or None)
+        assert protected(cluster.nodes[2]) is None
+        assert any([flip_middle(p) for p in (cluster.nodes[1].arena / "slots").iterdir()])
+        for i in range(4):
+            cluster.nodes[i].kill()
+            cluster.start(i, more=CODING)
+        pathlib.Path(f"{store}.go").touch()
+        wait_for("protection", lambda: protected(cluster.nodes[2], gate))
+        assert "slot.poisoned" in cluster.nodes[1].log.read_text()
+        training.join()
+        assert [code for code, _ in outputs[0]] == [-9] * 4, outputs
+    finally:
+        cluster.clean()
+
+
+def flip_middle(path: pathlib.Path) -> bool:
+    """One bit in the middle of an image; not in files without one."""
+    with open(path, "r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if not 0 < length < 1_000_000:
+            return False
+        middle = path.stat().st_size // 2
+        file.seek(middle)
+        (byte,) = file.read(1)
+        file.seek(middle)
+        file.write(bytes([byte ^ 1]))
+    return True
