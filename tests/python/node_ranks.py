@@ -37,7 +37,10 @@ class Training:
         self.plain = torch.nn.Sequential(
             torch.nn.Linear(_WIDTH, _WIDTH), torch.nn.Linear(_WIDTH, _WIDTH)
         )
-        self.model = torch.nn.parallel.DistributedDataParallel(self.plain)
+        # Or DDP adds in another order after its first step (examples/train_gpt.py).
+        self.model = torch.nn.parallel.DistributedDataParallel(
+            self.plain, find_unused_parameters=True
+        )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.cursor = Cursor()
 

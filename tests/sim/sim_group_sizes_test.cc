@@ -56,6 +56,7 @@ TEST(SimGroupSizesTest, AnyNodeCountIsProtected) {
     for (const std::uint32_t data : {4U, 8U}) {
       SimCluster sim(nodes, static_cast<std::uint32_t>(nodes) + 2, 3, data, 2);
       std::vector<int> on;
+      on.reserve(static_cast<std::size_t>(nodes) + 2);
       for (int rank = 0; rank < nodes + 2; ++rank) {
         on.push_back(rank % nodes);
       }
