@@ -5,15 +5,13 @@
 #include <cstring>
 #include <thread>
 
+#include "client/copy_cuda/stream_mark.h"
+
 namespace holdfast::client {
 namespace {
 
 // A window takes milliseconds, a sample less; the worker has nothing better to do.
 constexpr std::chrono::microseconds kPoll{100};
-
-// Of calls that must succeed before memory may be given back; a device that has failed for good
-// refuses all of them, and nothing lands then.
-constexpr int kTries = 3;
 
 }  // namespace
 
@@ -122,22 +120,11 @@ Status FrozenFlight::Compare(std::set<std::size_t>* changed) {
 }
 
 Status FrozenFlight::WaitLanded() {
-  HF_TRY(const CudaEvent landed, MakeEvent());
-  Status recorded = Ok();
-  for (int tries = 0; tries < kTries; ++tries) {
-    recorded = CudaStatus(cudaEventRecord(landed.get(), lane_->copies_.get()), "cudaEventRecord");
-    if (recorded.has_value()) {
-      break;
-    }
-  }
-  HF_TRYV(std::move(recorded));
-  cudaError_t code = cudaErrorNotReady;
-  int failures = 0;
-  while (code == cudaErrorNotReady || (code != cudaSuccess && ++failures < kTries)) {
-    code = cudaEventQuery(landed.get());
-    if (code == cudaErrorNotReady) {
-      std::this_thread::sleep_for(kPoll);
-    }
+  StreamMark issued = StreamMark::Put(lane_->copies_.get(), lane_->device_);
+  cudaError_t code = issued.Query();
+  while (code == cudaErrorNotReady) {
+    std::this_thread::sleep_for(kPoll);
+    code = issued.Query();
   }
   return CudaStatus(code, "a copy of frozen tensors");
 }

@@ -136,7 +136,7 @@ bool Flight::PollLandings() {
   bool moved = false;
   while (!in_flight_.empty()) {
     Landing& oldest = in_flight_.front();
-    cudaError_t code = cudaEventQuery(oldest.event.get());
+    cudaError_t code = oldest.mark.Query();
     if (Mutated(Mutation::kFreeBeforeLastCopy) && issued_ && in_flight_.size() == 1) {
       code = cudaSuccess;
     }
@@ -145,7 +145,7 @@ bool Flight::PollLandings() {
     }
     moved = true;
     if (code != cudaSuccess) {
-      // The device has failed for good: nothing lands any more, and no event will come.
+      // The device has failed for good: nothing lands any more, and no mark will be passed.
       in_flight_.clear();
       if (!failure_.has_value()) {
         failure_ = CudaStatus(code, "a copy to the host").error();
@@ -160,7 +160,9 @@ bool Flight::PollLandings() {
     if (oldest.staged) {
       lane_->staging_.GiveBack();
     }
-    lane_->ReturnEvent(std::move(oldest.event));
+    if (CudaEvent event = oldest.mark.TakeEvent(); event != nullptr) {
+      lane_->ReturnEvent(std::move(event));
+    }
     in_flight_.pop_front();
   }
   return moved;
@@ -312,8 +314,10 @@ Status Flight::IssueStaged() {
 
 Status Flight::AddLanding(ByteCount landed, bool staged) {
   HF_TRY(CudaEvent event, lane_->TakeEvent());
-  HF_TRYV(CudaStatus(cudaEventRecord(event.get(), lane_->copies_.get()), "cudaEventRecord"));
-  in_flight_.push_back(Landing{std::move(event), landed, staged});
+  cudaStream_t const copies = lane_->copies_.get();
+  HF_TRYV(CudaStatus(cudaEventRecord(event.get(), copies), "cudaEventRecord"));
+  in_flight_.push_back(
+      Landing{StreamMark(std::move(event), copies, lane_->device_), landed, staged});
   return Ok();
 }
 
@@ -321,17 +325,9 @@ Status Flight::AddLanding(ByteCount landed, bool staged) {
 void Flight::Fail(Error error) {
   failure_ = std::move(error);
   released_ = issued_ = true;
-  static_cast<void>(cudaSetDevice(lane_->device_));
   for (const CudaStream* stream : {&lane_->copies_, &lane_->within_}) {
-    auto event = lane_->TakeEvent();
-    const bool recorded =
-        event.has_value() && cudaEventRecord(event.value().get(), stream->get()) == cudaSuccess;
     const bool staged = stream == &lane_->within_ && UsesStaging();
-    if (recorded) {
-      in_flight_.push_back(Landing{std::move(event).value(), 0, staged});
-    } else if (staged) {
-      lane_->staging_.GiveBack();
-    }
+    in_flight_.push_back(Landing{StreamMark::Put(stream->get(), lane_->device_), 0, staged});
   }
 }
 

@@ -18,7 +18,8 @@
 // Threads:   Begin and HoldBack on the trainer's thread, Advance on the copy thread; the engine
 //            hands a flight from one to the other under its lock.
 // Ownership: a flight borrows its lane and the room; the engine keeps both.
-// Errors:    the first one is kept in the flight; it then only waits for what was issued.
+// Errors:    the first one is kept in the flight; it then only waits for what was issued, which
+//            lands whatever the runtime says of it (stream_mark.h).
 #pragma once
 
 #include <chrono>
@@ -35,6 +36,7 @@
 #include "client/copy_cuda/room.h"
 #include "client/copy_cuda/runtime.h"
 #include "client/copy_cuda/staging.h"
+#include "client/copy_cuda/stream_mark.h"
 #include "client/copy_engine.h"
 
 namespace holdfast::client {
@@ -152,7 +154,7 @@ class Flight {
 
  private:
   struct Landing {
-    CudaEvent event;
+    StreamMark mark;
     ByteCount landed = 0;  // what Landed() becomes
     bool staged = false;   // the last one that reads the staging memory
   };

@@ -135,11 +135,21 @@ Status SimTrainer::Snapshot(CopyEngine* engine, std::int64_t step) {
   shot->job->streams = Streams();
   Record(raw);
   shots_[step] = std::move(shot);
-  return engine->Start(raw->job, [this, raw](const auto&) {
+  // Whose slot it was may fill it anew from then on.
+  const auto handed_back = [raw] {
+    const SlotMapping& slot = *raw->job->slot;
+    cuda_sim::ExpectAtRest(slot.Data(), slot.Size(), "a slot was handed back");
+  };
+  Status started = engine->Start(raw->job, [this, raw, handed_back](const auto&) {
+    handed_back();
     const std::lock_guard<std::mutex> lock(mutex_);
     raw->done = true;
     changed_.notify_all();
   });
+  if (started.has_error()) {
+    handed_back();
+  }
+  return started;
 }
 
 void SimTrainer::Write(std::size_t spec, cudaStream_t stream) {

@@ -222,5 +222,28 @@ TEST_F(CudaSimCopy, ReadsItsSourceInTheOrderThatItsAttributeSays) {
   }
 }
 
+TEST_F(CudaSimCopy, ThatIsQueuedIsSeenWhereItsTargetIsHandedBack) {
+  Gate gate;
+  gate.Hold(stream_);
+  EXPECT_EQ(cudaMemcpyAsync(pinned_, device_, 10, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+  ExpectAtRest(pinned_ + 10, 10, "the rest");
+  EXPECT_EQ(Violations(), std::vector<std::string>{});
+  ExpectAtRest(pinned_ + 9, 1, "a byte");
+  gate.Open();
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  ExpectAtRest(pinned_, 10, "all");
+  ExpectViolation("a byte under a queued copy");
+}
+
+TEST_F(CudaSimCopy, OfADeviceThatHasFailedIsNoneAnyMore) {
+  EXPECT_EQ(FaultInStream(stream_, cudaErrorIllegalAddress), cudaSuccess);
+  EXPECT_EQ(cudaMemcpyAsync(pinned_, device_, 10, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorIllegalAddress);
+  ExpectAtRest(pinned_, 10, "all");
+  EXPECT_EQ(Violations(), std::vector<std::string>{});
+  Reset(Options{});
+  stream_ = nullptr;
+}
+
 }  // namespace
 }  // namespace holdfast::cuda_sim

@@ -80,6 +80,10 @@ LeakCount Leaks();
 // accident.
 std::vector<std::string> Violations();
 
+// Memory that was handed back to its owner just now: a violation where a copy may still land in it
+// (queued or under way, on a device that has not failed).  "what": for the text.
+void ExpectAtRest(const void* pointer, std::size_t bytes, const std::string& what);
+
 // --- failures
 // -------------------------------------------------------------------------------------
 

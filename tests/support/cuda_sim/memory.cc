@@ -122,10 +122,10 @@ cudaError_t GiveBack(State& state, Call& call, void* pointer, bool owned) HF_REQ
     return owned ? cudaErrorInvalidValue : cudaErrorHostMemoryNotRegistered;
   }
   const HostRange host = found->second;
-  if (FindUser(state, host.range)) {
+  if (FindUser(state, host.range, /*on_failed_devices=*/false)) {
     AddViolation(state, std::string(call.function()) + " under a queued copy");
-    AwaitUsers(state, call.lock(), host.range);
   }
+  AwaitUsers(state, call.lock(), host.range);
   state.host_ranges.erase(host.range.begin);
   state.pinned -= host.range.end - host.range.begin;
   Unmap(host.alias_mapping);
@@ -255,7 +255,7 @@ cudaError_t cudaFree(void* pointer) {
     return call.Return(cudaErrorInvalidValue);
   }
   const DeviceAllocation allocation = found->second;
-  if (FindUser(state, allocation.range)) {
+  if (FindUser(state, allocation.range, /*on_failed_devices=*/false)) {
     AddViolation(state, "cudaFree under a queued copy");
   }
   AwaitDevice(state, call.lock(), allocation.device);

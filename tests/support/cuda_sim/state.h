@@ -220,8 +220,10 @@ void Settle(State& state, MutexLock& lock, const Stream& stream) HF_REQUIRES(sta
 // All that is queued on a device.
 void AwaitDevice(State& state, MutexLock& lock, int device) HF_REQUIRES(state.mutex);
 
-// An operation that is not done and uses the range, or null.
-std::shared_ptr<Operation> FindUser(State& state, const Range& range) HF_REQUIRES(state.mutex);
+// An operation that is not done and uses the range, or null.  A device that has failed carries out
+// none of those that it has.
+std::shared_ptr<Operation> FindUser(State& state, const Range& range, bool on_failed_devices = true)
+    HF_REQUIRES(state.mutex);
 
 // Awaits all such.
 void AwaitUsers(State& state, MutexLock& lock, const Range& range) HF_REQUIRES(state.mutex);

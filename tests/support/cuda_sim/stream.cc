@@ -193,8 +193,12 @@ void AwaitDevice(State& state, MutexLock& lock, int device) {
   }
 }
 
-std::shared_ptr<Operation> FindUser(State& state, const Range& range) {
+std::shared_ptr<Operation> FindUser(State& state, const Range& range, bool on_failed_devices) {
   for (const Stream* stream : AllStreams(state)) {
+    const Device& device = state.devices[static_cast<std::size_t>(stream->device)];
+    if (!on_failed_devices && device.sticky != cudaSuccess) {
+      continue;
+    }
     for (const auto& operation : stream->queue) {
       for (const Range& used : operation->uses) {
         if (used.Overlaps(range)) {
@@ -209,6 +213,15 @@ std::shared_ptr<Operation> FindUser(State& state, const Range& range) {
 void AwaitUsers(State& state, MutexLock& lock, const Range& range) {
   while (const std::shared_ptr<Operation> user = FindUser(state, range)) {
     Await(state, lock, user);
+  }
+}
+
+void ExpectAtRest(const void* pointer, std::size_t bytes, const std::string& what) {
+  State& state = TheState();
+  const Quiet quiet;
+  const MutexLock lock(state.mutex);
+  if (FindUser(state, RangeOf(pointer, bytes), /*on_failed_devices=*/false)) {
+    AddViolation(state, what + " under a queued copy");
   }
 }
 
