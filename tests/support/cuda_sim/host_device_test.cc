@@ -68,6 +68,7 @@ TEST_F(CudaSimHostDevice, CopiesThatAreHeldReadWhatIsThereWhenTheyAreLetGo) {
   ASSERT_EQ(cudaMemcpyAsync(pinned_, state_.data(), kBytes, cudaMemcpyDeviceToHost, stream_),
             cudaSuccess);
   ASSERT_EQ(Launch(nullptr, [this] { std::memset(state_.data(), 9, kBytes); }), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
   EXPECT_EQ(cudaStreamQuery(stream_), cudaErrorNotReady);
   static_cast<void>(cudaGetLastError());
   EXPECT_EQ(pinned_[0], 1);
