@@ -174,8 +174,8 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   }
   const ProtectOptions options = Options(&priority_);
   const FeedShape shape = RowFeedShape(*group, action.stripe, options);
-  auto allocate = [bytes = shape.MemoryBytes()] {
-    return Result<std::vector<std::byte>>(std::vector<std::byte>(bytes));
+  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
+    return std::vector<std::byte>(bytes);
   };
   HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
   const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));

@@ -131,26 +131,33 @@ Result<std::shared_ptr<ShardReader>> RemoteBytes::Image(const std::string& node,
   return Reader(node, ImageKey(job, id, sidecar.rank()), std::move(what));
 }
 
+asio::awaitable<Result<proto::DescribeReply>> RemoteBytes::Describe(
+    const std::string& node, const proto::StoredKey& key, std::chrono::milliseconds limit) const {
+  if (node != node_uuid_) {
+    proto::PeerRequest request;
+    *request.mutable_describe()->mutable_key() = key;
+    HF_CO_TRY(const proto::PeerReply reply, co_await call_(node, std::move(request), limit));
+    co_return reply.describe();
+  }
+  const auto stored = core_->view().FindStored(key);
+  if (!stored.has_value()) {
+    co_return Error(Errc::kNotFound, "a row that is not in this node's memory");
+  }
+  proto::DescribeReply described;
+  described.set_length_bytes(stored->length_bytes);
+  described.mutable_chunk_crc32c()->Assign(stored->chunk_crc32c.begin(),
+                                           stored->chunk_crc32c.end());
+  co_return described;
+}
+
 asio::awaitable<Result<std::shared_ptr<ShardReader>>> RemoteBytes::Row(std::string node,
                                                                        proto::StoredKey key,
                                                                        ByteCount length) const {
+  HF_CO_TRY(const proto::DescribeReply described, co_await Describe(node, key, kSmallRequest));
   proto::ImageDigest digest;
   digest.set_chunk_bytes(kChunkBytes);
-  if (node == node_uuid_) {
-    const auto stored = core_->view().FindStored(key);
-    if (!stored.has_value()) {
-      co_return Error(Errc::kNotFound, "a row that is not in this node's memory");
-    }
-    digest.set_length_bytes(stored->length_bytes);
-    digest.mutable_chunk_crc32c()->Assign(stored->chunk_crc32c.begin(), stored->chunk_crc32c.end());
-  } else {
-    proto::PeerRequest request;
-    *request.mutable_describe()->mutable_key() = key;
-    HF_CO_TRY(const proto::PeerReply reply,
-              co_await call_(node, std::move(request), kSmallRequest));
-    digest.set_length_bytes(reply.describe().length_bytes());
-    *digest.mutable_chunk_crc32c() = reply.describe().chunk_crc32c();
-  }
+  digest.set_length_bytes(described.length_bytes());
+  *digest.mutable_chunk_crc32c() = described.chunk_crc32c();
   if (digest.length_bytes() != length) {
     co_return Error(Errc::kCorruption,
                     "node " + NodeText(node) + " has a row of " +
@@ -178,13 +185,8 @@ void RemoteBytes::PoisonOwn(const std::string& node,
 asio::awaitable<bool> RemoteBytes::HasRow(std::string node,
                                           proto::StoredKey key,
                                           ByteCount length) const {
-  if (node == node_uuid_) {
-    co_return core_->view().FindStored(key).has_value();
-  }
-  proto::PeerRequest request;
-  *request.mutable_describe()->mutable_key() = std::move(key);
-  const auto reply = co_await call_(std::move(node), std::move(request), kProbe);
-  co_return reply.has_value() && reply.value().describe().length_bytes() == length;
+  const auto described = co_await Describe(node, key, kProbe);
+  co_return described.has_value() && described.value().length_bytes() == length;
 }
 
 FeedSource RemoteBytes::Feed(const std::string& node,

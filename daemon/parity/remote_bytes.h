@@ -61,7 +61,6 @@ class RemoteBytes {
   [[nodiscard]] boost::asio::awaitable<Result<std::shared_ptr<ShardReader>>> Row(
       std::string node, proto::StoredKey key, ByteCount length) const;
 
-  // The first owner's feed of the row that "key" names.  "ring": bytes of its memory.
   // The holder of those bytes hands out what was not sealed: if that is this node, its own core
   // hears of it here, as another's does from its StoredServer.
   void PoisonOwn(const std::string& node, const proto::StoredKey& key, CoreGate* core) const;
@@ -71,6 +70,7 @@ class RemoteBytes {
                                                     proto::StoredKey key,
                                                     ByteCount length) const;
 
+  // The first owner's feed of the row that "key" names.  "ring": bytes of its memory.
   [[nodiscard]] FeedSource Feed(const std::string& node,
                                 const proto::StoredKey& key,
                                 ByteCount ring) const;
@@ -84,6 +84,9 @@ class RemoteBytes {
   [[nodiscard]] const std::string& node_uuid() const { return node_uuid_; }
 
  private:
+  // What the node, or this one, has under that name.
+  [[nodiscard]] boost::asio::awaitable<Result<proto::DescribeReply>> Describe(
+      const std::string& node, const proto::StoredKey& key, std::chrono::milliseconds limit) const;
   [[nodiscard]] Result<std::shared_ptr<ShardReader>> Reader(const std::string& node,
                                                             const proto::StoredKey& key,
                                                             SharedDigests what) const;
