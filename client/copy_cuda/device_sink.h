@@ -25,10 +25,9 @@ namespace holdfast::client {
 
 class DeviceSink final : public LoadSink {
  public:
-  // For "threads" threads; buffers that cannot be pinned make it slower (Note()), and no error. All
-  // buffers
-  // are one piece of memory: while one of them is pinned no copy moves, so that to make them one by
-  // one beside the first copies takes longer.
+  // For "threads" threads; buffers that cannot be pinned make it slower (Note()), and no error.
+  // All buffers are one piece of memory: while one of them is pinned no copy moves, so that to make
+  // them one by one beside the first copies takes longer.
   [[nodiscard]] static Result<std::unique_ptr<LoadSink>> Make(std::uint32_t threads);
 
   ~DeviceSink() override;

@@ -5,8 +5,7 @@
 //
 // Threads:   any thread; "threads" of its own that end before Make returns.
 // Ownership: owns the memory; no copy may be under way when it is destroyed.
-// Errors:    kNoSpace.  Where pinning is refused (memory lock limit) the memory is had all the
-// same,
+// Errors:    kNoSpace.  Where pinning is refused (memory lock limit) the memory is had all the same
 //            and copies go through the runtime's own buffer: WhyNot().  The runtime's last error is
 //            left set.
 #pragma once
