@@ -15,22 +15,31 @@ using std::chrono::seconds;
 
 constexpr SnapshotKey k11{1, 1};
 
+void Settle(SimCluster* sim, seconds tick = seconds(2)) {
+  for (int i = 0; i < 4; ++i) {
+    sim->Tick(tick);
+  }
+}
+
+// The machine and its trainer are gone, with all that it had.
+void Lose(SimCluster* sim, int node, const char* rank) {
+  sim->Node(node).Die(rank, false);
+  sim->Node(node).LoseMemory();
+  sim->Pump();
+}
+
 // Two nodes mirror each other.
 TEST(SimGroupSizesTest, TwoNodesMirror) {
   SimCluster sim(3, 2, 3, 4, 2);
   sim.Start({0, 1});
   sim.Step(1);
-  for (int i = 0; i < 4; ++i) {
-    sim.Tick(seconds(2));
-  }
+  Settle(&sim);
   const auto job = sim.Node(0).core()->StatusNow().jobs(0);
   ASSERT_TRUE(job.has_protected_id());
   ASSERT_EQ(job.groups_size(), 1);
   EXPECT_EQ(job.groups(0).parity(), 1U);
   EXPECT_TRUE(job.groups(0).reduced());
-  sim.Node(1).Die("r1", false);
-  sim.Node(1).LoseMemory();
-  sim.Pump();
+  Lose(&sim, 1, "r1");
   sim.Start({0, 2});
   EXPECT_TRUE(sim.Client(1).returned);
   EXPECT_TRUE(sim.violations().empty());
@@ -110,20 +119,14 @@ TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
   SimCluster sim(6, 4, 3, 2, 2);
   sim.Start({0, 1, 2, 3});
   sim.Step(1);
-  for (int i = 0; i < 4; ++i) {
-    sim.Tick(seconds(2));
-  }
+  Settle(&sim);
   ASSERT_EQ(sim.Node(0).core()->StatusNow().jobs(0).margin(), 2U);
-  sim.Node(1).Die("r1", false);
-  sim.Node(1).LoseMemory();
-  sim.Pump();
+  Lose(&sim, 1, "r1");
   sim.Open({0, 4, 2, 3});
   sim.Node(4).Hold("bring");
   sim.Restore({});
   ASSERT_EQ(sim.Node(4).HeldCount("bring"), 1U);
-  sim.Node(2).Die("r2", false);
-  sim.Node(2).LoseMemory();
-  sim.Pump();
+  Lose(&sim, 2, "r2");
   sim.Node(4).Unhold("bring");
   sim.Node(4).FinishHeld("bring", "ok");
   sim.Start({0, 4, 5, 3});
@@ -131,9 +134,7 @@ TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
     EXPECT_TRUE(sim.Client(rank).returned) << "r" << rank;
     EXPECT_TRUE(sim.Client(rank).told == k11) << "r" << rank;
   }
-  for (int i = 0; i < 4; ++i) {
-    sim.Tick(seconds(61));
-  }
+  Settle(&sim, seconds(61));
   EXPECT_EQ(sim.Node(0).core()->StatusNow().jobs(0).margin(), 2U);
   EXPECT_TRUE(sim.violations().empty());
 }
@@ -144,13 +145,9 @@ TEST(SimGroupSizesTest, AnArenaThatRefusesFilesEndsTheRestoreOrWaits) {
   SimCluster sim(4, 3, 3, 2, 1);
   sim.Start({0, 1, 2});
   sim.Step(1);
-  for (int i = 0; i < 4; ++i) {
-    sim.Tick(seconds(2));
-  }
+  Settle(&sim);
   ASSERT_EQ(sim.Node(0).core()->StatusNow().jobs(0).margin(), 1U);
-  sim.Node(1).Die("r1", false);
-  sim.Node(1).LoseMemory();
-  sim.Pump();
+  Lose(&sim, 1, "r1");
   sim.Node(3).Hold("prepare");
   sim.Open({0, 3, 2});
   sim.Restore({});
