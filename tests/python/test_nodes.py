@@ -21,6 +21,31 @@ from test_ranks import lines
 Outputs = list[tuple[int | None, str]]
 
 
+class Gated:
+    """Ranks that train in the background, and stand still at step "gate" until they may go on."""
+
+    def __init__(self, nodes: Cluster, places: list[int], store: pathlib.Path, gate: int) -> None:
+        self._store, self._world = store, len(places)
+        self._outputs: list[Outputs] = []
+        call = (node_ranks.main, places, store, gate, 1, "die")
+        self._thread = threading.Thread(target=lambda: self._outputs.append(nodes.run(*call)))
+        self._thread.start()
+
+    def arrived(self) -> None:
+        for rank in range(self._world):
+            at = pathlib.Path(f"{self._store}.at.{rank}")
+            wait_for("the gate", lambda: at.exists() or None)
+
+    def go_on(self) -> None:
+        pathlib.Path(f"{self._store}.go").touch()
+
+    def end(self) -> Outputs:
+        self._thread.join()
+        (outputs,) = self._outputs
+        assert [code for code, _ in outputs] == [-9] * self._world, outputs
+        return outputs
+
+
 class Cluster(cluster.Cluster):
     """The demo's nodes, with ranks that are processes of this test."""
 
@@ -37,6 +62,10 @@ class Cluster(cluster.Cluster):
         """function(rank, world, store, *more) in a process of each rank r, on node places[r]."""
         calls = [(function, (r, len(places), str(store), *more)) for r in range(len(places))]
         return run_all(calls, environments=[self.nodes[place].environment for place in places])
+
+    def run_gated(self, places: list[int], store: pathlib.Path, gate: int) -> Gated:
+        """node_ranks.main up to its gate, in the background."""
+        return Gated(self, places, store, gate)
 
     def clean(self) -> None:
         super().clean()
@@ -85,22 +114,15 @@ def test_a_daemon_that_dies_between_two_snapshots_stops_nothing(
     pair: Cluster, tmp_path: pathlib.Path, which: int
 ) -> None:
     """I1, I3, L: training goes on meanwhile, and what is complete afterwards comes back."""
-    store = tmp_path / "first"
-    outputs: list[Outputs] = []
-    training = threading.Thread(
-        target=lambda: outputs.append(pair.run(node_ranks.main, [0, 1], store, 4, 1, "die"))
-    )
-    training.start()
-    for rank in range(2):
-        wait_for("the gate", lambda: pathlib.Path(f"{store}.at.{rank}").exists() or None)
+    training = pair.run_gated([0, 1], tmp_path / "first", 4)
+    training.arrived()
     pair.nodes[which].kill()
-    pathlib.Path(f"{store}.go").touch()
+    training.go_on()
     pair.start(which)
-    training.join()
-    assert [code for code, _ in outputs[0]] == [-9, -9], outputs
+    trained = training.end()
     shown = pair.run(node_ranks.show, [0, 1], tmp_path / "second", 77)
     assert [code for code, _ in shown] == [0, 0], shown
-    for (_, before), (_, after) in zip(outputs[0], shown):
+    for (_, before), (_, after) in zip(trained, shown):
         digest = after.strip().splitlines()[-1]
         assert re.match(r"digest \d+ ", digest) and digest in before.splitlines(), (after, before)
         assert int(digest.split()[1]) > 4

@@ -6,7 +6,6 @@ import itertools
 import pathlib
 import re
 import struct
-import threading
 from collections.abc import Iterator
 
 import node_ranks
@@ -15,15 +14,21 @@ from node import Node, wait_for
 from test_nodes import Cluster, Outputs
 
 CODING = "[coding]\ndata = 2\nparity = 2\n"
+GATE = 4
 
 
 @pytest.fixture
-def four(built: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Cluster]:
+def idle_four(built: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path, built, 4)
-    for i in range(4):
-        cluster.start(i, more=CODING)
     yield cluster
     cluster.clean()
+
+
+@pytest.fixture
+def four(idle_four: Cluster) -> Cluster:
+    for i in range(4):
+        idle_four.start(i, more=CODING)
+    return idle_four
 
 
 def lose(cluster: Cluster, i: int) -> None:
@@ -93,34 +98,23 @@ def test_after_the_loss_of_two_nodes_two_others_may_vanish(
 
 
 def test_a_rotten_shard_does_not_stop_protection(
-    built: dict[str, str], tmp_path: pathlib.Path
+    idle_four: Cluster, tmp_path: pathlib.Path
 ) -> None:
     """I5, L: whoever reads it for its parity finds it, its holder puts it aside, and what was trained
     later is protected."""
-    cluster = Cluster(tmp_path, built, 4)
-    store = tmp_path / "first"
-    gate = 4
-    outputs: list[Outputs] = []
-    call = (node_ranks.main, [0, 1, 2, 3], store, gate, 1, "die")
-    training = threading.Thread(target=lambda: outputs.append(cluster.run(*call)))
-    try:
-        for i in range(4):
-            cluster.start(i, "protect.before_window=error:5;rebuild.before_window=error:5", CODING)
-        training.start()
-        for rank in range(4):
-            wait_for("the gate", lambda: pathlib.Path(f"{store}.at.{rank}").exists() or None)
-        assert protected(cluster.nodes[2]) is None
-        assert any([flip_middle(p) for p in (cluster.nodes[1].arena / "slots").iterdir()])
-        for i in range(4):
-            cluster.nodes[i].kill()
-            cluster.start(i, more=CODING)
-        pathlib.Path(f"{store}.go").touch()
-        wait_for("protection", lambda: protected(cluster.nodes[2], gate))
-        assert "slot.poisoned" in cluster.nodes[1].log.read_text()
-        training.join()
-        assert [code for code, _ in outputs[0]] == [-9] * 4, outputs
-    finally:
-        cluster.clean()
+    for i in range(4):
+        idle_four.start(i, "protect.before_window=error:5;rebuild.before_window=error:5", CODING)
+    training = idle_four.run_gated([0, 1, 2, 3], tmp_path / "first", GATE)
+    training.arrived()
+    assert protected(idle_four.nodes[2]) is None
+    assert any([flip_middle(p) for p in (idle_four.nodes[1].arena / "slots").iterdir()])
+    for i in range(4):
+        idle_four.nodes[i].kill()
+        idle_four.start(i, more=CODING)
+    training.go_on()
+    wait_for("protection", lambda: protected(idle_four.nodes[2], GATE))
+    assert "slot.poisoned" in idle_four.nodes[1].log.read_text()
+    training.end()
 
 
 def flip_middle(path: pathlib.Path) -> bool:
