@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import pathlib
 import random
 import shutil
@@ -29,7 +28,7 @@ import time
 from collections.abc import Callable
 
 import node_ranks
-from node import NoAnswer, wait_for
+from node import NoAnswer, signal_process, wait_for
 from processes import run_all
 from test_nodes import Cluster
 
@@ -88,8 +87,8 @@ class Chaos:
     def _start(self) -> None:
         self._starts += 1
         store = str(self._folder / f"store-{self._starts}")
-        call = (node_ranks.go_on, store, str(self._folder), 90.0)
-        calls = [(call[0], (rank, COUNT, *call[1:])) for rank in range(COUNT)]
+        more = (store, str(self._folder), 90.0)
+        calls = [(node_ranks.go_on, (rank, COUNT, *more)) for rank in range(COUNT)]
         environments = [node.environment for node in self._cluster.nodes]
         self._outputs = []
 
@@ -119,7 +118,7 @@ class Chaos:
             job = node.job()
             for rank in job["ranks"] if job else []:
                 if rank["connected"]:
-                    _signal(rank["pid"], signal.SIGKILL)
+                    signal_process(rank["pid"], signal.SIGKILL)
 
     def _end(self) -> None:
         assert self._job is not None
@@ -180,16 +179,16 @@ class Chaos:
     def _kill_daemon(self) -> None:
         i = self._random.randrange(COUNT)
         self._say(f"kill daemon {i}")
-        _signal(self._cluster.nodes[i].pid, signal.SIGKILL)
+        signal_process(self._cluster.nodes[i].pid, signal.SIGKILL)
 
     def _hang_daemon(self) -> None:
         i = self._random.randrange(COUNT)
         pause = self._random.uniform(0.2, 4.0)
         self._say(f"stop daemon {i} for {pause:.1f} s")
         pid = self._cluster.nodes[i].pid
-        _signal(pid, signal.SIGSTOP)
+        signal_process(pid, signal.SIGSTOP)
         time.sleep(pause)
-        _signal(pid, signal.SIGCONT)
+        signal_process(pid, signal.SIGCONT)
 
     def _kill_rank(self) -> None:
         promise = self._promise()
@@ -197,7 +196,7 @@ class Chaos:
         self._say(f"kill rank {rank}; {promise}")
         job = self._cluster.nodes[rank].job()
         for found in job["ranks"] if job else []:
-            _signal(found["pid"], signal.SIGKILL)
+            signal_process(found["pid"], signal.SIGKILL)
         self._restart(promise, lost=False)
 
     def _lose_nodes(self) -> None:
@@ -237,13 +236,6 @@ class Chaos:
         if self._job is not None:
             self._job.join(60)
         self._cluster.clean()
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def play(folder: pathlib.Path, built: dict[str, str], seed: int, faults: int, seconds: float) -> int:

@@ -49,6 +49,12 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def signal_process(pid: int, number: signal.Signals) -> None:
+    """Nothing where it is gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardKey:
     incarnation: int

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
-import re
 import signal
 import socket
 import subprocess
@@ -14,8 +12,8 @@ import sys
 from typing import Any
 
 from cluster import Cluster
-from node import DemoError, alive, wait_for
-from training import HERE, RUN_SECONDS, digests_in
+from node import DemoError, alive, signal_process, wait_for
+from training import HERE, RUN_SECONDS, digests_in, restores_in
 
 JOB = "demo-nodes"
 STEPS = 60
@@ -80,8 +78,7 @@ class NodesTraining:
         ranks = [r["pid"] for r in job["ranks"]] if job else []
         self._agents[i].kill()
         for pid in ranks:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            signal_process(pid, signal.SIGKILL)
         self._agents[i].wait()
         wait_for("the end of a rank", lambda: None if any(map(alive, ranks)) else True)
 
@@ -109,8 +106,8 @@ class NodesTraining:
 
     def resumed(self) -> tuple[int, str] | None:
         """(step, source) of the restore, as rank 0 printed it."""
-        found = re.search(r"resumed after step (\d+) from (.*)", self.output())
-        return (int(found[1]), found[2]) if found else None
+        found = restores_in(self.output())
+        return found[0] if found else None
 
     def digests(self) -> dict[str, str]:
         return digests_in(self.out, len(self._agents))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
@@ -12,7 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
-from node import DemoError, Node, alive, wait_for
+from node import DemoError, Node, alive, signal_process, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 WORLD = 2
@@ -29,6 +28,12 @@ def digests_in(folder: pathlib.Path, world: int) -> dict[str, str]:
         part = json.loads((folder / f"rank-{rank}.json").read_text())
         result.update({f"rank {rank} {name}": value for name, value in part.items()})
     return result
+
+
+def restores_in(output: str) -> list[tuple[int, str]]:
+    """(step, source) of each restore that the example printed, in order."""
+    found = re.findall(r"resumed after step (\d+) from (.*)", output)
+    return [(int(step), source) for step, source in found]
 
 
 class Training:
@@ -118,8 +123,7 @@ class Training:
         self._process.kill()
         self._process.wait()
         for pid in ranks.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            signal_process(pid, signal.SIGKILL)
         wait_for("the end of all ranks",
                  lambda: None if any(alive(pid) for pid in ranks.values()) else True)
 
@@ -134,8 +138,7 @@ class Training:
 
     def resumed(self) -> list[tuple[int, str]]:
         """(step, source) of each restore, in order."""
-        found = re.findall(r"resumed after step (\d+) from (.*)", self.output())
-        return [(int(step), source) for step, source in found]
+        return restores_in(self.output())
 
     def digests(self) -> dict[str, str]:
         """Of everything that the run ended with, by rank and name."""
