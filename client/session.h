@@ -16,6 +16,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -261,6 +262,7 @@ class Session final : private ConnectionHandler {
                            SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
   Status OnGrant(Reply event);
   Status MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd);
+  void PrepareMapping(std::shared_ptr<SlotMapping> mapping, std::function<void()> ready);
   void PrepareSlot(SlotRef ref, std::shared_ptr<SlotMapping> mapping);
   void PrepareUnpinned();
   void OnOutcome(const proto::OutcomeEvent& outcome);

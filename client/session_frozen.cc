@@ -53,23 +53,15 @@ Status Session::MapStatic(Frozen frozen, Reply event) {
   return Ok();
 }
 
-// As for the other slots: page tables are made behind training.
 void Session::PrepareStatic(SlotRef slot, std::shared_ptr<SlotMapping> mapping) {
-  [[maybe_unused]] const Status queued =
-      engine_->Prepare(mapping, [this, slot, mapping](const Status& populated) {
-        if (populated.has_error() && populated.error().code == Errc::kCancelled) {
-          return;
-        }
-        if (engine_->Pins() && !mapping->PinTried()) {
-          return PrepareStatic(slot, mapping);
-        }
-        MutexLock lock(mutex_);
-        if (frozen_.has_value() && frozen_->slot == slot &&
-            frozen_->state == Frozen::State::kPreparing) {
-          frozen_->state = Frozen::State::kGranted;
-        }
-        changed_.NotifyAll();
-      });
+  PrepareMapping(std::move(mapping), [this, slot] {
+    MutexLock lock(mutex_);
+    if (frozen_.has_value() && frozen_->slot == slot &&
+        frozen_->state == Frozen::State::kPreparing) {
+      frozen_->state = Frozen::State::kGranted;
+    }
+    changed_.NotifyAll();
+  });
 }
 
 void Session::DropFrozen(SlotTable::Mappings* dropped) {

@@ -347,22 +347,28 @@ Status Session::MapGranted(const proto::GrantEvent& grant, SlotRef ref, transpor
   return Ok();
 }
 
-// Page tables are made behind training; the slot counts as granted once they are there.  An engine
+// Page tables are made behind training; a slot counts as granted once they are there.  An engine
 // that takes no more slots is being closed: then it stays unfilled.
-void Session::PrepareSlot(SlotRef ref, std::shared_ptr<SlotMapping> mapping) {
+void Session::PrepareMapping(std::shared_ptr<SlotMapping> mapping, std::function<void()> ready) {
   [[maybe_unused]] const Status queued =
-      engine_->Prepare(mapping, [this, ref, mapping](const Status& populated) {
+      engine_->Prepare(mapping, [this, mapping, ready](const Status& populated) {
         if (populated.has_error() && populated.error().code == Errc::kCancelled) {
           return;
         }
         if (engine_->Pins() && !mapping->PinTried()) {
-          return PrepareSlot(ref, mapping);  // a layout of a device has come meanwhile
+          return PrepareMapping(mapping, ready);  // a layout of a device has come meanwhile
         }
         // Any other failure costs speed only: the first copy takes the faults instead.
-        MutexLock lock(mutex_);
-        slots_.MarkReady(ref);
-        changed_.NotifyAll();
+        ready();
       });
+}
+
+void Session::PrepareSlot(SlotRef ref, std::shared_ptr<SlotMapping> mapping) {
+  PrepareMapping(std::move(mapping), [this, ref] {
+    MutexLock lock(mutex_);
+    slots_.MarkReady(ref);
+    changed_.NotifyAll();
+  });
 }
 
 void Session::OnOutcome(const proto::OutcomeEvent& outcome) {
