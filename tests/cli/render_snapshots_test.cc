@@ -5,17 +5,10 @@
 
 #include "cli/render/render_verify.h"
 #include "common/units.h"
+#include "tests/cli/render_ids.h"
 
 namespace holdfast::cli {
 namespace {
-
-proto::SnapshotId Id(std::uint64_t incarnation, std::int64_t step) {
-  proto::SnapshotId id;
-  id.set_job_uid(std::string(16, '\x11'));
-  id.set_incarnation(incarnation);
-  id.set_step(step);
-  return id;
-}
 
 Listing TwoSnapshots() {
   Listing listing;

@@ -6,19 +6,12 @@
 #include <gtest/gtest.h>
 
 #include "common/units.h"
+#include "tests/cli/render_ids.h"
 
 namespace holdfast::cli {
 namespace {
 
 using ::testing::HasSubstr;
-
-proto::SnapshotId Id(std::uint64_t incarnation, std::int64_t step) {
-  proto::SnapshotId id;
-  id.set_job_uid(std::string(16, '\x11'));
-  id.set_incarnation(incarnation);
-  id.set_step(step);
-  return id;
-}
 
 void FillJob(proto::JobStatus* job) {
   job->set_name("my-job");
