@@ -174,6 +174,9 @@ void FillGroups(const Command& command, proto::PeerCommand* out) {
   if (command.protected_id.has_value()) {
     Fill(*command.protected_id, out->mutable_protected_id());
   }
+  for (const SnapshotKey& id : command.lost) {
+    Fill(id, out->add_lost());
+  }
   for (const auto& [id, margin] : command.margins) {
     proto::IdMargin* entry = out->add_margins();
     Fill(id, entry->mutable_id());
@@ -230,6 +233,10 @@ Status ReadGroups(const proto::PeerCommand& message, Command* out) {
   }
   if (message.has_protected_id()) {
     HF_TRY(out->protected_id, KeyOf(message.protected_id()));
+  }
+  for (const proto::PeerSnapshotKey& lost : message.lost()) {
+    HF_TRY(const SnapshotKey id, KeyOf(lost));
+    out->lost.insert(id);
   }
   for (const proto::IdMargin& entry : message.margins()) {
     HF_TRY(const SnapshotKey id, KeyOf(entry.id()));

@@ -72,3 +72,4 @@ install_cuda() {
 install_packages
 install_venv
 install_cuda
+./prune_cache.py "$HOME/.cache/holdfast/bazel-disk" "${HOLDFAST_CACHE_GIB:-40}"

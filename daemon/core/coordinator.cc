@@ -239,6 +239,7 @@ Command Coordinator::MakeCommand() {
   command.group_version = group_version_;
   command.protected_id = protected_;
   command.margins = margins_;
+  command.lost = lost_;
   command.choice_token = plan_.choice_token;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {

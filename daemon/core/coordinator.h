@@ -144,6 +144,12 @@ class Coordinator {
   void DecideProtect();
   bool AimAt(const SnapshotKey& id, std::uint64_t token);
 
+  // what nobody can have any more (coordinator_lost.cc)
+  void FindLost(const std::vector<SnapshotKey>& ids);
+  bool IsLost(const SnapshotKey& id, std::uint64_t token) const;
+  bool MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Rank rank) const;
+  bool IsOnATier(const SnapshotKey& id, Rank rank) const;
+
   // what other nodes have, and decode (coordinator_rebuild.cc)
   struct HeldSet {
     CodeSet set;
@@ -225,6 +231,7 @@ class Coordinator {
   std::optional<Target> target_;
   std::optional<SnapshotKey> protected_;
   std::map<SnapshotKey, std::uint32_t> margins_;
+  std::set<SnapshotKey> lost_;
   std::map<Rank, ShardOrder> orders_;  // of the plan's sources that are other nodes
 
   std::vector<FlushScheduler> schedulers_;  // one for each tier

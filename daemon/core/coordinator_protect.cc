@@ -130,12 +130,14 @@ void Coordinator::DecideProtect() {
   if (protected_.has_value()) {  // what is older is about to be freed
     margins_.erase(margins_.begin(), margins_.find(*protected_));
   }
+  lost_.clear();
   const bool all_heard = std::all_of(ranks_of_.begin(), ranks_of_.end(), [&](const auto& entry) {
     return reports_.contains(entry.first);
   });
   if (!all_heard) {
     return;  // what they hold is not known: the target stays
   }
+  FindLost(ids);
   // The oldest first, and until it is done: newest first would leave rows of three ids, and stuck.
   for (const SnapshotKey& id : ids) {
     if ((!protected_.has_value() || *protected_ < id) && AimAt(id, starts.at(id))) {

@@ -52,7 +52,8 @@ bool Member::NeedsForProtection(const SnapshotKey& id) const {
 // needs until it is protected; all stay while it is open which id that is.
 bool Member::MayRetire(const SnapshotKey& id, const std::optional<SnapshotKey>& newest) const {
   if (id.incarnation == job_->record.epoch_number()) {
-    return job_->IsAbandoned(id) || (newest.has_value() && id < *newest && job_->IsComplete(id));
+    return job_->IsAbandoned(id) || command_.lost.contains(id) ||
+           (newest.has_value() && id < *newest && job_->IsComplete(id));
   }
   // With two slots a base and a fallback in memory would leave none to train with (L).
   const bool kept = job_->IsBaseOrFallback(id) && !job_->IsFallbackOnTier(id);

@@ -241,6 +241,8 @@ struct Command {
   std::map<SnapshotKey, std::uint32_t> margins;  // of ids that have parity
   std::map<Rank, ShardOrder> orders;             // of sources elsewhere, for the receiver's ranks
   std::uint64_t choice_token = 0;                // of the start that took the choice
+  // Complete once, of this epoch, and nobody can have them any more: what is left of them goes.
+  std::set<SnapshotKey> lost;
 };
 
 // Whether two say the same, whenever they were sent.
@@ -271,7 +273,7 @@ inline bool SameContent(const Command& a, const Command& b) {
          a.world_size == b.world_size && a.owner_uid == b.owner_uid && a.coded == b.coded &&
          a.not_coded == b.not_coded && a.group_version == b.group_version && a.group == b.group &&
          a.protect == b.protect && a.protected_id == b.protected_id && a.margins == b.margins &&
-         a.orders == b.orders && a.choice_token == b.choice_token &&
+         a.orders == b.orders && a.choice_token == b.choice_token && a.lost == b.lost &&
          a.decision.SerializeAsString() == b.decision.SerializeAsString();
 }
 

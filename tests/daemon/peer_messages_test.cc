@@ -104,6 +104,7 @@ Command FullCommand() {
   command.orders[2] = ShardOrder{9, {kNode}, std::nullopt, {}};
   command.orders[3] = ShardOrder{9, {kNode}, FullSet(), {{kNode, {}}, {"", {0}}}};
   command.choice_token = 78;
+  command.lost = {kOne, kTwo};
   return command;
 }
 

@@ -103,7 +103,7 @@ def test_a_rotten_shard_does_not_stop_protection(
     """I5, L: whoever reads it for its parity finds it, its holder puts it aside, and what was trained
     later is protected."""
     for i in range(4):
-        idle_four.start(i, "protect.before_window=error:5;rebuild.before_window=error:5", CODING)
+        idle_four.start(i, "protect.before_window=error:1000000;rebuild.before_window=error:1000000", CODING)
     training = idle_four.run_gated([0, 1, 2, 3], tmp_path / "first", GATE)
     training.arrived()
     assert protected(idle_four.nodes[2]) is None
@@ -111,9 +111,10 @@ def test_a_rotten_shard_does_not_stop_protection(
     for i in range(4):
         idle_four.nodes[i].kill()
         idle_four.start(i, more=CODING)
+    log = idle_four.nodes[1].log
+    wait_for("a reader that finds it", lambda: "slot.poisoned" in log.read_text() or None)
     training.go_on()
     wait_for("protection", lambda: protected(idle_four.nodes[2], GATE))
-    assert "slot.poisoned" in idle_four.nodes[1].log.read_text()
     training.end()
 
 
