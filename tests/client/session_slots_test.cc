@@ -43,7 +43,7 @@ class SlowEngine final : public CopyEngine {
   explicit SlowEngine(std::shared_ptr<Control> control) : control_(std::move(control)) {}
 
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override {
-    return host_.Adopt(std::move(plan));
+    return control_->pins ? Ok() : host_.Adopt(std::move(plan));  // memory that plays a device's
   }
 
   [[nodiscard]] Status Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) override {
@@ -94,6 +94,18 @@ class SessionSlotsTest : public TrainerTest {
   void Hold(bool held) {
     MutexLock lock(control_->mutex);
     control_->held = held;
+  }
+
+  // Lets the first slot that waits become ready, pinned.
+  void ReleaseOne() {
+    std::pair<std::shared_ptr<SlotMapping>, CopyEngine::SlotReady> first;
+    {
+      MutexLock lock(control_->mutex);
+      first = std::move(control_->waiting.front());
+      control_->waiting.erase(control_->waiting.begin());
+    }
+    first.first->SetPin(std::make_unique<FakePin>());
+    first.second(Ok());
   }
 
   // Lets the slots that wait become ready.
@@ -182,6 +194,39 @@ TEST_F(SessionSlotsTest, SlotsOfAStateThatMovesToADeviceArePinned) {
   }
   EXPECT_EQ(control_->pinned, 2);
   EXPECT_EQ(control_->prepared, 4);
+}
+
+// What a slot waits for on a machine with GPUs takes long, and is named; how many are done rises.
+TEST_F(SessionSlotsTest, SlotsForADeviceAreSaidToBeRegisteredWithCuda) {
+  control_->pins = true;
+  Hold(true);
+  daemon_.SetSlots(2);
+  Register();
+  const std::vector<std::int32_t> devices(state_.specs.size(), 0);
+  ASSERT_FALSE(session_->SetLayout(state_.specs, std::nullopt, devices).has_error());
+  ASSERT_EQ(WaitForWaiting(), "");
+  const auto why_not_ready = [&] {
+    const Status late = session_->WaitReady(In(1));
+    return late.has_error() ? late.error().message : "it is";
+  };
+  EXPECT_THAT(
+      why_not_ready(),
+      HasSubstr("a new slot is being registered with CUDA: 0 of 2 slots of 2.29 MiB so far, for "));
+  ReleaseOne();
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  SnapshotInput input;
+  input.step = 1;
+  input.pointers = state_.pointers;
+  input.streams = {DeviceStream{0, nullptr}};
+  const auto start = session_->Snapshot(std::move(input));
+  ASSERT_TRUE(start.has_value()) << start.error().ToString();
+  ASSERT_TRUE(start.value().started) << start.value().reason;
+  EXPECT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied);
+  ASSERT_EQ(WaitForWaiting(), "");  // the daemon has the first slot, and grants the second one
+  EXPECT_THAT(why_not_ready(),
+              HasSubstr("a new slot is being registered with CUDA: 1 of 2 slots of 2.29 MiB"));
+  Release();
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
 }
 
 TEST_F(SessionSlotsTest, ASlotThatWasBeingPreparedWhenTheStateMovedIsPinned) {
