@@ -104,6 +104,8 @@ void FillStats(const SessionStats& stats, hf_stats* out) {
   out->last_device_wait_ns = Ns(stats.last_device_wait);
   out->pinned_slots = stats.engine.pinned_slots;
   out->unpinned_slots = stats.engine.unpinned_slots;
+  out->unpinned_bytes = stats.engine.unpinned.bytes;
+  out->unpinned_copy_ns = Ns(stats.engine.unpinned.took);
   out->connected = stats.connected ? 1 : 0;
   out->fenced = stats.fenced ? 1 : 0;
   CopyText(stats.engine.note, out->note, sizeof out->note);

@@ -75,10 +75,24 @@ struct CopyJob {
 
 inline constexpr std::int32_t kAnyNumaNode = -1;
 
+// Copies from devices into memory that could not be pinned.
+struct UnpinnedCopies {
+  ByteCount bytes = 0;
+  std::chrono::nanoseconds took{0};  // summed over snapshots and devices
+
+  UnpinnedCopies& operator+=(const UnpinnedCopies& more) {
+    bytes += more.bytes;
+    took += more.took;
+    return *this;
+  }
+};
+
 // What is wrong with an engine that works nevertheless.
 struct EngineState {
   std::uint64_t pinned_slots = 0, unpinned_slots = 0;
-  std::string note;  // "slots cannot be pinned (...): copies run at about a third of the speed"
+  UnpinnedCopies unpinned;
+  // For the user, one a line: why copies take longer, or are checked less, than they could be.
+  std::string note;
 };
 
 class CopyEngine {

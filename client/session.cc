@@ -246,8 +246,8 @@ SessionStats Session::Stats() {
   MutexLock lock(mutex_);
   SessionStats stats = stats_;
   stats.engine = std::move(engine);
-  if (stats.engine.note.empty()) {
-    stats.engine.note = restore_note_;
+  if (!restore_note_.empty()) {
+    stats.engine.note += (stats.engine.note.empty() ? "" : "\n") + restore_note_;
   }
   stats.image_bytes = plan_ == nullptr ? 0 : plan_->ImageBytes();
   stats.static_bytes =

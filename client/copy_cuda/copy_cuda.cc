@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "client/chunk_copy.h"
+#include "client/copy_cuda/device_code.h"
 #include "client/copy_cuda/mutation.h"
 #include "client/copy_cuda/numa_node.h"
 #include "client/copy_cuda/running.h"
@@ -68,7 +69,32 @@ Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
     }
     HF_TRYV(lane->Adopt(plan, options_.window_bytes, options_.most_gathered, kMostUnderWay));
   }
+  NoteMemory();
   return Ok();
+}
+
+void CudaCopyEngine::NoteMemory() {
+  MutexLock lock(mutex_);
+  const auto note = [&](const std::string& why) HF_REQUIRES(mutex_) {
+    if (!why.empty()) {
+      Note("buffers cannot be pinned, so snapshots wait for their copies: " + why);
+    }
+  };
+  for (const auto& [device, lane] : lanes_) {
+    note(lane->WhyUnpinned());
+  }
+  for (const auto& [device, lane] : frozen_lanes_) {
+    note(lane->WhyUnpinned());
+  }
+  if (options_.verify_every > 0 && !HasDeviceCode()) {
+    Note("verify: this build has no device code, so copies are checked by the sample only");
+  }
+}
+
+void CudaCopyEngine::Note(const std::string& text) {
+  if (state_.note.find(text) == std::string::npos) {
+    state_.note += (state_.note.empty() ? "" : "\n") + text;
+  }
 }
 
 Status CudaCopyEngine::Prepare(std::shared_ptr<SlotMapping> slot, SlotReady ready) {

@@ -88,6 +88,8 @@ class CudaCopyEngine final : public CopyEngine {
   [[nodiscard]] Status BeginFrozen(Running* running);
   [[nodiscard]] Status AdoptFrozen(const CopyPlan& plan);
   void HoldBack(const std::shared_ptr<Running>& running, std::span<const DeviceStream> streams);
+  void NoteMemory();
+  void Note(const std::string& text) HF_REQUIRES(mutex_);
   void WaitEnded(const std::shared_ptr<Running>& running);
 
   // the copy thread

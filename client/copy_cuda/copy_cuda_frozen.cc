@@ -67,6 +67,9 @@ void CudaCopyEngine::DoFrozen(Running* running) {
   FrozenPart& part = *running->job->frozen;
   std::set<std::size_t> changed;
   const Status read = ReadFrozen(running, &changed);
+  if (part.work == FrozenPart::Work::kCompare) {
+    NoteMemory();  // the first comparison makes a buffer
+  }
   MutexLock lock(mutex_);
   running->frozen_read = true;
   if (read.has_error() && !running->failure.has_value()) {

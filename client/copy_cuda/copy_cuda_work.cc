@@ -221,8 +221,8 @@ void CudaCopyEngine::PrepareSlot(const Preparation& preparation) {
     } else {
       preparation.slot->SetPin(nullptr);
       ++state_.unpinned_slots;
-      state_.note = "slots cannot be pinned, so copies take a multiple of the time: " +
-                    pinned.error().ToString();
+      Note("slots cannot be pinned, so copies take a multiple of the time: " +
+           pinned.error().ToString());
     }
   }
   preparation.ready(populated);
@@ -297,8 +297,8 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   {
     MutexLock lock(mutex_);
     failure = running->failure;
-    if (!running->held_back.empty()) {
-      LeaveCapturesAlone();
+    if (!running->flights.empty()) {
+      LeaveCapturesAlone();  // for the times between events, here and below
     }
     for (const HeldBack& wait : running->held_back) {
       held = wait.before == nullptr ? held : std::max(held, wait.Duration());
@@ -330,9 +330,13 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     for (const auto& flight : running->flights) {
       flight->lane()->ReturnRoom(flight->room());
       flight->NoteWait(running->held_back);
+      if (!failure.has_value()) {
+        state_.unpinned += flight->Unpinned();
+      }
     }
     for (const auto& flight : running->frozen_flights) {
       flight->lane()->ReturnRoom(flight->room());
+      state_.unpinned += flight->Unpinned();
     }
     running->ended = true;
     std::erase(running_, running);

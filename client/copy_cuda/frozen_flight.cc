@@ -39,6 +39,15 @@ Room* FrozenLane::TakeRoom() {
   return room;
 }
 
+const std::string& FrozenLane::WhyUnpinned() const {
+  for (const auto& room : rooms_) {
+    if (!room->WhyUnpinned().empty()) {
+      return room->WhyUnpinned();
+    }
+  }
+  return bounce_.WhyNot();
+}
+
 Status FrozenFlight::Begin(cudaStream_t stream) {
   HF_TRY(begun_, MakeEvent());
   HF_TRYV(room_->Begin(part().sources, job_->step, false, stream));
@@ -47,6 +56,7 @@ Status FrozenFlight::Begin(cudaStream_t stream) {
 
 Status FrozenFlight::Read(std::set<std::size_t>* changed) {
   HF_TRYV(CudaStatus(cudaSetDevice(lane_->device_), "cudaSetDevice"));
+  const MonotonicTime began = SystemClock().Now();
   Status done = Issue();
   if (done.has_value() && part().work == FrozenPart::Work::kCompare) {
     done = Compare(changed);
@@ -55,6 +65,12 @@ Status FrozenFlight::Read(std::set<std::size_t>* changed) {
   const Status landed = WaitLanded();
   HF_TRYV(std::move(done));
   HF_TRYV(landed);
+  if (part().work == FrozenPart::Work::kFill && !part().slot->Pinned()) {
+    for (const CopyWindow& window : lane_->plan_.Windows()) {
+      unpinned_.bytes += window.bytes;
+    }
+    unpinned_.took = SystemClock().Now() - began;
+  }
   for (const std::size_t tensor : room_->DifferingTensors(part().slot->Data())) {
     changed->insert(tensor);
   }
@@ -87,30 +103,30 @@ Status FrozenFlight::Fill() {
 
 Status FrozenFlight::Compare(std::set<std::size_t>* changed) {
   for (const CopyWindow& window : lane_->plan_.Windows()) {
-    if (lane_->bounce_ == nullptr) {
+    if (lane_->bounce_.Data() == nullptr) {
       ByteCount most = 0;
       for (const CopyWindow& each : lane_->plan_.Windows()) {
         most = std::max(most, each.bytes);
       }
-      HF_TRY(lane_->bounce_, MakePinnedMemory(most));
+      HF_TRY(lane_->bounce_, HostBuffer::Make(most));
     }
     CudaCopies batch;
     ByteCount room = 0;
     for (std::size_t i = window.first; i < window.end; ++i) {
       const TensorPiece& piece = lane_->plan_.Pieces()[i];
-      batch.Add(lane_->bounce_.get() + room,
+      batch.Add(lane_->bounce_.Data() + room,
                 part().sources[piece.tensor].Base() + piece.offset,
                 piece.bytes);
       room += piece.bytes;
     }
-    HF_TRYV(
-        lane_->copier_.Issue(batch, cudaMemcpyDeviceToHost, lane_->copies_.get(), /*pinned=*/true));
+    HF_TRYV(lane_->copier_.Issue(
+        batch, cudaMemcpyDeviceToHost, lane_->copies_.get(), lane_->bounce_.Pinned()));
     HF_TRYV(WaitLanded());
     room = 0;
     for (std::size_t i = window.first; i < window.end; ++i) {
       const TensorPiece& piece = lane_->plan_.Pieces()[i];
       const ByteCount at = part().plan->Tensors()[piece.tensor].offset + piece.offset;
-      if (std::memcmp(lane_->bounce_.get() + room, part().slot->Data() + at, piece.bytes) != 0) {
+      if (std::memcmp(lane_->bounce_.Data() + room, part().slot->Data() + at, piece.bytes) != 0) {
         changed->insert(piece.tensor);
       }
       room += piece.bytes;

@@ -17,8 +17,10 @@
 #include <memory>
 #include <set>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "client/copy_cuda/host_buffer.h"
 #include "client/copy_cuda/lane_plan.h"
 #include "client/copy_cuda/room.h"
 #include "client/copy_cuda/runtime.h"
@@ -42,6 +44,9 @@ class FrozenLane {
 
   void ReturnRoom(Room* room) { free_rooms_.push_back(room); }
 
+  // Why memory of it is not pinned; empty: it is.  Between flights.
+  [[nodiscard]] const std::string& WhyUnpinned() const;
+
  private:
   friend class FrozenFlight;
 
@@ -53,7 +58,7 @@ class FrozenLane {
   CudaStream copies_;
   std::vector<std::unique_ptr<Room>> rooms_;
   std::vector<Room*> free_rooms_;
-  PinnedMemory bounce_;  // of the first comparison
+  HostBuffer bounce_;  // of the first comparison
   BatchCopier copier_;
 };
 
@@ -67,6 +72,9 @@ class FrozenFlight {
 
   // Planned tensors that the slot does not hold are added to "changed".
   [[nodiscard]] Status Read(std::set<std::size_t>* changed);
+
+  // What Read copied into an image that is not pinned.
+  [[nodiscard]] const UnpinnedCopies& Unpinned() const { return unpinned_; }
 
   [[nodiscard]] FrozenLane* lane() const { return lane_; }
 
@@ -84,6 +92,7 @@ class FrozenFlight {
   const std::shared_ptr<const CopyJob> job_;
   Room* const room_;
   CudaEvent begun_;
+  UnpinnedCopies unpinned_;
 };
 
 }  // namespace holdfast::client

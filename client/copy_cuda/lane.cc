@@ -55,6 +55,15 @@ Status Lane::Adopt(std::shared_ptr<const CopyPlan> plan,
   return Ok();
 }
 
+std::string Lane::WhyUnpinned() const {
+  for (const auto& room : rooms_) {
+    if (!room->WhyUnpinned().empty()) {
+      return room->WhyUnpinned();
+    }
+  }
+  return "";
+}
+
 Room* Lane::TakeRoom() {
   if (free_rooms_.empty()) {
     return nullptr;
@@ -357,6 +366,17 @@ void Flight::NoteWait(std::span<const HeldBack> waits) const {
     }
   }
   lane_->staging_.NoteWait(longest);
+}
+
+UnpinnedCopies Flight::Unpinned() const {
+  UnpinnedCopies copies{room_->UnpinnedBytes()};
+  for (const CopyWindow& window : lane_->plan_->Windows()) {
+    copies.bytes += job_->slot->Pinned() ? 0 : window.bytes;
+  }
+  if (copies.bytes > 0) {
+    copies.took = Between(begun_, ended_).value_or(copies.took);
+  }
+  return copies;
 }
 
 std::optional<std::chrono::nanoseconds> Between(const CudaEvent& first, const CudaEvent& second) {

@@ -65,6 +65,9 @@ class Lane {
 
   [[nodiscard]] const LanePlan& Plan() const { return *plan_; }
 
+  // Why the memory of a room is not pinned; empty: all of it is.
+  [[nodiscard]] std::string WhyUnpinned() const;
+
   // A room that no flight has; nullptr: all are in use.  Both under the engine's lock.
   [[nodiscard]] Room* TakeRoom();
   void ReturnRoom(Room* room);
@@ -147,6 +150,10 @@ class Flight {
   // Tells the lane how long the update stood still for this one, or would have without staging.
   // After Ended().
   void NoteWait(std::span<const HeldBack> waits) const;
+
+  // What it copied into memory that is not pinned, and how long the device took for it.  After
+  // Ended(), where it has no Failure.
+  [[nodiscard]] UnpinnedCopies Unpinned() const;
 
   [[nodiscard]] Lane* lane() const { return lane_; }
 

@@ -15,14 +15,14 @@ Status Room::Allocate() {
   const ByteCount table_bytes =
       gathers * sizeof(GatherItem) + plan_.Segments().size() * sizeof(SumItem);
   HF_TRY(device_, MakeDeviceMemory(plan_.Room().end));
-  HF_TRY(host_, MakePinnedMemory(plan_.Room().end));
+  HF_TRY(host_, HostBuffer::Make(plan_.Room().end));
   HF_TRY(device_tables_, MakeDeviceMemory(table_bytes));
-  HF_TRY(host_tables_, MakePinnedMemory(table_bytes));
+  HF_TRY(host_tables_, HostBuffer::Make(table_bytes));
   return Ok();
 }
 
 std::span<GatherItem> Room::BeforeItems() const {
-  return {reinterpret_cast<GatherItem*>(host_tables_.get()),
+  return {reinterpret_cast<GatherItem*>(host_tables_.Data()),
           plan_.Smalls().size() + plan_.Places().size()};
 }
 
@@ -36,7 +36,7 @@ std::span<SumItem> Room::SumItems() const {
 }
 
 Status Room::UploadTable(const void* first, std::size_t bytes, cudaStream_t stream) {
-  const auto offset = static_cast<const std::byte*>(first) - host_tables_.get();
+  const auto offset = static_cast<const std::byte*>(first) - host_tables_.Data();
   return CudaStatus(
       cudaMemcpyAsync(device_tables_.get() + offset, first, bytes, cudaMemcpyHostToDevice, stream),
       "cudaMemcpyAsync of a table");
@@ -44,7 +44,7 @@ Status Room::UploadTable(const void* first, std::size_t bytes, cudaStream_t stre
 
 template <class Item>
 const Item* Room::OnDevice(std::span<Item> items) const {
-  const auto offset = reinterpret_cast<const std::byte*>(items.data()) - host_tables_.get();
+  const auto offset = reinterpret_cast<const std::byte*>(items.data()) - host_tables_.Data();
   return reinterpret_cast<const Item*>(device_tables_.get() + offset);
 }
 
@@ -127,7 +127,7 @@ Status Room::CopyToHost(ByteCount from, ByteCount to, cudaStream_t stream) {
   }
   return CudaStatus(
       cudaMemcpyAsync(
-          host_.get() + from, device_.get() + from, to - from, cudaMemcpyDeviceToHost, stream),
+          host_.Data() + from, device_.get() + from, to - from, cudaMemcpyDeviceToHost, stream),
       "cudaMemcpyAsync of small tensors and samples");
 }
 
@@ -157,12 +157,17 @@ Status Room::ReadBackSample(cudaStream_t stream) {
   return CopyToHost(plan_.Room().after, plan_.Room().end, stream);
 }
 
+ByteCount Room::UnpinnedBytes() const {
+  const RoomLayout& areas = plan_.Room();
+  return host_.Pinned() ? 0 : (sums_ ? areas.after : areas.sums) + areas.end - areas.after;
+}
+
 std::optional<std::uint64_t> Room::Sum(std::size_t index) const {
   if (!sums_) {
     return std::nullopt;
   }
   std::uint64_t sum = 0;
-  std::memcpy(&sum, host_.get() + plan_.Room().sums + index * sizeof sum, sizeof sum);
+  std::memcpy(&sum, host_.Data() + plan_.Room().sums + index * sizeof sum, sizeof sum);
   return sum;
 }
 
@@ -172,8 +177,8 @@ std::optional<std::size_t> Room::ChangedTensor(const std::byte* slot) const {
       continue;
     }
     const SamplePlace& place = plan_.Places()[i];
-    const std::byte* before = host_.get() + plan_.Room().before + place.at;
-    const std::byte* after = host_.get() + plan_.Room().after + place.at;
+    const std::byte* before = host_.Data() + plan_.Room().before + place.at;
+    const std::byte* after = host_.Data() + plan_.Room().after + place.at;
     const std::byte* landed =
         slot + plan_.Plan().Tensors()[place.piece.tensor].offset + plan_.PlaceOffset(i, step_);
     if (std::memcmp(before, after, place.block) != 0 ||
@@ -188,7 +193,7 @@ std::vector<std::size_t> Room::DifferingTensors(const std::byte* slot) const {
   std::vector<std::size_t> differing;
   for (std::size_t i = 0; i < plan_.Places().size(); ++i) {
     const SamplePlace& place = plan_.Places()[i];
-    const std::byte* read = host_.get() + plan_.Room().before + place.at;
+    const std::byte* read = host_.Data() + plan_.Room().before + place.at;
     const std::byte* held =
         slot + plan_.Plan().Tensors()[place.piece.tensor].offset + plan_.PlaceOffset(i, step_);
     const bool known = !differing.empty() && differing.back() == place.piece.tensor;

@@ -13,8 +13,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "client/copy_cuda/device_code.h"
+#include "client/copy_cuda/host_buffer.h"
 #include "client/copy_cuda/lane_plan.h"
 #include "client/copy_cuda/runtime.h"
 #include "client/source_view.h"
@@ -25,6 +28,14 @@ class Room {
  public:
   // On the current device.
   [[nodiscard]] static Result<std::unique_ptr<Room>> Make(const LanePlan& plan);
+
+  // Why its host side is not pinned, so that each copy of it waits for its stream; empty: it is.
+  [[nodiscard]] const std::string& WhyUnpinned() const {
+    return host_.Pinned() ? host_tables_.WhyNot() : host_.WhyNot();
+  }
+
+  // What a snapshot copies into its host side, where that is not pinned.
+  [[nodiscard]] ByteCount UnpinnedBytes() const;
 
   // Gives "stream" the work that must see the state as it is now: gathering and the first sample,
   // and the digests where "sums".  Does not wait.
@@ -43,7 +54,7 @@ class Room {
   // The rest is of the host side, after the copies have landed.
 
   // Bytes of a small tensor.
-  [[nodiscard]] const std::byte* Small(ByteCount at) const { return host_.get() + at; }
+  [[nodiscard]] const std::byte* Small(ByteCount at) const { return host_.Data() + at; }
 
   // The digest of segment "index", if Begin was asked for it.
   [[nodiscard]] std::optional<std::uint64_t> Sum(std::size_t index) const;
@@ -75,9 +86,9 @@ class Room {
   const LanePlan& plan_;
   const bool device_code_ = HasDeviceCode();
   DeviceMemory device_;
-  PinnedMemory host_;
+  HostBuffer host_;
   DeviceMemory device_tables_;
-  PinnedMemory host_tables_;
+  HostBuffer host_tables_;
   std::int64_t step_ = 0;
   bool sums_ = false;
 };

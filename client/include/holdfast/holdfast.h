@@ -37,7 +37,7 @@ extern "C" {
 
 /* NOLINTBEGIN(readability-identifier-naming): C has no namespaces. */
 
-#define HF_ABI_VERSION 5u
+#define HF_ABI_VERSION 6u
 #define HF_EXPORT __attribute__((visibility("default")))
 
 typedef struct hf_client hf_client;
@@ -275,9 +275,12 @@ typedef struct hf_stats {
   uint64_t static_copied_bytes; /* of HF_CONSTANT tensors; copied_bytes has the others */
   uint64_t image_bytes;         /* of the layout in force: what each snapshot takes */
   uint64_t static_bytes;        /* of it: what all of them share; 0: nothing */
+  uint64_t unpinned_bytes,      /* copied from GPUs into memory that could not be pinned, */
+      unpinned_copy_ns;         /* and how long that took */
   uint32_t connected;           /* 1: a daemon answers now */
   uint32_t fenced;              /* 1: a newer incarnation exists */
-  char note[256];               /* why copies or the restore are slow; empty: they are not */
+  char note[256]; /* why copies or the restore are slow, or checked less than asked, one
+                     reason a line; empty: they are not */
 } hf_stats;
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);

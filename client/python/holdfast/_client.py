@@ -307,10 +307,11 @@ class Client:
             self.tell_note(self.stats().note)
 
     def tell_note(self, note: str) -> None:
-        """Once: that the GPU's copies are slow, and why."""
-        if note and note not in self._noted:
-            self._noted.add(note)
-            _log.warning("%s", note)
+        """Once: that the GPU's copies are slow or checked less than asked, and why."""
+        for reason in note.splitlines():
+            if reason not in self._noted:
+                self._noted.add(reason)
+                _log.warning("%s", reason)
 
     def wait_sealed(self, step: int, timeout: float) -> None:
         self.check(self.lib.hf_wait_sealed(self._handle, step, _milliseconds(timeout)))

@@ -136,6 +136,8 @@ class StatsStruct(ctypes.Structure):
         ("static_copied_bytes", c_uint64),
         ("image_bytes", c_uint64),
         ("static_bytes", c_uint64),
+        ("unpinned_bytes", c_uint64),
+        ("unpinned_copy_ns", c_uint64),
         ("connected", c_uint32),
         ("fenced", c_uint32),
         ("note", ctypes.c_char * 256),

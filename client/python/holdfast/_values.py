@@ -87,10 +87,19 @@ class Stats:
     #: What each snapshot takes, and what all of them share: the frozen tensors.
     image_bytes: int
     static_bytes: int
+    #: Copied from GPUs into memory that could not be pinned, and how long that took.
+    unpinned_bytes: int
+    unpinned_copy_ns: int
     connected: bool
     fenced: bool
-    #: Why copies are slower than they could be; empty: they are not.
+    #: Why copies are slower, or checked less, than they could be, one reason a line; empty: they are
+    #: not.
     note: str
+
+    @property
+    def unpinned_bytes_per_second(self) -> float:
+        """The rate of copies into memory that could not be pinned; 0 where there were none."""
+        return self.unpinned_bytes * 1e9 / self.unpinned_copy_ns if self.unpinned_copy_ns else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 #: Must equal hf_abi_version() of the library, else nothing is called.
-ABI_VERSION = 5
+ABI_VERSION = 6

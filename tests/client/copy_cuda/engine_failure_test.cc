@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "client/copy_cuda/copy_cuda.h"
+#include "client/copy_cuda/lane_plan.h"
 #include "common/crc32c.h"
 #include "common/mix64.h"
 #include "tests/client/copy_cuda/sim_trainer.h"
@@ -40,6 +41,8 @@ constexpr const char* kCalls[] = {"cudaEventCreateWithFlags",
 
 class CudaEngineFailureTest : public testing::Test {
  protected:
+  void TearDown() override { EXPECT_EQ(cuda_sim::Violations(), std::vector<std::string>{}); }
+
   // Whether the slot of a snapshot that counts as copied holds the state at its step.
   static void ExpectNothingWrong(SimTrainer* trainer, std::int64_t step, std::uint64_t seed) {
     const CopyOutcome outcome = trainer->WaitDone(step);
@@ -182,6 +185,64 @@ TEST_F(CudaEngineFailureTest, SlotsThatCannotBePinnedAreFilledAllTheSame) {
   ExpectNothingWrong(&trainer, 1, 1);
   EXPECT_EQ(trainer.WaitDone(1).kind, CopyOutcome::Kind::kCopied);
   engine.Stop();
+}
+
+// The rate is what a user sees of it: slots pinned or not, buffers pinned or not.
+TEST_F(CudaEngineFailureTest, CopiesIntoMemoryThatIsNotPinnedAreCountedWithTheirTime) {
+  for (const bool pinned : {true, false}) {
+    cuda_sim::Reset(SimOf(1));
+    SimTrainer trainer(1, 1, false);
+    CudaCopyEngine engine(SmallWindows());
+    ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+    if (pinned) {
+      trainer.PinSlots(&engine, 1);
+    }
+    ASSERT_FALSE(trainer.Snapshot(&engine, 1).has_error());
+    engine.WaitFence({});
+    trainer.Update();
+    ExpectNothingWrong(&trainer, 1, 1);
+    engine.Stop();
+    const LanePlan plan(trainer.Plan(), 0, 8 * kKiB);
+    ByteCount large = 0;
+    for (const CopyWindow& window : plan.Windows()) {
+      large += window.bytes;
+    }
+    ASSERT_GT(large, 0U);
+    EXPECT_EQ(engine.State().unpinned.bytes, pinned ? 0 : large);
+    EXPECT_EQ(engine.State().unpinned.took.count() > 0, !pinned);
+  }
+}
+
+// The memory lock limit again, for the engine's own buffers: no error for the training, one note.
+TEST_F(CudaEngineFailureTest, BuffersThatCannotBePinnedMakeSnapshotsSlowerAndNothingElse) {
+  for (std::uint64_t seed = 1; seed <= 60 && !HasFailure(); ++seed) {
+    cuda_sim::Reset(SimOf(seed));
+    {
+      SimTrainer trainer(seed, 1, seed % 3 == 0);
+      CudaCopyEngine engine(SmallWindows());
+      const int refused =
+          1 + static_cast<int>(seed % 6);  // of six: the last room, which is used, has two
+      for (int i = 0; i < refused; ++i) {
+        cuda_sim::FailCall("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+      }
+      const Status adopted = engine.Adopt(trainer.Plan());
+      ASSERT_FALSE(adopted.has_error()) << adopted.error().ToString();
+      EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess) << "an error of ours was left to the trainer";
+      ASSERT_TRUE(engine.Pins());
+      trainer.PinSlots(&engine, 4);
+      for (std::int64_t step = 1; step <= 4; ++step) {
+        EXPECT_TRUE(Step(&engine, &trainer, step, seed)) << "seed " << seed;
+      }
+      engine.Stop();
+      const EngineState state = engine.State();
+      EXPECT_EQ(state.note,
+                "buffers cannot be pinned, so snapshots wait for their copies: cudaHostAlloc: "
+                "cudaErrorMemoryAllocation (out of memory)");
+      EXPECT_EQ(refused >= 5, state.unpinned.bytes > 0) << "seed " << seed;
+    }
+    EXPECT_EQ(cuda_sim::Violations(), std::vector<std::string>{}) << "seed " << seed;
+    EXPECT_EQ(cuda_sim::Leaks().Total(), 0) << "seed " << seed;
+  }
 }
 
 TEST_F(CudaEngineFailureTest, ASnapshotInAGraphCaptureIsRefusedAndTheGraphIsWhole) {

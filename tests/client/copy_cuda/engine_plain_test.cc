@@ -36,5 +36,23 @@ TEST(CudaEngineWithoutDeviceCodeTest, FindsAnUpdateBeforeTheFence) {
   EXPECT_GT(torn, 0);
 }
 
+// Which digests cannot be had must be known to whoever asked for them, once.
+TEST(CudaEngineWithoutDeviceCodeTest, SaysThatTheSampleStandsInForDigests) {
+  for (const std::uint32_t every : {0U, 1U, 10U}) {
+    cuda_sim::Reset({});
+    SimTrainer trainer(1, 1, false);
+    CudaCopyOptions options;
+    options.verify_every = every;
+    CudaCopyEngine engine(options);
+    ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+    ASSERT_FALSE(engine.Adopt(trainer.Plan()).has_error());
+    EXPECT_EQ(engine.State().note,
+              every == 0 ? ""
+                         : "verify: this build has no device code, so copies are checked by the "
+                           "sample only");
+    engine.Stop();
+  }
+}
+
 }  // namespace
 }  // namespace holdfast::client
