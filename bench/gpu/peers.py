@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import inspect
 import logging
 import pathlib
 import shutil
@@ -120,6 +123,50 @@ class DcpPinned(DcpAsync):
         super().close()
 
 
+class DataStates(Peer):
+    """DataStates-LLM, where whoever runs the bench has installed it.  Its wait() before the update is
+    the fence that its own training loop has."""
+
+    name = "DataStates-LLM"
+    module = "datastates"
+    warm_up = 1
+
+    def __init__(self, training: Training, path: pathlib.Path) -> None:
+        super().__init__(training, path)
+        gigabytes = -(-training.bytes() * 5 // 4 >> 30)
+        self._engine = self._engine_class()({"host_cache_size": gigabytes}, 0)
+
+    @classmethod
+    def missing(cls) -> bool:
+        return importlib.util.find_spec(cls.module) is None
+
+    @staticmethod
+    def _engine_class() -> Any:
+        """By the names that its versions have had."""
+        for module, name in (("datastates.llm", "Checkpointing"), ("datastates", "CheckpointEngine")):
+            try:
+                return getattr(importlib.import_module(module), name)
+            except (ImportError, AttributeError):
+                continue
+        raise ImportError("datastates has neither llm.Checkpointing nor CheckpointEngine")
+
+    def before_update(self) -> None:
+        super().before_update()
+        self._engine.wait()
+
+    def save(self) -> None:
+        self._engine.save(self.state(), str(self.path))
+
+    def end(self) -> None:
+        waits = inspect.signature(self._engine.wait).parameters
+        self._engine.wait(*[True] * len(waits))  # persist: until the file is written
+
+    def load(self) -> None:
+        found = self._engine.load(str(self.path))
+        self.training.model.load_state_dict(found["model"])
+        self.training.optimizer.load_state_dict(found["optimizer"])
+
+
 class Peers:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -146,7 +193,7 @@ class Peers:
                 self._measure(peer)
             finally:
                 peer.close()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # one of them ends the process on an error
             text = str(error).strip().splitlines() or [""]
             self.stage.add(Row(f"{name} every step", "", reach="failed",
                                note=f"{type(error).__name__}: {text[0][:200]}"))  # fmt: skip
@@ -154,7 +201,7 @@ class Peers:
     def _measure(self, peer: Peer) -> None:
         def go_on() -> None:
             self.reference.take(self.training.state(), 0)
-            if isinstance(peer, DcpAsync):
+            if isinstance(peer, (DcpAsync, DataStates)):
                 self.training.iterate(peer.before_update)
 
         block = run_block(
@@ -187,10 +234,15 @@ def main() -> None:
     logging.disable(logging.WARNING)
     stage = Stage.of_arguments()
     peers = Peers(stage)
-    kinds: list[type[Peer]] = [TorchSave, DcpSave, DcpAsync, DcpPinned]
+    kinds: list[type[Peer]] = [TorchSave, DcpSave, DcpAsync, DcpPinned, DataStates]
     for kind in kinds:
-        if kind is DcpPinned and not stage.settings.cuda:
-            stage.add(skipped(f"{kind.name} every step", "pinned staging needs a GPU"))
+        if kind is DataStates and DataStates.missing():
+            stage.add(Row(f"{kind.name} every step", "", reach="not installed",
+                          note=f"peer; there is no module {DataStates.module}"))  # fmt: skip
+            continue
+        if kind in (DcpPinned, DataStates) and not stage.settings.cuda:
+            what = "pinned staging" if kind is DcpPinned else kind.name
+            stage.add(skipped(f"{kind.name} every step", f"{what} needs a GPU"))
             continue
         if stage.left() < 20:
             stage.add(Row(f"{kind.name} every step", "", reach="skipped", note="no time was left"))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench" / "gpu"
@@ -68,11 +69,67 @@ def test_a_dry_run_goes_through_every_work(simulated: str, tmp_path: pathlib.Pat
         "DCP async_save, pinned staging every step": "pinned staging needs a GPU",
         "sanitize": "there is nothing for compute-sanitizer without a GPU",
     }
+    assert rows["DataStates-LLM every step"]["reach"] == "not installed"
+    assert re.search(r"DataStates-LLM every step +not installed", result.stdout)
     assert "slots ready" in result.stdout and " 0 pinned" not in result.stdout
     batches = re.findall(r"simulated runtime: (\d+) batches", result.stdout)
     assert sum(int(count) > 0 for count in batches) >= 3, batches
     assert (tmp_path / "iterations-1.svg").read_text().startswith("<svg")
     assert len((tmp_path / "iterations.csv").read_text().splitlines()) > 6
+
+
+DATASTATES = """
+import torch
+class Checkpointing:
+    def __init__(self, config, rank):
+        assert config["host_cache_size"] >= 1 and rank == 0
+        self.waits = []
+    def save(self, state, path):
+        torch.save(state, path)
+    def load(self, path):
+        return torch.load(path, weights_only=True)
+    def wait(self, persist=False):
+        self.waits.append(persist)
+"""
+
+
+class OneLayer:
+    def __init__(self) -> None:
+        self.model = torch.nn.Linear(8, 8)
+        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.model(torch.ones(8)).sum().backward()
+        self.optimizer.step()
+
+    @staticmethod
+    def bytes() -> int:
+        return 864
+
+
+def test_a_peer_that_the_bench_does_not_bring_runs_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    for folder in (BENCH.parent, BENCH):
+        monkeypatch.syspath_prepend(str(folder))
+    kind = importlib.import_module("peers").DataStates
+    assert kind.missing()
+    (tmp_path / "datastates").mkdir()
+    (tmp_path / "datastates" / "__init__.py").touch()
+    (tmp_path / "datastates" / "llm.py").write_text(DATASTATES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not kind.missing()
+    training = OneLayer()
+    peer = kind(training, tmp_path / "peer")
+    peer.begin()
+    peer.after_update()
+    saved = training.model.weight.detach().clone()
+    peer.before_update()
+    peer.end()
+    assert peer._engine.waits == [False, True]
+    torch.nn.init.zeros_(training.model.weight)
+    peer.load()
+    assert torch.equal(training.model.weight, saved)
+    peer.close()
+    assert not (tmp_path / "peer").exists()
 
 
 def test_a_library_that_is_not_simulated_is_no_dry_run(
