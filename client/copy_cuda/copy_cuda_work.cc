@@ -341,6 +341,7 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
     running->ended = true;
     std::erase(running_, running);
     changed_.NotifyAll();
+    drive_.NotifyAll();  // Stop waits for its end
   }
   running->done(running->job);
 }

@@ -12,10 +12,11 @@ std::string VersionText(int version) {
 }
 
 Status ProbeCuda() {
+  const bool had_error = cudaPeekAtLastError() != cudaSuccess;
   int devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&devices);
   // What the probe leaves behind is ours, not the training's.
-  if (code != cudaSuccess) {
+  if (code != cudaSuccess && !had_error) {
     static_cast<void>(cudaGetLastError());
   }
   if (code == cudaErrorInsufficientDriver) {

@@ -26,32 +26,8 @@ class RestoreTest : public TrainerTest {
   void Serve(const std::string& bytes, const std::string& digested) {
     fd_ = transport::OwnedFd(::memfd_create("image", MFD_CLOEXEC));
     ASSERT_EQ(::write(fd_.Get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-    answer_ = proto::ServerMessage();
-    auto* reply = answer_.mutable_restore();
-    reply->set_attempt(1);
-    reply->set_has_choice(true);
-    reply->set_has_fd(true);
-    reply->set_source("arena");
-    reply->add_passed_over("step 12: torn (tensor \"w\")");
-    auto* id = reply->mutable_id();
-    id->set_job_uid(std::string(16, 'u'));
-    id->set_incarnation(2);
-    id->set_step(11);
-    auto* sidecar = reply->mutable_sidecar();
-    sidecar->set_format_version(1);
-    *sidecar->mutable_id() = *id;
-    sidecar->set_job_name("job");
-    sidecar->set_rank(0);
-    sidecar->set_world_size(2);
-    sidecar->set_layout_hash(state_.hash);
-    *sidecar->mutable_layout() = state_.layout;
-    auto* image = sidecar->add_images();
-    image->set_kind(proto::DYNAMIC);
-    image->set_length_bytes(digested.size());
-    image->set_chunk_bytes(static_cast<std::uint32_t>(kChunkBytes));
-    for (const std::uint32_t crc : ChunkDigests(AsBytes(digested))) {
-      image->add_chunk_crc32c(crc);
-    }
+    answer_ = RestoreAnswer(state_, digested);
+    answer_.mutable_restore()->add_passed_over("step 12: torn (tensor \"w\")");
     daemon_.SetHook([this](const proto::ClientMessage& message) {
       if (!message.has_restore()) {
         return Verdict::kDefault;

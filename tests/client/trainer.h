@@ -12,6 +12,7 @@
 
 #include "client/copy_host.h"
 #include "client/session.h"
+#include "common/crc32c.h"
 #include "common/failpoint.h"
 #include "tests/client/fake_daemon.h"
 #include "tests/client/random_state.h"
@@ -24,6 +25,37 @@ inline MonotonicTime In(std::int64_t milliseconds) {
 
 // Long enough for a loaded machine; a test that works never waits for it.
 inline constexpr std::int64_t kLong = 30'000;
+
+// What a daemon answers whoever restores "state", of step 11: an image of these bytes.
+inline proto::ServerMessage RestoreAnswer(const RandomState& state,
+                                          const std::string& image_bytes) {
+  proto::ServerMessage answer;
+  auto* reply = answer.mutable_restore();
+  reply->set_attempt(1);
+  reply->set_has_choice(true);
+  reply->set_has_fd(true);
+  reply->set_source("arena");
+  auto* id = reply->mutable_id();
+  id->set_job_uid(std::string(16, 'u'));
+  id->set_incarnation(2);
+  id->set_step(11);
+  auto* sidecar = reply->mutable_sidecar();
+  sidecar->set_format_version(1);
+  *sidecar->mutable_id() = *id;
+  sidecar->set_job_name("job");
+  sidecar->set_rank(0);
+  sidecar->set_world_size(2);
+  sidecar->set_layout_hash(state.hash);
+  *sidecar->mutable_layout() = state.layout;
+  auto* image = sidecar->add_images();
+  image->set_kind(proto::DYNAMIC);
+  image->set_length_bytes(image_bytes.size());
+  image->set_chunk_bytes(static_cast<std::uint32_t>(kChunkBytes));
+  for (const std::uint32_t crc : ChunkDigests(AsBytes(image_bytes))) {
+    image->add_chunk_crc32c(crc);
+  }
+  return answer;
+}
 
 class TrainerTest : public testing::Test {
  protected:

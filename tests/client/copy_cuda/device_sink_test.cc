@@ -193,6 +193,18 @@ TEST_F(DeviceSinkTest, TheCallersCurrentDeviceAndCaptureModeStayWhatTheyAre) {
   EXPECT_EQ(mode, cudaStreamCaptureModeGlobal);
 }
 
+TEST_F(DeviceSinkTest, AnErrorOfTheTrainingThatWaitsIsThereAfterwards) {
+  pieces_ = {LoadPiece{0, kImageBytes, Device(1), 1}};
+  void* memory = nullptr;
+  cuda_sim::FailCall("cudaMalloc", 1, cudaErrorInvalidConfiguration);
+  ASSERT_EQ(cudaMalloc(&memory, 1), cudaErrorInvalidConfiguration);
+  ASSERT_FALSE(Load(image_, 2).has_error());
+  EXPECT_EQ(cudaPeekAtLastError(), cudaErrorInvalidConfiguration);
+  cuda_sim::FailCall("cudaHostRegister", 1, cudaErrorMemoryAllocation);
+  ASSERT_FALSE(Load(image_, 2).has_error());
+  EXPECT_NE(cudaGetLastError(), cudaSuccess) << "fetched by a call of ours that failed";
+}
+
 TEST_F(DeviceSinkTest, AFailedCopyIsAnErrorAndLeavesNothingBehind) {
   MakePieces();
   for (const char* call : {"cudaMemcpyAsync", "cudaEventRecord"}) {
