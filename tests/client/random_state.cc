@@ -102,10 +102,10 @@ std::size_t RandomState::IndexOf(const std::string& name) const {
   return 0;
 }
 
-std::string RandomState::ReferenceImage() const {
-  std::string image = layout::BuildImageHeader(layout, proto::DYNAMIC).value();
+std::string RandomState::ReferenceImage(proto::ImageKind kind) const {
+  std::string image = layout::BuildImageHeader(layout, kind).value();
   for (const auto& entry : layout.tensors()) {
-    if (!entry.alias_of().empty()) {
+    if (!entry.alias_of().empty() || entry.image() != kind) {
       continue;
     }
     const std::size_t i = IndexOf(entry.name());
@@ -120,7 +120,7 @@ std::string RandomState::ReferenceImage() const {
                          steps,
                          SizeOf(specs[i].dtype));
   }
-  EXPECT_EQ(image.size(), layout::ImageBytes(layout, proto::DYNAMIC));
+  EXPECT_EQ(image.size(), layout::ImageBytes(layout, kind));
   return image;
 }
 

@@ -29,7 +29,7 @@ struct RandomState {
   std::size_t IndexOf(const std::string& name) const;
 
   // What a snapshot of the state now must be, made element by element.
-  std::string ReferenceImage() const;
+  std::string ReferenceImage(proto::ImageKind kind = proto::DYNAMIC) const;
 };
 
 struct StateShape {

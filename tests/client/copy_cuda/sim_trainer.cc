@@ -22,8 +22,11 @@ StateShape Shape(std::uint64_t seed) {
 
 }  // namespace
 
-SimTrainer::SimTrainer(std::uint64_t seed, int devices, bool mixed)
+SimTrainer::SimTrainer(std::uint64_t seed, int devices, bool mixed, bool frozen)
     : state_(MakeRandomState(seed, Shape(seed))), random_(seed) {
+  if (frozen) {
+    FreezeSome();
+  }
   for (int device = 0; device < devices; ++device) {
     EXPECT_EQ(cudaSetDevice(device), cudaSuccess);
     cudaStream_t stream = nullptr;
@@ -65,6 +68,43 @@ SimTrainer::~SimTrainer() {
   }
 }
 
+// Not the first one, which another tensor is tied to.
+void SimTrainer::FreezeSome() {
+  for (std::size_t i = 1; i < state_.specs.size(); i += 2) {
+    layout::TensorSpec& spec = state_.specs[i];
+    if (spec.tensor_class == proto::STABLE && spec.alias_of.empty()) {
+      spec.tensor_class = proto::CONSTANT;
+      spec.image = proto::STATIC;
+    }
+  }
+  state_.layout = layout::PlanImage(state_.specs).value();
+}
+
+void SimTrainer::MakeFrozenSlot(bool filled) {
+  if (plan_->Frozen() == nullptr) {
+    return;
+  }
+  frozen_slot_ = MakeSlot(state_.layout, proto::STATIC);
+  if (filled) {
+    const std::string image = state_.ReferenceImage(proto::STATIC);
+    std::memcpy(frozen_slot_->Data(), image.data(), image.size());
+    frozen_work_ = FrozenPart::Work::kCompare;
+  }
+}
+
+bool SimTrainer::FrozenIsWhole() const {
+  return frozen_slot_ == nullptr || BytesOf(*frozen_slot_) == state_.ReferenceImage(proto::STATIC);
+}
+
+void SimTrainer::AddFrozen(CopyJob* job) {
+  job->frozen.emplace();
+  job->frozen->work = frozen_work_;
+  job->frozen->plan = plan_->Frozen();
+  job->frozen->slot = frozen_slot_;
+  job->frozen->sources = MakeSources(*plan_->Frozen(), pointers_, {}).value();
+  frozen_work_ = FrozenPart::Work::kSample;
+}
+
 std::vector<DeviceStream> SimTrainer::Streams() const {
   std::vector<DeviceStream> streams;
   for (std::size_t i = 0; i < streams_.size(); ++i) {
@@ -102,10 +142,17 @@ void SimTrainer::Record(Shot* shot) {
 
 void SimTrainer::PinSlots(CopyEngine* engine, int count) {
   std::unique_lock<std::mutex> lock(mutex_);
+  std::vector<std::shared_ptr<SlotMapping>> slots;
   for (int i = 0; i < count; ++i) {
-    pinned_.push_back(MakeSlot(state_.layout));
+    slots.push_back(MakeSlot(state_.layout));
+  }
+  pinned_ = slots;
+  if (frozen_slot_ != nullptr) {
+    slots.push_back(frozen_slot_);
+  }
+  for (const auto& slot : slots) {
     ++preparing_;
-    const Status queued = engine->Prepare(pinned_.back(), [this](const Status& populated) {
+    const Status queued = engine->Prepare(slot, [this](const Status& populated) {
       EXPECT_FALSE(populated.has_error());
       const std::lock_guard<std::mutex> done(mutex_);
       --preparing_;
@@ -114,7 +161,7 @@ void SimTrainer::PinSlots(CopyEngine* engine, int count) {
     EXPECT_FALSE(queued.has_error());
   }
   EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return preparing_ == 0; }));
-  for (const auto& slot : pinned_) {
+  for (const auto& slot : slots) {
     EXPECT_TRUE(slot->Pinned());
   }
 }
@@ -133,12 +180,19 @@ Status SimTrainer::Snapshot(CopyEngine* engine, std::int64_t step) {
   }
   shot->job->sources = MakeSources(*plan_, pointers_, {}).value();
   shot->job->streams = Streams();
+  if (frozen_slot_ != nullptr) {
+    AddFrozen(shot->job.get());
+  }
   Record(raw);
   shots_[step] = std::move(shot);
   // Whose slot it was may fill it anew from then on.
   const auto handed_back = [raw] {
     const SlotMapping& slot = *raw->job->slot;
     cuda_sim::ExpectAtRest(slot.Data(), slot.Size(), "a slot was handed back");
+    if (raw->job->frozen.has_value()) {
+      const SlotMapping& image = *raw->job->frozen->slot;
+      cuda_sim::ExpectAtRest(image.Data(), image.Size(), "a filled image is in use");
+    }
   };
   Status started = engine->Start(raw->job, [this, raw, handed_back](const auto&) {
     handed_back();
@@ -177,7 +231,7 @@ void SimTrainer::Forward() {
 
 void SimTrainer::Update() {
   for (std::size_t i = 0; i < state_.specs.size(); ++i) {
-    if (pointers_[i] != nullptr) {
+    if (pointers_[i] != nullptr && state_.specs[i].tensor_class != proto::CONSTANT) {
       Write(i, streams_[std::max(device_of_[i], 0)]);
     }
   }

@@ -25,13 +25,21 @@ namespace holdfast::client {
 
 class SimTrainer {
  public:
-  // State made of "seed", on "devices" devices; some tensors stay in host memory where "mixed".
-  SimTrainer(std::uint64_t seed, int devices, bool mixed);
+  // State made of "seed", on "devices" devices; some tensors stay in host memory where "mixed", and
+  // nobody ever writes some of them where "frozen".
+  SimTrainer(std::uint64_t seed, int devices, bool mixed, bool frozen = false);
   ~SimTrainer();
 
   [[nodiscard]] std::shared_ptr<const CopyPlan> Plan() const { return plan_; }
 
   [[nodiscard]] const proto::Layout& Layout() const { return state_.layout; }
+
+  // Makes the slot of the frozen tensors, if there are any: empty, or as a process before has left
+  // it.  The first snapshot fills or compares it, which must have ended before the next one begins.
+  void MakeFrozenSlot(bool filled);
+
+  // Whether that slot holds the frozen tensors.
+  [[nodiscard]] bool FrozenIsWhole() const;
 
   // Makes "count" slots and waits until the engine has pinned them; snapshots take them first.
   void PinSlots(CopyEngine* engine, int count);
@@ -81,6 +89,8 @@ class SimTrainer {
 
   [[nodiscard]] std::byte* HostBytes(std::size_t spec);
   void Write(std::size_t spec, cudaStream_t stream);
+  void FreezeSome();
+  void AddFrozen(CopyJob* job);
   void Record(Shot* shot);
   void Run(cudaStream_t stream, std::function<void()> kernel);
   static void WaitFor(cudaStream_t waiting, cudaStream_t other);
@@ -98,7 +108,9 @@ class SimTrainer {
   std::condition_variable changed_;
   std::map<std::int64_t, std::unique_ptr<Shot>> shots_;
   std::vector<std::shared_ptr<SlotMapping>> pinned_;
-  int preparing_ = 0;  // slots
+  std::shared_ptr<SlotMapping> frozen_slot_;                // pinned with the others
+  FrozenPart::Work frozen_work_ = FrozenPart::Work::kFill;  // of the next snapshot
+  int preparing_ = 0;                                       // slots
   bool launch_failed_ = false;
 };
 
