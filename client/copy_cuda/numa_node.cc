@@ -11,9 +11,12 @@
 namespace holdfast::client {
 
 std::int32_t NumaNodeOf(std::int32_t device, const std::string& sysfs) {
-  const TrainerThread guard;
+  const bool had_error = cudaPeekAtLastError() != cudaSuccess;  // the training's
   std::array<char, 32> text{};
   if (cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), device) != cudaSuccess) {
+    if (!had_error) {
+      static_cast<void>(cudaGetLastError());
+    }
     return kAnyNumaNode;
   }
   std::string bus_id = text.data();
