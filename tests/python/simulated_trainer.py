@@ -4,6 +4,7 @@ MODE, and what it prints as JSON:
 "gather" BYTES      why there is no snapshot that may gather so much; empty: there is one
 "staging" PERCENT   how often the runtime was asked for free memory, as staging needs it
 "save"              nothing; leaves a snapshot
+"pageable"          the note, the warnings, and the rate of copies, where no buffer of a snapshot can be pinned
 "unpinned"          the step that a restore gave back whose memory cannot be pinned, the note, and warnings
 """
 
@@ -24,6 +25,7 @@ HELD_SECONDS = 0.02
 WAITS = 4
 # Three windows of copies, of which two are on their way when the fence comes.
 STAGED_ELEMENTS = 45 << 20
+BUFFERS = 6  # two for each of three snapshots that may be under way
 CUDA_ERROR_MEMORY_ALLOCATION = 2
 
 
@@ -75,11 +77,33 @@ def save() -> None:
     checkpointer.close(drain=False)
 
 
-def unpinned() -> None:
+def warnings_to_come() -> list[str]:
     warnings: list[str] = []
     handler = logging.Handler()
     setattr(handler, "emit", lambda record: warnings.append(record.getMessage()))
     logging.getLogger("holdfast").addHandler(handler)
+    return warnings
+
+
+def pageable() -> None:
+    warnings = warnings_to_come()
+    for _ in range(BUFFERS):
+        simulated.library().hf_sim_fail(b"cudaHostAlloc", 1, CUDA_ERROR_MEMORY_ALLOCATION)
+    checkpointer = holdfast.Checkpointer("job", model=One(1_000_000))
+    checkpointer.restore()
+    for step in (1, 2):
+        checkpointer.prepare(60)
+        assert checkpointer.snapshot(step)
+        checkpointer.wait(step)
+        checkpointer.fence()
+    stats = checkpointer.stats
+    checkpointer.close(drain=False)
+    assert (stats.torn, stats.failed) == (0, 0), stats
+    print(json.dumps([stats.note, warnings, stats.unpinned_bytes_per_second]))
+
+
+def unpinned() -> None:
+    warnings = warnings_to_come()
     model = One(1_000_000)
     with torch.no_grad():
         model.weight.zero_()
@@ -95,9 +119,9 @@ def unpinned() -> None:
 def main() -> None:
     simulated.use(0)
     mode, *numbers = sys.argv[1:]
-    {"gather": gather, "staging": staging, "save": save, "unpinned": unpinned}[mode](
-        *map(int, numbers)
-    )
+    modes = {"gather": gather, "staging": staging, "save": save, "pageable": pageable,
+             "unpinned": unpinned}  # fmt: skip
+    modes[mode](*map(int, numbers))
 
 
 if __name__ == "__main__":

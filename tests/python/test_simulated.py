@@ -43,6 +43,16 @@ def test_no_memory_of_the_device_is_taken_where_the_user_gives_none(
     assert train(node, simulated, "staging", "50") > 0
 
 
+# A memory lock limit makes snapshots slower, and is no error in the training.
+def test_snapshots_whose_buffers_cannot_be_pinned_are_taken_and_say_so(
+    node: Node, simulated: str
+) -> None:
+    note, warnings, rate = train(node, simulated, "pageable")
+    assert "buffers cannot be pinned" in note and "cudaHostAlloc" in note
+    assert warnings.count(note) == 1, warnings
+    assert rate > 0
+
+
 # A job that could take snapshots under a memory lock limit can resume, and its user is told.
 def test_a_restore_whose_buffers_cannot_be_pinned_says_so(node: Node, simulated: str) -> None:
     train(node, simulated, "save")
