@@ -27,6 +27,15 @@ cudaError_t StreamMark::Ask() const {
   return event_ != nullptr ? cudaEventQuery(event_.get()) : cudaStreamQuery(stream_);
 }
 
+// One that has failed for good takes no work.
+bool StreamMark::DeviceWorks() const {
+  if (cudaSetDevice(device_) != cudaSuccess) {
+    return false;
+  }
+  const auto event = MakeEvent();
+  return event.has_value() && cudaEventRecord(event.value().get(), stream_) == cudaSuccess;
+}
+
 cudaError_t StreamMark::Query() {
   cudaError_t code = Ask();
   if (code != cudaSuccess && code != cudaErrorNotReady) {
@@ -41,7 +50,7 @@ cudaError_t StreamMark::Query() {
   if (++refusals_ < kTries) {
     return cudaErrorNotReady;
   }
-  if (event_ == nullptr) {
+  if (event_ == nullptr && !DeviceWorks()) {
     return code;
   }
   event_.reset();

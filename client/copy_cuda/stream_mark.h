@@ -3,7 +3,8 @@
 //
 // An error of the runtime says nothing of the copies: they land all the same, unless the device has
 // failed for good.  So no single error is believed, and where events cannot be had the whole stream
-// is asked, which is later than the mark but never too early.
+// is asked, which is later than the mark but never too early.  Refusals count as the device's end
+// only where it takes no work either.
 //
 // Threads:   one at a time.
 // Ownership: owns its event; the stream must live longer.
@@ -38,6 +39,7 @@ class StreamMark {
 
  private:
   [[nodiscard]] cudaError_t Ask() const;
+  [[nodiscard]] bool DeviceWorks() const;
 
   CudaEvent event_;  // nullptr: the stream is asked
   cudaStream_t stream_;
