@@ -12,11 +12,7 @@ namespace {
 
 using std::chrono::microseconds;
 
-#if __has_feature(thread_sanitizer)
-constexpr std::uint64_t kSeeds = 100;
-#else
 constexpr std::uint64_t kSeeds = 400;
-#endif
 
 cuda_sim::Options SimOf(std::uint64_t seed, int devices = 1) {
   cuda_sim::Options options;
