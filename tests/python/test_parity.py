@@ -58,6 +58,12 @@ def require_restored(trained: Outputs, shown: Outputs, safe: int) -> None:
     assert len(steps) == 1, steps
 
 
+def joined(first: Outputs, second: Outputs) -> Outputs:
+    """What the ranks said in both: the base of the second start may still be the newest protected
+    step when nodes are lost again, and only the first start trained it."""
+    return [(code, before + after) for (_, before), (code, after) in zip(first, second)]
+
+
 def train(cluster: Cluster, store: pathlib.Path, gate: int, seed: int) -> Outputs:
     pathlib.Path(f"{store}.go").touch()
     return cluster.run(node_ranks.main, [0, 1, 2, 3], store, gate, seed, "die")
@@ -94,7 +100,7 @@ def test_after_the_loss_of_two_nodes_two_others_may_vanish(
     lose(four, 2)
     lose(four, 3)
     shown = four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "third", 77)
-    require_restored(again, shown, second)
+    require_restored(joined(before, again), shown, second)
 
 
 def test_a_rotten_shard_does_not_stop_protection(

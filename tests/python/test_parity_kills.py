@@ -8,7 +8,9 @@ import node_ranks
 import pytest
 from node import wait_for
 from test_nodes import Cluster
-from test_parity import CODING, GATE, four, idle_four, lose, protected, require_restored, train
+from test_parity import (
+    CODING, GATE, four, idle_four, joined, lose, protected, require_restored, train,
+)
 
 NODES = range(4)
 __all__ = ["four", "idle_four"]  # the fixtures of test_parity
@@ -81,4 +83,4 @@ def test_a_replacement_dies_while_it_protects_again(four: Cluster, tmp_path: pat
     lose(four, 2)
     lose(four, 3)
     shown = four.run(node_ranks.show, list(NODES), tmp_path / "third", 77)
-    require_restored(again, shown, second)
+    require_restored(joined(trained, again), shown, second)
