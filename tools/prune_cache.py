@@ -3,8 +3,9 @@
 
     tools/prune_cache.py FOLDER GIB
 
-Down to three quarters of it, so that this is rare. Silent and without effect while the folder is smaller. A build that asks for what is gone makes it
-again. Linux notes a reading of a file about once a day (relatime), so ages are that exact.
+Down to three quarters of it, so that this is rare. Silent and without effect while the folder is
+smaller. A build that asks for what is gone makes it again. Linux notes a reading of a file about once
+a day (relatime), so ages are that exact.
 """
 
 from __future__ import annotations

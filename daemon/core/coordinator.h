@@ -145,7 +145,8 @@ class Coordinator {
   bool AimAt(const SnapshotKey& id, std::uint64_t token);
 
   // what nobody can have any more (coordinator_lost.cc)
-  void FindLost(const std::vector<SnapshotKey>& ids);
+  void FindLost(const std::vector<SnapshotKey>& ids,
+                const std::map<SnapshotKey, std::uint64_t>& starts);
   bool IsLost(const SnapshotKey& id, std::uint64_t token) const;
   bool MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Rank rank) const;
   bool IsOnATier(const SnapshotKey& id, Rank rank) const;

@@ -12,8 +12,8 @@
 namespace holdfast::daemon {
 
 // Called while training runs, with every node heard.
-void Coordinator::FindLost(const std::vector<SnapshotKey>& ids) {
-  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
+void Coordinator::FindLost(const std::vector<SnapshotKey>& ids,
+                           const std::map<SnapshotKey, std::uint64_t>& starts) {
   for (const SnapshotKey& id : ids) {
     const bool of_now = id.incarnation == epoch_.number;
     const bool newer = !protected_.has_value() || *protected_ < id;
@@ -50,10 +50,8 @@ bool Coordinator::IsOnATier(const SnapshotKey& id, Rank rank) const {
 // By the rows of the group that serves it.  True also where that cannot be told: of rows of other
 // groups, or without the length of each shard.
 bool Coordinator::MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Rank rank) const {
-  const auto server = std::find_if(ranks_of_.begin(), ranks_of_.end(), [&](const auto& entry) {
-    return std::find(entry.second.begin(), entry.second.end(), rank) != entry.second.end();
-  });
-  const auto group = server == ranks_of_.end() ? group_of_.end() : group_of_.find(server->first);
+  const auto server = servers_.find(rank);
+  const auto group = server == servers_.end() ? group_of_.end() : group_of_.find(server->second);
   if (group == group_of_.end()) {
     return true;
   }

@@ -137,7 +137,7 @@ void Coordinator::DecideProtect() {
   if (!all_heard) {
     return;  // what they hold is not known: the target stays
   }
-  FindLost(ids);
+  FindLost(ids, starts);
   // The oldest first, and until it is done: newest first would leave rows of three ids, and stuck.
   for (const SnapshotKey& id : ids) {
     if ((!protected_.has_value() || *protected_ < id) && AimAt(id, starts.at(id))) {
