@@ -94,8 +94,8 @@ def holdfast_cc_test(name, srcs, deps = [], copts = [], size = "small", tags = [
       deps: libraries under test.
       copts: further compiler options.
       size: Bazel's test size.
-      tags: Bazel's tags; "tsan" adds the test to the ThreadSanitizer run, "once" keeps it out
-        of the AddressSanitizer run of `make test`, "manual" keeps it out of //... .
+      tags: Bazel's tags; "tsan" adds the test to the ThreadSanitizer run of `make test`, "plain" to
+        the run without a sanitizer, "once" leaves it there alone, "manual" keeps it out of //... .
       main: False if srcs hold a main function of their own.
       **kwargs: handed to cc_test (data, args, env, flaky, timeout, ...).
     """
@@ -112,7 +112,7 @@ def holdfast_cc_test(name, srcs, deps = [], copts = [], size = "small", tags = [
 def holdfast_cc_fuzz(name, srcs, deps = [], copts = [], corpus = [], size = "small", tags = [], data = [], **kwargs):
     """A program around LLVMFuzzerTestOneInput.
 
-    Under --config=fuzz it is a libFuzzer program (run it with tools/run_fuzz.sh). Else it is a test
+    Under --config=asan and fuzz it is a libFuzzer program (run it with tools/run_fuzz.sh). Else it is a test
     that feeds each corpus file, the empty input, and cuts of each file to the function once.
 
     Args:

@@ -2,7 +2,7 @@
 # Line coverage of the product's folders by the C++ tests (also of the daemons that they start).
 # Prints one line a folder and the total; fails below COVERAGE_MIN percent (85) in all together, or when
 # a test fails. With --report DIR it runs nothing and reads the profiles that tests built with
-# --config=cov left there (tools/run_tests.sh).
+# --config=asan left there (tools/run_tests.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
@@ -15,13 +15,13 @@ else
   # A folder of this run alone: clones measure at the same time.
   profiles=$(mktemp -d /tmp/holdfast-cov.XXXXXX)
   trap 'rm -rf "$profiles"' EXIT
-  $bazel test --config=cov --test_env=LLVM_PROFILE_FILE="$profiles/%m-%p.profraw" \
+  $bazel test --config=asan --test_env=LLVM_PROFILE_FILE="$profiles/%m-%p.profraw" \
     --sandbox_writable_path="$profiles" --keep_going --build_tests_only --test_lang_filters=cc \
     "${@:-//tests/...}" || status=$?
   if ((status == 0)); then echo "coverage: tests passed"; else echo "coverage: tests failed"; fi
 fi
 
-bin=$($bazel info --config=cov bazel-bin 2> /dev/null)
+bin=$($bazel info --config=asan bazel-bin 2> /dev/null)
 # A process that a test killed may leave half a profile: it counts for nothing.
 llvm-profdata-14 merge --sparse --failure-mode=all -o "$profiles/all.profdata" "$profiles"/*.profraw
 programs=()

@@ -1,11 +1,14 @@
 #!/bin/bash
 # Searches with each fuzz target (or those given) for FUZZ_SECONDS, from its corpus. New inputs and
 # crashes land in fuzz-out/<target>, outside the checked-in corpus: copy in what is worth keeping.
-# Prints "fuzz: <target> passed" or "failed" for each.
+# Prints "fuzz: <target> passed" or "failed" for each. FUZZ_CONFIG=asan takes the objects that the tests
+# were built of, without traced compares.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
 seconds=${FUZZ_SECONDS:-60}
+config=${FUZZ_CONFIG:-fuzz}
+export LLVM_PROFILE_FILE=/dev/null
 export ASAN_SYMBOLIZER_PATH=/usr/bin/llvm-symbolizer-14
 
 targets=("$@")
@@ -16,8 +19,8 @@ if ((${#targets[@]} == 0)); then
   echo "no fuzz targets" >&2
   exit 1
 fi
-$bazel build --config=fuzz "${targets[@]}"
-bin=$($bazel info --config=fuzz bazel-bin 2>/dev/null)
+$bazel build --config="$config" "${targets[@]}"
+bin=$($bazel info --config="$config" bazel-bin 2>/dev/null)
 failed=0
 for target in "${targets[@]}"; do
   path=${target#//}

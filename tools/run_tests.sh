@@ -2,11 +2,11 @@
 # Runs every stage even after a failure; the last line is exactly "N passed, N failed". The lines before
 # it say what was skipped and why, then what failed. A lint check, the search of one fuzz target and the share of covered
 # lines are one case each; tests count by their own cases.
-# STAGES picks others (lint tests asan tsan fuzz python).
+# STAGES picks others (lint asan fuzz tsan plain python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bazel=${BAZEL:-bazel}
-stages=${STAGES:-lint tests asan tsan fuzz python}
+stages=${STAGES:-lint asan fuzz tsan plain python}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
@@ -47,12 +47,13 @@ run_bazel() {
   add "$name" "${counts[@]}"
 }
 
-# All tests once without a sanitizer, and the lines that they cover.
-run_covered() {
+# All tests but those tagged "once" under AddressSanitizer and UBSan, and the lines that they cover.
+# Everything is built, benchmarks too.
+run_asan() {
   local profiles=$work/profiles
   mkdir "$profiles"
-  run_bazel tests --config=cov --test_env=LLVM_PROFILE_FILE="$profiles/%m-%p.profraw" \
-    --sandbox_writable_path="$profiles" //...
+  run_bazel asan --config=asan --test_env=LLVM_PROFILE_FILE="$profiles/%m-%p.profraw" \
+    --sandbox_writable_path="$profiles" --nocache_test_results --test_tag_filters=-once //...
   if compgen -G "$profiles/*.profraw" > /dev/null; then
     run_checks coverage tools/run_coverage.sh --report "$profiles"
     rm -rf "$profiles"
@@ -75,12 +76,11 @@ for stage in $stages; do
     # From a cold cache clang-tidy on all files takes longer than all tests together: what changed
     # last comes first, and the rest as far as the time goes.
     lint) run_checks lint tools/lint.sh --budget="${LINT_SECONDS:-150}" ;;
-    tests) run_covered ;;
-    # Tests tagged "once" kill whole processes for minutes; the sanitizers see the same code elsewhere.
-    asan) run_bazel asan --config=asan --build_tests_only --test_lang_filters=cc \
-      --test_tag_filters=-once //... ;;
+    asan) run_asan ;;
+    fuzz) FUZZ_CONFIG=asan FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
     tsan) run_bazel tsan --config=tsan //... ;;
-    fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
+    # What a sanitizer makes useless or ten times as long: whole processes killed, thousands of seeds.
+    plain) run_bazel plain --build_tests_only --test_tag_filters=once,plain //... ;;
     python) run_python ;;
     *) echo "unknown stage $stage" >> "$work/failed"; failed=$((failed + 1)) ;;
   esac
