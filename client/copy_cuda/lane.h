@@ -7,8 +7,9 @@
 //   Begin        the trainer's stream: gather, sample, digests, event "begun"
 //   Advance      waits (on the device) for "begun"; issues windows; after the last one reads the
 //                sample again and records "done"
-//   hurry        a fence waits: everything left is issued at once, or staged on the device; what
-//                was staged leaves for the host after the fence has opened
+//   hurry        a fence waits: everything left is issued at once, or staged on the device (all of
+//                it, or the tail: staging.h); what was staged leaves for the host after the fence
+//                has opened
 //   HoldBack     a stream of the trainer waits (on the device) for "done"
 //
 // Where staging helps (staging.h), windows are issued a few at a time, because what is issued
@@ -88,7 +89,8 @@ class Lane {
 
   const std::int32_t device_;
   CudaStream copies_;
-  CudaStream within_;  // copies within the device
+  CudaStream within_;       // copies within the device
+  CudaEvent staging_read_;  // on copies_: the last copy out of the staging memory
   std::unique_ptr<const LanePlan> plan_;
   std::vector<std::unique_ptr<Room>> rooms_;
   std::vector<Room*> free_rooms_;
@@ -151,6 +153,11 @@ class Flight {
   // After Ended().
   void NoteWait(std::span<const HeldBack> waits) const;
 
+  // Windows that went through the staging memory.
+  [[nodiscard]] std::size_t StagedWindows() const {
+    return lane_->plan_->Windows().size() - first_staged_;
+  }
+
   // What it copied into memory that is not pinned, and how long the device took for it.  After
   // Ended(), where it has no Failure.
   [[nodiscard]] UnpinnedCopies Unpinned() const;
@@ -166,7 +173,7 @@ class Flight {
     bool staged = false;   // the last one that reads the staging memory
   };
 
-  [[nodiscard]] bool UsesStaging() const { return first_staged_ < lane_->plan_->Windows().size(); }
+  [[nodiscard]] bool UsesStaging() const { return StagedWindows() > 0; }
 
   bool PollLandings();
   [[nodiscard]] Status IssueSome(bool hurry);
@@ -178,6 +185,8 @@ class Flight {
   [[nodiscard]] std::size_t WindowsBesideStaging(ByteCount rest) const;
   [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
   [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
+  void TakeStaging();
+  void GiveBackStaging();
   void Fail(Error error);
 
   [[nodiscard]] cudaEvent_t Done() const {
@@ -196,6 +205,7 @@ class Flight {
   bool issued_ = false;
   std::size_t next_window_ = 0;
   std::size_t first_staged_;  // of the windows; their number where none is staged
+  bool has_staging_ = false;
   ByteCount landed_ = 0;
   std::deque<Landing> in_flight_;
   CudaCopies copies_;

@@ -56,6 +56,7 @@ void LanePlan::AddTensor(std::size_t index, const PlannedTensor& tensor, ByteCou
     pieces_.push_back(TensorPiece{index, done, bytes});
     window.end = pieces_.size();
     window.bytes += bytes;
+    all_window_bytes_ += bytes;
     done += bytes;
   }
 }

@@ -74,6 +74,9 @@ class LanePlan {
 
   [[nodiscard]] const std::vector<SamplePlace>& Places() const { return places_; }
 
+  // Of all windows.
+  [[nodiscard]] ByteCount WindowBytes() const { return all_window_bytes_; }
+
   // Every device tensor cut where the image's digest chunks are cut, in the image's order.
   [[nodiscard]] const std::vector<TensorPiece>& Segments() const { return segments_; }
 
@@ -105,6 +108,7 @@ class LanePlan {
   std::vector<ByteCount> small_at_;
   std::vector<std::size_t> first_segment_;
   RoomLayout room_;
+  ByteCount all_window_bytes_ = 0;
   ByteCount small_bytes_ = 0;
   ByteCount sample_bytes_ = 0;
 };

@@ -9,6 +9,9 @@ namespace {
 // A framework that is near its limit frees and retries before it fails: what is left below this is
 // not ours to take.
 constexpr double kReserve = 0.05;
+// Of a snapshot behind another one.  What an update writes takes a fiftieth of the time that the
+// copy of a state to the host takes; the rest is for everything else between two snapshots.
+constexpr ByteCount kTailPart = 8;
 
 }  // namespace
 
@@ -24,8 +27,15 @@ bool Staging::Useful(ByteCount rest) {
   return true;
 }
 
+ByteCount Staging::Free(ByteCount all) const {
+  if (leaving_) {
+    return 0;
+  }
+  return users_ == 0 ? bytes_ : std::min(bytes_, all / kTailPart);
+}
+
 void Staging::Tidy() {
-  if (share_ <= 0 || refused_ || in_use_ || (bytes_ == 0 && wanted_ == 0)) {
+  if (share_ <= 0 || refused_ || (bytes_ == 0 && wanted_ == 0)) {
     return;
   }
   std::size_t free = 0;
@@ -35,9 +45,14 @@ void Staging::Tidy() {
     return;
   }
   const auto reserve = static_cast<ByteCount>(kReserve * static_cast<double>(total));
-  if (bytes_ > 0 && free < reserve) {
+  leaving_ = bytes_ > 0 && free < reserve;
+  if (users_ > 0) {
+    return;
+  }
+  if (leaving_) {
     memory_.reset();
     bytes_ = 0;
+    leaving_ = false;
     return;
   }
   if (wanted_ <= bytes_) {

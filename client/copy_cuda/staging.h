@@ -7,8 +7,13 @@
 // it helps: a host that runs ahead of its device comes to the fence long before the update does, so
 // what decides is how long the device stood still, or would have without staging.
 //
+// Where iterations are always shorter than the copies, no memory makes the link carry more: a
+// snapshot that comes while an older one still lies here puts only its tail here, behind the older
+// one's.  The update waits until the link has carried the rest, and the link goes on with the tail
+// while the update writes: it never stands idle.
+//
 // Threads:   the engine's copy thread, but for NoteWait.
-// Ownership: owns memory and stream.  One snapshot at a time.
+// Ownership: owns the memory.  Its readers and writers are ordered on the device (lane.h).
 // Errors:    none: what cannot be had is not used.
 #pragma once
 
@@ -41,15 +46,17 @@ class Staging {
   [[nodiscard]] bool Useful(ByteCount rest);
 
   // Takes memory for what was wanted, on the current device, and gives back what it has where less
-  // than the reserve is free: the training needs it.  Slow (cudaMalloc): between snapshots.
+  // than the reserve is free: the training needs it.  What is in use is given back by a later call,
+  // and until then no snapshot may put more here.  Slow (cudaMalloc): between snapshots.
   void Tidy();
 
-  // How many bytes a snapshot may put here now.
-  [[nodiscard]] ByteCount Free() const { return in_use_ ? 0 : bytes_; }
+  // How many bytes a snapshot of "all" bytes may put here now.
+  [[nodiscard]] ByteCount Free(ByteCount all) const;
 
-  void Take() { in_use_ = true; }
+  // A snapshot's bytes lie here from one to the other.
+  void Take() { ++users_; }
 
-  void GiveBack() { in_use_ = false; }
+  void GiveBack() { --users_; }
 
   [[nodiscard]] std::byte* Memory() const { return memory_.get(); }
 
@@ -60,7 +67,8 @@ class Staging {
   ByteCount bytes_ = 0;
   ByteCount wanted_ = 0;
   bool refused_ = false;
-  bool in_use_ = false;
+  bool leaving_ = false;  // given back as soon as nobody uses it
+  std::size_t users_ = 0;
   std::atomic<bool> helps_{false};
 };
 

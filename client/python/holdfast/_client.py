@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from holdfast.errors import HoldfastError, error_of
 _log = logging.getLogger("holdfast")
 _MAX_MS = 2**32 - 1
 _MOST_TIERS = 16
+# All counters take longer to fetch than a fence takes.
+_NOTE_SECONDS = 1.0
 
 
 def _numbers(spec: TensorSpec) -> tuple[int, ...]:
@@ -163,6 +166,7 @@ class Client:
         self._handle: ctypes.c_void_p | None = None
         self._begin = _native.BeginStruct()
         self._noted: set[str] = set()
+        self._next_look = 0.0
         self.check(
             self.lib.hf_connect(
                 socket.encode(), ctypes.byref(options), _milliseconds(timeout), ctypes.byref(handle)
@@ -303,7 +307,8 @@ class Client:
         code = self.lib.hf_fence(self._handle, _streams(streams), len(streams))
         if code != 0:
             raise self._error(code)
-        if streams:
+        if streams and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _NOTE_SECONDS
             self.tell_note(self.stats().note)
 
     def tell_note(self, note: str) -> None:

@@ -9,6 +9,7 @@ namespace holdfast::client {
 namespace {
 
 constexpr ByteCount kDevice = 100 * kMiB;
+constexpr ByteCount kAll = 80 * kMiB;  // of the snapshot at hand
 
 class StagingTest : public testing::Test {
  protected:
@@ -36,36 +37,50 @@ class StagingTest : public testing::Test {
 
 TEST_F(StagingTest, AShareOfWhatIsFreeAboveTheReserveIsTaken) {
   Want(kDevice);
-  EXPECT_EQ(staging_.Free(), (kDevice - kDevice / 20) / 2);
+  EXPECT_EQ(staging_.Free(kAll), (kDevice - kDevice / 20) / 2);
 }
 
 // Training must never run out of memory because of a snapshot.
 TEST_F(StagingTest, WhatIsHeldIsGivenBackWhenTheTrainingComesNearTheLimit) {
   Want(kDevice / 4);
-  const ByteCount held = staging_.Free();
+  const ByteCount held = staging_.Free(kAll);
   ASSERT_GE(held, kDevice / 4);
   auto training = MakeDeviceMemory(FreeOnDevice() - 1000);
   ASSERT_TRUE(training.has_value());
   staging_.Take();
   staging_.Tidy();
   EXPECT_EQ(FreeOnDevice(), 1000U) << "under a copy";
+  EXPECT_EQ(staging_.Free(kAll), 0U) << "or no snapshot ever finds it unused";
   staging_.GiveBack();
   staging_.Tidy();
   EXPECT_EQ(FreeOnDevice(), 1000U + held);
   auto more = MakeDeviceMemory(FreeOnDevice() - 1000);
   ASSERT_TRUE(more.has_value());
   staging_.Tidy();
-  EXPECT_EQ(staging_.Free(), 0U);
+  EXPECT_EQ(staging_.Free(kAll), 0U);
   training.value().reset();
   staging_.Tidy();
-  EXPECT_GE(staging_.Free(), kDevice / 8) << "there is room again";
+  EXPECT_GE(staging_.Free(kAll), kDevice / 8) << "there is room again";
+}
+
+TEST_F(StagingTest, WhileItIsUsedOnlyATailMayBePutThere) {
+  Want(kDevice / 4);
+  const ByteCount held = staging_.Free(kAll);
+  staging_.Take();
+  EXPECT_EQ(staging_.Free(kAll), kAll / 8);
+  staging_.Take();
+  staging_.GiveBack();
+  EXPECT_EQ(staging_.Free(kAll), kAll / 8) << "the older one is still there";
+  EXPECT_EQ(staging_.Free(16 * held), held) << "no more than there is";
+  staging_.GiveBack();
+  EXPECT_EQ(staging_.Free(kAll), held);
 }
 
 TEST_F(StagingTest, AnAllocationThatFailsIsNotTriedAgainAndNoErrorIsLeft) {
   cuda_sim::FailCall("cudaMalloc", 1, cudaErrorMemoryAllocation);
   Want(kMiB);
   EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
-  EXPECT_EQ(staging_.Free(), 0U);
+  EXPECT_EQ(staging_.Free(kAll), 0U);
   staging_.Tidy();
   EXPECT_EQ(cuda_sim::CallCount("cudaMalloc"), 1);
 }
