@@ -163,6 +163,20 @@ std::size_t Flight::WindowsBesideStaging(ByteCount rest) const {
   return beside - std::min(beside, in_flight_.size());
 }
 
+// Whether the link still carried the flight before when this one began, in the device's time: the
+// host may be an iteration ahead of it.  Where the device has come to neither, what was last known.
+bool Flight::BeganBehind() {
+  const bool begun = cudaEventQuery(begun_.get()) == cudaSuccess;
+  const bool link_free = cudaEventQuery(lane_->link_free_.get()) == cudaSuccess;
+  if (begun && link_free) {
+    const auto behind = Between(begun_, lane_->link_free_);
+    lane_->link_is_behind_ = behind.has_value() && *behind > std::chrono::nanoseconds(0);
+  } else if (begun || link_free) {
+    lane_->link_is_behind_ = begun;
+  }
+  return lane_->link_is_behind_;
+}
+
 void Flight::TakeStaging() {
   has_staging_ = true;
   lane_->staging_.Take();
@@ -187,7 +201,7 @@ Status Flight::StageRest() {
     return Ok();
   }
   const std::size_t first_wanted = next_window_ + WindowsBesideStaging(rest);
-  const ByteCount free = lane_->staging_.Free(lane_->plan_->WindowBytes());
+  const ByteCount free = lane_->staging_.Free(lane_->plan_->WindowBytes(), BeganBehind());
   std::size_t first = windows.size();
   ByteCount staged = 0;
   while (first > first_wanted && staged + windows[first - 1].bytes <= free) {
@@ -254,7 +268,9 @@ Status Flight::IssueStaged() {
     HF_TRYV(CudaStatus(cudaEventRecord(lane_->staging_read_.get(), lane_->copies_.get()),
                        "cudaEventRecord"));
   }
-  HF_TRYV(CudaStatus(cudaEventRecord(ended_.get(), lane_->copies_.get()), "cudaEventRecord"));
+  for (const CudaEvent* event : {&ended_, &lane_->link_free_}) {
+    HF_TRYV(CudaStatus(cudaEventRecord(event->get(), lane_->copies_.get()), "cudaEventRecord"));
+  }
   HF_TRYV(AddLanding(job_->plan->ImageBytes(), UsesStaging()));
   issued_ = true;
   if (Mutated(Mutation::kStagingFreedAtOnce)) {

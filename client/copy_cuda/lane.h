@@ -89,8 +89,10 @@ class Lane {
 
   const std::int32_t device_;
   CudaStream copies_;
-  CudaStream within_;       // copies within the device
-  CudaEvent staging_read_;  // on copies_: the last copy out of the staging memory
+  CudaStream within_;            // copies within the device
+  CudaEvent staging_read_;       // on copies_: the last copy out of the staging memory
+  CudaEvent link_free_;          // on copies_: the last copy of the last flight
+  bool link_is_behind_ = false;  // the last flight of which that is known began before it
   std::unique_ptr<const LanePlan> plan_;
   std::vector<std::unique_ptr<Room>> rooms_;
   std::vector<Room*> free_rooms_;
@@ -185,6 +187,7 @@ class Flight {
   [[nodiscard]] std::size_t WindowsBesideStaging(ByteCount rest) const;
   [[nodiscard]] Status AddLanding(ByteCount landed, bool staged);
   [[nodiscard]] ByteCount LandedAfter(std::size_t window) const;
+  [[nodiscard]] bool BeganBehind();
   void TakeStaging();
   void GiveBackStaging();
   void Fail(Error error);

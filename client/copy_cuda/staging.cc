@@ -27,11 +27,11 @@ bool Staging::Useful(ByteCount rest) {
   return true;
 }
 
-ByteCount Staging::Free(ByteCount all) const {
+ByteCount Staging::Free(ByteCount all, bool behind) const {
   if (leaving_) {
     return 0;
   }
-  return users_ == 0 ? bytes_ : std::min(bytes_, all / kTailPart);
+  return behind || users_ > 0 ? std::min(bytes_, all / kTailPart) : bytes_;
 }
 
 void Staging::Tidy() {

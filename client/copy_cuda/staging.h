@@ -8,9 +8,9 @@
 // what decides is how long the device stood still, or would have without staging.
 //
 // Where iterations are always shorter than the copies, no memory makes the link carry more: a
-// snapshot that comes while an older one still lies here puts only its tail here, behind the older
-// one's.  The update waits until the link has carried the rest, and the link goes on with the tail
-// while the update writes: it never stands idle.
+// snapshot that begins while the link still carries an older one puts only its tail here, behind
+// the older one's.  The update waits until the link has carried the rest, and the link goes on with
+// the tail while the update writes: it never stands idle.
 //
 // Threads:   the engine's copy thread, but for NoteWait.
 // Ownership: owns the memory.  Its readers and writers are ordered on the device (lane.h).
@@ -50,8 +50,9 @@ class Staging {
   // and until then no snapshot may put more here.  Slow (cudaMalloc): between snapshots.
   void Tidy();
 
-  // How many bytes a snapshot of "all" bytes may put here now.
-  [[nodiscard]] ByteCount Free(ByteCount all) const;
+  // How many bytes a snapshot of "all" bytes may put here now.  "behind": it began while the link
+  // carried an older one.
+  [[nodiscard]] ByteCount Free(ByteCount all, bool behind) const;
 
   // A snapshot's bytes lie here from one to the other.
   void Take() { ++users_; }

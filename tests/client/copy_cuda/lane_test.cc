@@ -102,12 +102,11 @@ class LaneTest : public testing::Test {
     return landed;
   }
 
-  // Everything of it is issued, and the trainer's stream held back.
-  HeldBack Issue(Flight* flight) {
+  // Everything of it.
+  static void Issue(Flight* flight) {
     while (!flight->Issued()) {
       flight->Advance(true, true);
     }
-    return flight->HoldBack(trainer_->Stream(0)).value();
   }
 
   void AwaitEnd(Flight* flight) {
@@ -190,9 +189,11 @@ TEST_F(LaneTest, BehindAnotherSnapshotOnlyTheTailIsStaged) {
   const auto first = Begin(3);
   Issue(first.get());
   EXPECT_GT(first->StagedWindows(), windows / 2);
+  ASSERT_TRUE(first->HoldBack(trainer_->Stream(0)).has_value());
   trainer_->Update();
   const auto second = Begin(4);
-  const HeldBack held = Issue(second.get());
+  Issue(second.get());
+  const HeldBack held = second->HoldBack(trainer_->Stream(0)).value();
   EXPECT_GE(second->StagedWindows(), 1U);
   EXPECT_LE(second->StagedWindows(), windows / 8 + 1);
   trainer_->Update();
@@ -210,6 +211,24 @@ TEST_F(LaneTest, BehindAnotherSnapshotOnlyTheTailIsStaged) {
     EXPECT_TRUE(OfWindows(trainer_->Landed(step)) == OfWindows(trainer_->Expected(step)))
         << "step " << step;
   }
+}
+
+// The host comes to the fence when the snapshot before has left, as after an update that waited for
+// the link; its own copies began before that.
+TEST_F(LaneTest, OnlyTheTailIsStagedWhereTheLinkWasBehindAtTheBegin) {
+  LearnThatStagingHelps();
+  cuda_sim::HoldCopiesToHost(true);
+  const auto first = Begin(3);
+  Issue(first.get());
+  const auto second = Begin(4);
+  ASSERT_EQ(cudaStreamSynchronize(trainer_->Stream(0)), cudaSuccess);
+  std::this_thread::sleep_for(milliseconds(1));
+  cuda_sim::HoldCopiesToHost(false);
+  AwaitEnd(first.get());
+  Issue(second.get());
+  EXPECT_GE(second->StagedWindows(), 1U);
+  EXPECT_LE(second->StagedWindows(), lane_->Plan().Windows().size() / 8 + 1);
+  AwaitEnd(second.get());
 }
 
 }  // namespace

@@ -37,50 +37,51 @@ class StagingTest : public testing::Test {
 
 TEST_F(StagingTest, AShareOfWhatIsFreeAboveTheReserveIsTaken) {
   Want(kDevice);
-  EXPECT_EQ(staging_.Free(kAll), (kDevice - kDevice / 20) / 2);
+  EXPECT_EQ(staging_.Free(kAll, false), (kDevice - kDevice / 20) / 2);
 }
 
 // Training must never run out of memory because of a snapshot.
 TEST_F(StagingTest, WhatIsHeldIsGivenBackWhenTheTrainingComesNearTheLimit) {
   Want(kDevice / 4);
-  const ByteCount held = staging_.Free(kAll);
+  const ByteCount held = staging_.Free(kAll, false);
   ASSERT_GE(held, kDevice / 4);
   auto training = MakeDeviceMemory(FreeOnDevice() - 1000);
   ASSERT_TRUE(training.has_value());
   staging_.Take();
   staging_.Tidy();
   EXPECT_EQ(FreeOnDevice(), 1000U) << "under a copy";
-  EXPECT_EQ(staging_.Free(kAll), 0U) << "or no snapshot ever finds it unused";
+  EXPECT_EQ(staging_.Free(kAll, false), 0U) << "or no snapshot ever finds it unused";
   staging_.GiveBack();
   staging_.Tidy();
   EXPECT_EQ(FreeOnDevice(), 1000U + held);
   auto more = MakeDeviceMemory(FreeOnDevice() - 1000);
   ASSERT_TRUE(more.has_value());
   staging_.Tidy();
-  EXPECT_EQ(staging_.Free(kAll), 0U);
+  EXPECT_EQ(staging_.Free(kAll, false), 0U);
   training.value().reset();
   staging_.Tidy();
-  EXPECT_GE(staging_.Free(kAll), kDevice / 8) << "there is room again";
+  EXPECT_GE(staging_.Free(kAll, false), kDevice / 8) << "there is room again";
 }
 
-TEST_F(StagingTest, WhileItIsUsedOnlyATailMayBePutThere) {
+TEST_F(StagingTest, WhileItIsUsedOrTheLinkIsBehindOnlyATailMayBePutThere) {
   Want(kDevice / 4);
-  const ByteCount held = staging_.Free(kAll);
+  const ByteCount held = staging_.Free(kAll, false);
+  EXPECT_EQ(staging_.Free(kAll, true), kAll / 8);
   staging_.Take();
-  EXPECT_EQ(staging_.Free(kAll), kAll / 8);
+  EXPECT_EQ(staging_.Free(kAll, false), kAll / 8);
   staging_.Take();
   staging_.GiveBack();
-  EXPECT_EQ(staging_.Free(kAll), kAll / 8) << "the older one is still there";
-  EXPECT_EQ(staging_.Free(16 * held), held) << "no more than there is";
+  EXPECT_EQ(staging_.Free(kAll, false), kAll / 8) << "the older one is still there";
+  EXPECT_EQ(staging_.Free(16 * held, false), held) << "no more than there is";
   staging_.GiveBack();
-  EXPECT_EQ(staging_.Free(kAll), held);
+  EXPECT_EQ(staging_.Free(kAll, false), held);
 }
 
 TEST_F(StagingTest, AnAllocationThatFailsIsNotTriedAgainAndNoErrorIsLeft) {
   cuda_sim::FailCall("cudaMalloc", 1, cudaErrorMemoryAllocation);
   Want(kMiB);
   EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
-  EXPECT_EQ(staging_.Free(kAll), 0U);
+  EXPECT_EQ(staging_.Free(kAll, false), 0U);
   staging_.Tidy();
   EXPECT_EQ(cuda_sim::CallCount("cudaMalloc"), 1);
 }
