@@ -9,6 +9,9 @@ namespace {
 
 // Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
 constexpr std::size_t kWindowsAhead = 3;
+// Windows in one call where nothing is held back: the link rests between two calls, and between two
+// copies.
+constexpr std::size_t kWindowsAtOnce = 4;
 // How much faster than to the host a copy within the device is, on the fastest links.
 constexpr ByteCount kWithinIsFaster = 24;
 
@@ -117,8 +120,9 @@ Status Flight::IssueSome(bool hurry) {
   }
   const bool all = hurry || !lane_->staging_.Helps();
   while (next_window_ < first_staged_ && (all || in_flight_.size() < kWindowsAhead)) {
-    HF_TRYV(IssueWindow(windows[next_window_], nullptr));
-    ++next_window_;
+    const std::size_t end = std::min(next_window_ + (all ? kWindowsAtOnce : 1), first_staged_);
+    HF_TRYV(IssueWindows(next_window_, end, nullptr));
+    next_window_ = end;
     HF_TRYV(AddLanding(LandedAfter(next_window_), false));
   }
   return next_window_ == first_staged_ ? Release() : Ok();
@@ -133,17 +137,24 @@ Status Flight::IssueHead() {
   return AddLanding(LandedAfter(0), false);
 }
 
-Status Flight::IssueWindow(const CopyWindow& window, const std::byte* staged_at) {
+Status Flight::IssueWindows(std::size_t first, std::size_t end, const std::byte* staged_at) {
   copies_.Clear();
-  for (std::size_t i = window.first; i < window.end; ++i) {
-    const TensorPiece& piece = lane_->plan_->Pieces()[i];
+  const auto& windows = lane_->plan_->Windows();
+  const auto& pieces = lane_->plan_->Pieces();
+  for (std::size_t i = windows[first].first; i < windows[end - 1].end;) {
+    const TensorPiece& piece = pieces[i];
     const ByteCount image_at = job_->plan->Tensors()[piece.tensor].offset + piece.offset;
+    // What was cut between two windows is one copy again.
+    ByteCount bytes = 0;
+    do {
+      bytes += pieces[i++].bytes;
+    } while (i < windows[end - 1].end && pieces[i].tensor == piece.tensor);
     const std::byte* from = job_->sources[piece.tensor].Base() + piece.offset;
     if (staged_at != nullptr) {
       from = staged_at;
-      staged_at += piece.bytes;
+      staged_at += bytes;
     }
-    copies_.Add(job_->slot->Data() + image_at, from, piece.bytes);
+    copies_.Add(job_->slot->Data() + image_at, from, bytes);
   }
   return lane_->copier_.Issue(
       copies_, cudaMemcpyDeviceToHost, lane_->copies_.get(), job_->slot->Pinned());
@@ -258,7 +269,7 @@ Status Flight::IssueStaged() {
   const auto& windows = lane_->plan_->Windows();
   const std::byte* staged_at = lane_->staging_.Memory();
   for (; next_window_ < windows.size(); ++next_window_) {
-    HF_TRYV(IssueWindow(windows[next_window_], staged_at));
+    HF_TRYV(IssueWindows(next_window_, next_window_ + 1, staged_at));
     staged_at += windows[next_window_].bytes;
     if (next_window_ + 1 < windows.size()) {
       HF_TRYV(AddLanding(LandedAfter(next_window_ + 1), false));

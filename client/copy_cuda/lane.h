@@ -180,7 +180,7 @@ class Flight {
   bool PollLandings();
   [[nodiscard]] Status IssueSome(bool hurry);
   [[nodiscard]] Status IssueHead();
-  [[nodiscard]] Status IssueWindow(const CopyWindow& window, const std::byte* staged_at);
+  [[nodiscard]] Status IssueWindows(std::size_t first, std::size_t end, const std::byte* staged_at);
   [[nodiscard]] Status IssueStaged();
   [[nodiscard]] Status Release();
   [[nodiscard]] Status StageRest();

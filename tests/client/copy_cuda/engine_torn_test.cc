@@ -21,7 +21,7 @@ class CudaTornCopyTest : public testing::Test {
   static CudaCopyOptions SmallWindows(std::uint32_t verify_every) {
     CudaCopyOptions options;
     options.threads = 2;
-    options.window_bytes = 8 * kKiB;
+    options.window_bytes = 2 * kKiB;  // four at a time
     options.verify_every = verify_every;
     return options;
   }
