@@ -18,11 +18,12 @@ constexpr const char* kSpecHelp = "STEP, STEP@INCARNATION, or newest";
 
 constexpr const char* kFooter =
     "Exit: 0 ok, 1 failed, 2 usage, 3 data found bad, 4 no daemon answers, 5 refused,\n"
-    "6 not found, 130 interrupted.  --json and --socket are understood by every command.";
+    "6 not found, 7 not every node answered, 130 interrupted.  --json and --socket are understood "
+    "by every command.";
 
 // All options of all commands, for as long as CLI11 refers to them.
 struct Options {
-  Places status;
+  StatusOptions status;
   LsOptions ls;
   ShowCommandOptions show;
   VerifyOptions verify;
@@ -49,6 +50,21 @@ void AddPlaces(CLI::App* command, Places* places) {
   AddState(command, &places->state_dir, &places->arena);
 }
 
+// Of a command that can ask every node: then no other place is looked at.
+CLI::Option* AddCluster(CLI::App* command,
+                        const char* flag,
+                        const char* help,
+                        ClusterOptions* cluster) {
+  CLI::Option* on = command->add_flag(flag, cluster->on, help);
+  for (const char* place : {"--root", "--state-dir"}) {
+    on->excludes(place);
+  }
+  command->add_option("--timeout", cluster->timeout_seconds, "seconds for each node")
+      ->needs(on)
+      ->check(CLI::Range(0.001, 600.0));
+  return on;
+}
+
 CLI::App* Add(
     CLI::App* app, const char* name, const char* description, Command* chosen, const Command& run) {
   CLI::App* command = app->add_subcommand(name, description);
@@ -57,24 +73,29 @@ CLI::App* Add(
 }
 
 void AddReading(CLI::App* app, Options* options, Command* chosen) {
-  Places* status = &options->status;
+  StatusOptions* status = &options->status;
   CLI::App* command =
       Add(app, "status", "the daemon, its memory, jobs and tiers", chosen, [=](const Context& c) {
-        return RunStatus(c, *status);
+        return status->cluster.on ? RunClusterStatus(c, status->cluster)
+                                  : RunStatus(c, status->places);
       });
-  AddPlaces(command, status);
+  AddPlaces(command, &status->places);
+  AddCluster(command, "--cluster", "of every node, from any node", &status->cluster);
 
   LsOptions* ls = &options->ls;
   command = Add(app, "ls", "snapshots, newest first", chosen, [ls](const Context& c) {
-    return RunLs(c, *ls);
+    return ls->cluster.on ? RunClusterLs(c, *ls) : RunLs(c, *ls);
   });
   command->add_option("JOB,--job", ls->job, "one job; else all");
   AddPlaces(command, &ls->places);
+  AddCluster(command, "--cluster", "of every node: who holds what", &ls->cluster);
+}
 
+void AddLooking(CLI::App* app, Options* options, Command* chosen) {
   ShowCommandOptions* show = &options->show;
-  command =
+  CLI::App* command =
       Add(app, "show", "one snapshot, as a sidecar of it says", chosen, [=](const Context& c) {
-        return RunShow(c, *show);
+        return show->cluster.on ? RunClusterShow(c, *show) : RunShow(c, *show);
       });
   command->add_option("JOB,--job", show->job, "")->required();
   command->add_option("SNAPSHOT", show->snapshot, kSpecHelp)->required();
@@ -82,16 +103,28 @@ void AddReading(CLI::App* app, Options* options, Command* chosen) {
   command->add_flag("--tensors", show->tensors, "list all tensors");
   command->add_flag("--state", show->state, "print the non-tensor state that is JSON");
   AddPlaces(command, &show->places);
+  CLI::Option* cluster =
+      AddCluster(command, "--cluster", "stripes and rows: who holds what", &show->cluster);
+  for (const char* option : {"--rank", "--tensors", "--state"}) {
+    cluster->excludes(option);
+  }
 
   VerifyOptions* verify = &options->verify;
   command = Add(app, "verify", "read every byte and check it", chosen, [=](const Context& c) {
-    return RunVerify(c, *verify);
+    return verify->cluster.on ? RunVerifyPeers(c, *verify) : RunVerify(c, *verify);
   });
   command->add_option("JOB,--job", verify->job, "one job; else all");
   command->add_option("SNAPSHOT", verify->snapshot, std::string(kSpecHelp) + "; else all");
   command->add_option("--rank", verify->rank, "one rank; else all");
   command->add_flag("--memory", verify->memory_only, "not the roots that the daemon flushes to");
   AddPlaces(command, &verify->places);
+  CLI::Option* peers = AddCluster(command,
+                                  "--peers",
+                                  "every node reads again what it holds, shards and parity",
+                                  &verify->cluster);
+  for (const char* option : {"SNAPSHOT", "--rank", "--memory"}) {
+    peers->excludes(option);
+  }
 }
 
 void AddCopying(CLI::App* app, Options* options, Command* chosen) {
@@ -211,6 +244,7 @@ ExitCode RunApp(int argc, const char* const* argv, Context context) {
   Options options;
   Command chosen;
   AddReading(&app, &options, &chosen);
+  AddLooking(&app, &options, &chosen);
   AddCopying(&app, &options, &chosen);
   AddRemoving(&app, &options, &chosen);
   AddConfig(&app, &options, &chosen);

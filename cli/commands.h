@@ -7,6 +7,7 @@
 // Errors:    none leave a command: they were printed (and written as JSON) before it returns.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,14 +18,32 @@
 
 namespace holdfast::cli {
 
+// Of the commands that can ask every node.
+struct ClusterOptions {
+  bool on = false;
+  double timeout_seconds = 5;  // for each node
+
+  [[nodiscard]] std::chrono::milliseconds timeout() const {
+    return std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1'000));
+  }
+};
+
+struct StatusOptions {
+  Places places;
+  ClusterOptions cluster;
+};
+
 [[nodiscard]] ExitCode RunStatus(const Context& context, const Places& places);
+[[nodiscard]] ExitCode RunClusterStatus(const Context& context, const ClusterOptions& options);
 
 struct LsOptions {
   std::string job;  // empty: all
   Places places;
+  ClusterOptions cluster;
 };
 
 [[nodiscard]] ExitCode RunLs(const Context& context, const LsOptions& options);
+[[nodiscard]] ExitCode RunClusterLs(const Context& context, const LsOptions& options);
 
 struct ShowCommandOptions {
   std::string job;
@@ -33,9 +52,11 @@ struct ShowCommandOptions {
   bool tensors = false;
   bool state = false;
   Places places;
+  ClusterOptions cluster;
 };
 
 [[nodiscard]] ExitCode RunShow(const Context& context, const ShowCommandOptions& options);
+[[nodiscard]] ExitCode RunClusterShow(const Context& context, const ShowCommandOptions& options);
 
 struct VerifyOptions {
   std::string job;       // empty: all
@@ -43,9 +64,11 @@ struct VerifyOptions {
   std::optional<std::uint32_t> rank;
   bool memory_only = false;  // of the daemon: not the roots that it names
   Places places;
+  ClusterOptions cluster;  // --peers
 };
 
 [[nodiscard]] ExitCode RunVerify(const Context& context, const VerifyOptions& options);
+[[nodiscard]] ExitCode RunVerifyPeers(const Context& context, const VerifyOptions& options);
 
 struct ExportOptions {
   std::string job;

@@ -16,6 +16,7 @@ enum class ExitCode : int {
   kNoDaemon = 4,       // no daemon answers
   kRefused = 5,        // permission, live job, would overwrite, last durable snapshot
   kNotFound = 6,       // no such job, snapshot, rank or folder
+  kIncomplete = 7,     // not every node of the cluster answered; what the others said is printed
   kInterrupted = 130,  // Ctrl-C, as shells count it
 };
 

@@ -116,6 +116,11 @@ std::string IdText(const proto::SnapshotId& id) {
   return std::to_string(id.step()) + "@" + std::to_string(id.incarnation());
 }
 
+std::string NodeName(std::string_view uuid) {
+  constexpr std::size_t kShownDigits = 12;
+  return ToHex(AsBytes(uuid)).substr(0, kShownDigits);
+}
+
 std::string TimeText(std::uint64_t unix_ms) {
   constexpr std::uint64_t kYear10000 = 253402300800;  // seconds
   const std::uint64_t seconds = unix_ms / 1000;

@@ -35,6 +35,9 @@ namespace holdfast::cli {
 // "1200@7": the spelling that commands accept.
 [[nodiscard]] std::string IdText(const proto::SnapshotId& id);
 
+// "0123456789ab": the first digits of a node's uuid, as all tables show nodes.
+[[nodiscard]] std::string NodeName(std::string_view uuid);
+
 // "2026-11-23 14:05:07 UTC"; "unknown" for 0 and for times after the year 9999.
 [[nodiscard]] std::string TimeText(std::uint64_t unix_ms);
 

@@ -170,8 +170,12 @@ Daemon::Parts::Task Daemon::Parts::ShutDown() {
   watch_.Stop();
   runner_.Stop();
   parity_.Stop();
+  cluster_view_.Stop();
+  cluster_scrub_.Stop();
   bool ended = co_await runner_.Join(left() / 2);
   ended = co_await parity_.Join(left() / 2) && ended;
+  ended = co_await cluster_view_.Join(left() / 2) && ended;
+  ended = co_await cluster_scrub_.Join(left() / 2) && ended;
   server_.Stop();
   ended = co_await server_.Join(left() / 2) && ended;
   if (peers_ != nullptr) {
@@ -265,8 +269,13 @@ void Daemon::Parts::UpdateMetrics() {
       {&kCatalogHealthy, "", pump_.failing().has_value() ? 0.0 : 1.0},
       {&kRestores, "", number(counts.restores)},
       {&kRestoreFailures, "", number(counts.restores_failed)},
-      {&kMismatches, "", number(actions.digest_mismatches + counts.restore_mismatches)},
-      {&kPoisoned, "", number(actions.slots_poisoned + stored_.poisoned())},
+      {&kMismatches,
+       "",
+       number(actions.digest_mismatches + counts.restore_mismatches +
+              scrubber_.counters().bad_chunks)},
+      {&kPoisoned,
+       "",
+       number(actions.slots_poisoned + stored_.poisoned() + scrubber_.counters().poisoned)},
       {&kPrepareFailures, "", number(actions.prepare_failures)},
   };
   for (const auto& [root, tier] : tiers_.all()) {

@@ -25,7 +25,10 @@
 #include "daemon/parity/feeds.h"
 #include "daemon/parity/parity_runner.h"
 #include "daemon/parity/remote_bytes.h"
+#include "daemon/parity/scrubber.h"
 #include "daemon/parity/stored_server.h"
+#include "daemon/peers/cluster_scrub.h"
+#include "daemon/peers/cluster_view.h"
 #include "daemon/peers/peer_network.h"
 #include "daemon/process_watch.h"
 #include "daemon/ready_pump.h"
@@ -56,6 +59,18 @@ class Daemon::Parts {
   [[nodiscard]] ActionRunner::Outlets RunnerOutlets();
   [[nodiscard]] Status OpenPeers();
   void AddPeers(proto::StatusReply* status) const;
+  // What operators ask about all nodes (daemon_cluster.cc).
+  [[nodiscard]] NodeCall CallPeers();
+  [[nodiscard]] ClusterView::Hooks ViewHooks();
+  [[nodiscard]] ClusterScrub::Hooks ScrubHooks();
+  [[nodiscard]] NodeHints ClusterNodes() const;
+  [[nodiscard]] proto::NodeView OwnView(const std::string& job_name,
+                                        const proto::AskingUser& user) const;
+  [[nodiscard]] bool AskNodes(SessionId session,
+                              std::uint32_t uid,
+                              const proto::ClientMessage& message);
+  [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> AnswerPeerRequest(
+      proto::PeerRequest request);
   void AddPeerMetrics(std::vector<Sample>* samples);
   [[nodiscard]] boost::asio::awaitable<Status> ApplyBatch(ReadyPump::SharedBatch batch);
   void RecoverParts();
@@ -100,6 +115,9 @@ class Daemon::Parts {
   std::unique_ptr<PeerNetwork> peers_;  // null: no peers
   RemoteBytes remote_;
   ParityRunner parity_;
+  Scrubber scrubber_;
+  ClusterView cluster_view_;
+  ClusterScrub cluster_scrub_;
   ActionRunner runner_;
   Metrics metrics_;
   boost::asio::signal_set signals_;

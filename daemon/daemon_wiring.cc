@@ -162,20 +162,24 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
               &layouts_,
               &watch_),
       stored_(PipelineContext{tiers_, slots_, layouts_}, &cpu_, &gate_, &feeds_),
-      remote_(
-          PipelineContext{tiers_, slots_, layouts_},
-          &cpu_,
-          &gate_,
-          state_.recovered.node_uuid,
-          [this](std::string node, proto::PeerRequest request, std::chrono::milliseconds limit) {
-            return peers_->Call(std::move(node), std::move(request), limit);
-          }),
+      remote_(PipelineContext{tiers_, slots_, layouts_},
+              &cpu_,
+              &gate_,
+              state_.recovered.node_uuid,
+              CallPeers()),
       parity_(io_.get_executor(),
               PipelineContext{tiers_, slots_, layouts_},
               &cpu_,
               &gate_,
               &feeds_,
               &remote_),
+      scrubber_(io_.get_executor(),
+                PipelineContext{tiers_, slots_, layouts_},
+                &cpu_,
+                &gate_,
+                parity_.priority()),
+      cluster_view_(io_.get_executor(), state_.recovered.node_uuid, ViewHooks()),
+      cluster_scrub_(io_.get_executor(), state_.recovered.node_uuid, ScrubHooks()),
       runner_(io_.get_executor(),
               PipelineContext{tiers_, slots_, layouts_},
               &cpu_,
@@ -252,6 +256,10 @@ SessionServer::Hooks Daemon::Parts::ServerHooks() {
     }
     return std::make_unique<proto::StatusReply>(core_.StatusNow(uid));
   };
+  hooks.ask_nodes = [this](
+                        SessionId session, std::uint32_t uid, const proto::ClientMessage& message) {
+    return AskNodes(session, uid, message);
+  };
   hooks.complete = [this](proto::ServerMessage* message) { filler_.Complete(message); };
   hooks.on_request = [this](SessionId session, const proto::ClientMessage& message) {
     traffic_.OnRequest(session, message, SystemClock().Now());
@@ -290,7 +298,7 @@ Status Daemon::Parts::OpenPeers() {
                            &gate_));
   peers_->ServeWith(
       [this](std::shared_ptr<const transport::PeerFacts>, proto::PeerRequest request) {
-        return stored_.Answer(std::move(request));
+        return AnswerPeerRequest(std::move(request));
       });
   return Ok();
 }

@@ -193,6 +193,9 @@ asio::awaitable<void> SessionServer::Handle(std::shared_ptr<Session> session,
     co_return;
   }
   const auto uid = static_cast<std::uint32_t>(session->peer().uid);
+  if (hooks_.ask_nodes != nullptr && hooks_.ask_nodes(session->id(), uid, message)) {
+    co_return;
+  }
   session->SetCheckedBytes(message.ByteSizeLong());
   LimitRequestMemory();
   const auto facts = co_await gate_->Admit(session->id(), uid, &message);

@@ -54,6 +54,8 @@ class SessionServer {
     // Answers a status request without the core, or gives nothing: used while the catalog cannot be
     // written, when no answer of the core can leave.
     std::function<std::unique_ptr<proto::StatusReply>(std::uint32_t uid)> status_now;
+    // True: it is a question about other nodes and will be answered by Send.  May be empty.
+    std::function<bool(SessionId, std::uint32_t uid, const proto::ClientMessage&)> ask_nodes;
     // Completes a message of the core: layouts, facts of the process.
     std::function<void(proto::ServerMessage*)> complete;
     // For counting.

@@ -83,6 +83,29 @@ Status CheckBody(const proto::ReadRangeRequest& body) {
   return Ok();
 }
 
+Status CheckBody(const proto::ViewRequest& body) {
+  if (body.job_name().size() > kMaxJobNameBytes) {
+    return Invalid("a job name of " + std::to_string(body.job_name().size()) + " bytes");
+  }
+  return body.has_user() ? Status(Ok()) : Status(Invalid("a view for nobody"));
+}
+
+Status CheckBody(const proto::ScrubRequest& body) {
+  HF_TRYV(CheckKey(body.key()));
+  if (body.key().has_feed() || !body.has_user()) {
+    return Invalid("a scrub of a feed, or for nobody");
+  }
+  if (body.chunks() == 0 || body.chunks() > kMaxScrubChunks) {
+    return Invalid("a scrub of " + std::to_string(body.chunks()) + " chunks; 1 to " +
+                   std::to_string(kMaxScrubChunks) + " are read at once");
+  }
+  if (body.first_chunk() >
+      std::numeric_limits<std::uint64_t>::max() / kChunkBytes - body.chunks()) {
+    return Invalid("a scrub behind the end of all numbers");
+  }
+  return Ok();
+}
+
 }  // namespace
 
 Result<std::string> EncodePeerFrame(const proto::PeerMessage& message) {
@@ -138,14 +161,16 @@ Status CheckRequest(const proto::PeerRequest& request, const std::string& sender
       return CheckBody(request.command());
     case proto::PeerRequest::kReadRange:
       return CheckBody(request.read_range());
-    case proto::PeerRequest::kInventory:
-      return CheckJob(request.inventory().job_uid());
     case proto::PeerRequest::kFetchSidecar:
       return CheckId(request.fetch_sidecar().id());
     case proto::PeerRequest::kDescribe:
       return CheckKey(request.describe().key());
     case proto::PeerRequest::kFeedNext:
       return CheckBody(request.feed_next());
+    case proto::PeerRequest::kView:
+      return CheckBody(request.view());
+    case proto::PeerRequest::kScrub:
+      return CheckBody(request.scrub());
     case proto::PeerRequest::BODY_NOT_SET:
       break;
   }

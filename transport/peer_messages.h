@@ -28,6 +28,8 @@ inline constexpr std::size_t kMaxPeerParts = 300'000;
 inline constexpr ByteCount kMaxReadRangeBytes = 4 * kMiB;
 inline constexpr std::chrono::milliseconds kMaxDeadline{3'600'000};
 inline constexpr std::size_t kUuidBytes = 16;
+inline constexpr std::uint64_t kMaxScrubChunks = 1'024;  // of one request
+inline constexpr std::size_t kMaxJobNameBytes = 128;
 // What a peer may send before its hello was accepted.
 inline constexpr std::size_t kMaxHelloBytes = 64 * kKiB;
 

@@ -48,10 +48,6 @@ std::string ArenaLines(const proto::ArenaStatus& arena) {
   return text + "\n";
 }
 
-std::string UuidCell(const std::string& uuid) {
-  return ToHex(AsBytes(uuid)).substr(0, 12);
-}
-
 std::string PeerLines(const proto::StatusReply& status) {
   std::string text = "peers    ";
   if (status.peer_endpoints().empty()) {
@@ -65,7 +61,7 @@ std::string PeerLines(const proto::StatusReply& status) {
               {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight});
   for (const proto::PeerStatus& peer : status.peers()) {
     const std::string where = peer.endpoints().empty() ? peer.address() : peer.endpoints(0);
-    table.AddRow({UuidCell(peer.node_uuid()),
+    table.AddRow({NodeName(peer.node_uuid()),
                   where.empty() ? "-" : where,
                   !peer.connected()      ? "no"
                   : peer.authenticated() ? "yes"
@@ -135,7 +131,7 @@ std::string ProtectionLines(const proto::JobStatus& job) {
   for (const proto::GroupStatus& group : job.groups()) {
     text += "  group " + std::to_string(group.data()) + "+" + std::to_string(group.parity()) + ":";
     for (const std::string& uuid : group.node_uuids()) {
-      text += " " + UuidCell(uuid);
+      text += " " + NodeName(uuid);
     }
     text += group.reduced() ? " (less parity than configured: too few nodes)" : "";
     for (const std::string& domain : group.uncovered_domains()) {

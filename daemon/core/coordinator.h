@@ -216,6 +216,7 @@ class Coordinator {
   std::optional<MonotonicTime> waiting_since_;  // in this attempt, for ranks that are behind
   std::map<SnapshotKey, std::uint32_t> tries_;
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
+  std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::uint32_t>> source_failures_;
   std::vector<std::string> log_;
 
   std::string not_coded_;  // why there are no groups, though they are wished for

@@ -72,6 +72,7 @@ bool Coordinator::TakeFailures() {
       failed = true;
       Log("attempt " + std::to_string(attempt()) + ": " + ToText(failure.id) + ", rank " +
           std::to_string(failure.rank) + ", " + failure.source.Text() + ": " + failure.reason);
+      ++source_failures_[{failure.id, failure.rank}][failure.source];
       if (failure.source_is_bad) {
         bad_sources_[{failure.id, failure.rank}][failure.source] = failure.reason;
         MarkDurable(failure.source, failure.id, /*bad=*/true);

@@ -218,6 +218,7 @@ Inventory Coordinator::TakeInventory() const {
   for (const auto& [shard, sources] : bad_sources_) {
     inventory.bad[shard].insert(sources.begin(), sources.end());
   }
+  inventory.failures = source_failures_;
   return inventory;
 }
 

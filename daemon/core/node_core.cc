@@ -249,6 +249,11 @@ proto::ListReply NodeCore::ListNow(const std::string& job_name) const {
   return state_->ListView(job_name, std::nullopt);
 }
 
+proto::NodeView NodeCore::ViewNow(const std::string& job_name,
+                                  std::optional<std::uint32_t> asker) const {
+  return state_->ClusterView(job_name, asker);
+}
+
 std::vector<NodeCore::Limbo> NodeCore::LimboSessions() const {
   std::map<std::uint64_t, std::int32_t> found;
   std::as_const(state_->context.slots).ForEach([&](const Slot& slot) {

@@ -216,6 +216,10 @@ class NodeCore {
   // numbers count; its stripe must be that of the row.  The bytes may be freed and written again
   // while they are read: the digests tell.
   std::optional<StoredBytes> FindStored(const proto::StoredKey& key) const;
+  // The same for who checks what lies here, also what was found bad already: for the user "asker",
+  // all: nothing.  kNotFound; kPermission: the job is another user's.
+  Result<StoredBytes> FindHeld(const proto::StoredKey& key,
+                               std::optional<std::uint32_t> asker) const;
   // Of any rank's shard, its own or another node's; null where it is not known.
   const proto::Sidecar* FindSidecar(const proto::SnapshotId& id, Rank rank) const;
 
@@ -227,6 +231,8 @@ class NodeCore {
   // Of all jobs, or of those that the user "asker" may use.
   proto::StatusReply StatusNow(std::optional<std::uint32_t> asker = std::nullopt) const;
   proto::ListReply ListNow(const std::string& job_name) const;
+  // What an operator at another node is told: both, with what is held here beside shards.
+  proto::NodeView ViewNow(const std::string& job_name, std::optional<std::uint32_t> asker) const;
 
   // Slots that were handed out when the last daemon died, with the pid of their trainer: the
   // runtime looks whether those processes live, and calls OnProcessDead for those that do not.

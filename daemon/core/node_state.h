@@ -99,6 +99,12 @@ class NodeState {
   using Asker = std::optional<std::uint32_t>;
   proto::StatusReply StatusView(const std::string& job_name, Asker asker) const;
   proto::ListReply ListView(const std::string& job_name, Asker asker) const;
+  // Both, for other nodes (node_stored.cc).
+  proto::NodeView ClusterView(const std::string& job_name, Asker asker) const;
+
+  bool MaySee(Asker asker, const Job& job) const {
+    return !asker.has_value() || MayUse(*asker, job);
+  }
 
   CoreContext context;
   std::map<SessionId, ClientState> clients;

@@ -134,6 +134,9 @@ void FillJob(const JobUnit& unit, std::uint32_t wished, proto::JobStatus* out) {
   if (present != unit.job.incarnations.end() && present->second.decision().has_choice()) {
     *out->mutable_restored() = present->second.decision().choice();
   }
+  if (present != unit.job.incarnations.end()) {
+    *out->mutable_members() = present->second.members();
+  }
   FillProtection(unit, wished, out);
   out->set_phase("idle");
   if (unit.coordinator != nullptr) {

@@ -15,7 +15,20 @@ std::string RankList(const std::vector<Rank>& ranks) {
   return ranks.size() > 8 ? text + ", ..." : text;
 }
 
-// The best one that is not known to be bad.
+std::uint32_t FailuresOf(const Inventory& inventory,
+                         const SnapshotKey& id,
+                         Rank rank,
+                         const Source& source) {
+  const auto failures = inventory.failures.find({id, rank});
+  if (failures == inventory.failures.end()) {
+    return 0;
+  }
+  const auto count = failures->second.find(source);
+  return count == failures->second.end() ? 0 : count->second;
+}
+
+// Of those that are not known to be bad the one that failed least, of equals the best: a node that
+// hangs would else use up every try of the id.
 std::optional<Source> GoodSource(const Inventory& inventory, const SnapshotKey& id, Rank rank) {
   const auto& by_rank = inventory.sources.at(id);
   const auto sources = by_rank.find(rank);
@@ -23,11 +36,19 @@ std::optional<Source> GoodSource(const Inventory& inventory, const SnapshotKey& 
     return std::nullopt;
   }
   const auto bad = inventory.bad.find({id, rank});
-  const auto good =
-      std::find_if(sources->second.begin(), sources->second.end(), [&](const Source& source) {
-        return bad == inventory.bad.end() || !bad->second.contains(source);
-      });
-  return good == sources->second.end() ? std::nullopt : std::optional(*good);
+  std::optional<Source> best;
+  std::uint32_t least = 0;
+  for (const Source& source : sources->second) {
+    if (bad != inventory.bad.end() && bad->second.contains(source)) {
+      continue;
+    }
+    const std::uint32_t failures = FailuresOf(inventory, id, rank, source);
+    if (!best.has_value() || failures < least) {
+      best = source;
+      least = failures;
+    }
+  }
+  return best;
 }
 
 class Planner {

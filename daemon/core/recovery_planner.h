@@ -19,7 +19,8 @@
 namespace holdfast::daemon {
 
 struct Inventory {
-  // For each id known to anyone: where each rank's shard can be had, best source first.
+  // For each id known to anyone: where each rank's shard can be had, best source first.  Of those
+  // that failed equally often the first is taken.
   std::map<SnapshotKey, std::map<Rank, std::vector<Source>>> sources;
   // The world size that each id was taken with, where it is known.
   std::map<SnapshotKey, std::uint32_t> world_sizes;
@@ -39,6 +40,8 @@ struct Inventory {
   std::set<SnapshotKey> ended_too_many_starts;
   // Sources that failed in this incarnation, with what was wrong.
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad;
+  // How often a source failed in this incarnation, also where nothing is wrong with its bytes.
+  std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::uint32_t>> failures;
 };
 
 struct RestorePlan {

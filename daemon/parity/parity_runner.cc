@@ -114,6 +114,7 @@ void ParityRunner::Run(MakeRow action) {
 }
 
 ParityRunner::Task ParityRunner::DoRow(MakeRow action) {
+  const auto protecting = priority_.EnterProtect();
   RowDigests made = Refused();
   auto place = Place(action.slot, action.length_bytes);
   if (place.has_value()) {

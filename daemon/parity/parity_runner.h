@@ -63,6 +63,9 @@ class ParityRunner {
 
   [[nodiscard]] const ParityCounters& counters() const { return counters_; }
 
+  // For other work on the same bytes: who goes first.
+  [[nodiscard]] TrafficPriority* priority() { return &priority_; }
+
   void Stop();
   [[nodiscard]] boost::asio::awaitable<bool> Join(std::chrono::milliseconds limit);
 

@@ -23,6 +23,7 @@
 #include "daemon/core/code_set.h"
 #include "daemon/core/ids.h"
 #include "daemon/core_gate.h"
+#include "daemon/peers/node_call.h"
 #include "daemon/pipeline/context.h"
 #include "daemon/pipeline/pull_vector.h"
 #include "daemon/pipeline/shard_reader.h"
@@ -30,10 +31,6 @@
 #include "proto/peer.pb.h"
 
 namespace holdfast::daemon {
-
-// Sends a request to the daemon of a node.
-using NodeCall = std::function<boost::asio::awaitable<Result<proto::PeerReply>>(
-    std::string node, proto::PeerRequest request, std::chrono::milliseconds limit)>;
 
 class RemoteBytes {
  public:

@@ -149,6 +149,20 @@ PeerLinks::Channel PeerLinks::Find(const std::string& node) const {
   return nullptr;
 }
 
+std::string PeerLinks::WhyNot(const Link& link) {
+  if (link.client != nullptr) {
+    return link.client->last_error().message;
+  }
+  return !link.last_error.empty() ? link.last_error
+         : link.endpoints.empty() ? "nobody has said where it can be reached"
+                                  : "waiting for it to connect";
+}
+
+std::string PeerLinks::WhyNot(const std::string& node) const {
+  const auto found = links_.find(node);
+  return found == links_.end() ? "it is not wanted" : WhyNot(found->second);
+}
+
 std::vector<proto::PeerStatus> PeerLinks::Describe() const {
   std::vector<proto::PeerStatus> peers;
   for (const auto& [node, link] : links_) {
@@ -161,12 +175,8 @@ std::vector<proto::PeerStatus> PeerLinks::Describe() const {
       peer.set_address(channel.facts()->remote);
       peer.set_authenticated(channel.facts()->authenticated);
       peer.set_round_trip_us(static_cast<std::uint64_t>(channel.round_trip().count()));
-    } else if (link.client != nullptr) {
-      peer.set_last_error(link.client->last_error().message);
     } else {
-      peer.set_last_error(!link.last_error.empty() ? link.last_error
-                          : link.endpoints.empty() ? "nobody has said where it can be reached"
-                                                   : "waiting for it to connect");
+      peer.set_last_error(WhyNot(link));
     }
   }
   return peers;

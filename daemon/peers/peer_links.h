@@ -67,6 +67,9 @@ class PeerLinks {
   // A connection to that node; null while there is none.
   [[nodiscard]] Channel Find(const std::string& node) const;
 
+  // Why there is no connection to it; for people.
+  [[nodiscard]] std::string WhyNot(const std::string& node) const;
+
   // Wanted or connected, by uuid.
   [[nodiscard]] std::vector<proto::PeerStatus> Describe() const;
 
@@ -86,6 +89,7 @@ class PeerLinks {
     std::string last_error;
   };
 
+  [[nodiscard]] static std::string WhyNot(const Link& link);
   void Connect(const std::string& node, Link* link);
   void Disconnect(Link* link);
   [[nodiscard]] boost::asio::awaitable<void> End(std::unique_ptr<transport::PeerClient> client);

@@ -210,7 +210,8 @@ asio::awaitable<Result<proto::PeerReply>> PeerNetwork::Call(std::string node,
   while (channel == nullptr) {
     const MonotonicTime now = SystemClock().Now();
     if (now >= patience) {
-      co_return Error(Errc::kUnavailable, "node " + NodeText(node) + " is not connected");
+      co_return Error(Errc::kUnavailable,
+                      "node " + NodeText(node) + " is not connected: " + links_.WhyNot(node));
     }
     held_[node] = now + kHeldFor;
     links_.Want(node, EndpointsOf(node), now);

@@ -1,7 +1,9 @@
-// Who goes first on the network: restore and rebuild before protect and repair.
+// Who goes first: restore and rebuild before protect and repair, a scrub after all of them.
 //
 //   const auto urgent = priority.Enter();          restore, rebuild: as long as it lives
 //   HF_CO_TRYV(co_await priority.Yield(pause));    protect, repair: before each window
+//   const auto turn = priority.EnterProtect();     and as long as it lives
+//   HF_CO_TRYV(co_await priority.YieldToAll(pause));  scrub: before each window
 //
 // Background work slows down to one window for each pause; it never stops, since a snapshot that
 // is never protected would leave the next loss without a way back (I3).
@@ -15,6 +17,7 @@
 #include <chrono>
 #include <cstddef>
 #include <optional>
+#include <vector>
 
 #include <boost/asio/awaitable.hpp>
 
@@ -49,12 +52,29 @@ class TrafficPriority {
   // The same where it is not known before whether there is anything to enter.
   void EnterInto(std::optional<Urgent>* urgent) { urgent->emplace(&urgent_); }
 
+  // What scrubs give way to, and nothing else.
+  [[nodiscard]] Urgent EnterProtect() { return Urgent(&protecting_); }
+
   [[nodiscard]] std::size_t urgent() const { return urgent_; }
 
   // Returns when nothing urgent is under way, at the latest after "longest".
   [[nodiscard]] boost::asio::awaitable<Status> Yield(std::chrono::milliseconds longest) {
+    return WaitFor({&urgent_}, longest);
+  }
+
+  // The same, for what nobody waits for: nothing is protected either.
+  [[nodiscard]] boost::asio::awaitable<Status> YieldToAll(std::chrono::milliseconds longest) {
+    return WaitFor({&urgent_, &protecting_}, longest);
+  }
+
+ private:
+  using Counts = std::vector<const std::size_t*>;
+
+  [[nodiscard]] static boost::asio::awaitable<Status> WaitFor(Counts counts,
+                                                              std::chrono::milliseconds longest) {
     const auto until = std::chrono::steady_clock::now() + longest;
-    while (urgent_ > 0) {
+    while (
+        std::any_of(counts.begin(), counts.end(), [](const auto* count) { return *count > 0; })) {
       const auto left = until - std::chrono::steady_clock::now();
       if (left.count() <= 0) {
         break;
@@ -64,10 +84,10 @@ class TrafficPriority {
     co_return Ok();
   }
 
- private:
   static constexpr std::chrono::milliseconds kLook{10};
 
   std::size_t urgent_ = 0;
+  std::size_t protecting_ = 0;
 };
 
 // How background transfers are slowed down; a value that is handed on.

@@ -16,6 +16,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "common/task_group.h"
+#include "daemon/peers/cluster_view.h"
 #include "transport/peer_channel.h"
 #include "transport/peer_context.h"
 #include "transport/peer_messages.h"
@@ -106,6 +107,15 @@ void One(std::string_view input) {
   HOLDFAST_CHECK(tasks.size() == 0);
 }
 
+// What a node says of itself is looked at beyond its shape before an operator sees it.
+void LookAtView(std::string_view input) {
+  proto::NodeView view;
+  if (view.ParseFromArray(input.data(), static_cast<int>(input.size()))) {
+    const Status believed = daemon::CheckView(view.status().node_uuid(), view);
+    HOLDFAST_CHECK(!believed.has_value() || view.ByteSizeLong() <= daemon::kMaxViewBytes);
+  }
+}
+
 }  // namespace
 }  // namespace holdfast::transport
 
@@ -115,7 +125,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return true;
   }();
   if (quiet && size > 0) {
-    holdfast::transport::One({reinterpret_cast<const char*>(data), size});
+    const std::string_view input(reinterpret_cast<const char*>(data), size);
+    holdfast::transport::One(input);
+    holdfast::transport::LookAtView(input.substr(1));
   }
   return 0;
 }

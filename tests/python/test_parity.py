@@ -5,16 +5,12 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
-import struct
 from collections.abc import Iterator
 
 import node_ranks
 import pytest
 from node import Node, wait_for
-from test_nodes import Cluster, Outputs
-
-CODING = "[coding]\ndata = 2\nparity = 2\n"
-GATE = 4
+from test_nodes import CODING, GATE, Cluster, Outputs, flip
 
 
 @pytest.fixture
@@ -113,7 +109,7 @@ def test_a_rotten_shard_does_not_stop_protection(
     training = idle_four.run_gated([0, 1, 2, 3], tmp_path / "first", GATE)
     training.arrived()
     assert protected(idle_four.nodes[2]) is None
-    assert any([flip_middle(p) for p in (idle_four.nodes[1].arena / "slots").iterdir()])
+    assert any([flip(p, image=True) for p in (idle_four.nodes[1].arena / "slots").iterdir()])
     for i in range(4):
         idle_four.nodes[i].kill()
         idle_four.start(i, more=CODING)
@@ -122,17 +118,3 @@ def test_a_rotten_shard_does_not_stop_protection(
     training.go_on()
     wait_for("protection", lambda: protected(idle_four.nodes[2], GATE))
     training.end()
-
-
-def flip_middle(path: pathlib.Path) -> bool:
-    """One bit in the middle of an image; not in files without one."""
-    with open(path, "r+b") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if not 0 < length < 1_000_000:
-            return False
-        middle = path.stat().st_size // 2
-        file.seek(middle)
-        (byte,) = file.read(1)
-        file.seek(middle)
-        file.write(bytes([byte ^ 1]))
-    return True

@@ -33,12 +33,12 @@ TEST_P(PeerCallsTest, BothSidesAskAndAnswer) {
   Node b(io_, Named('b'));
   b.Listen();
   auto client = Connected(&a, &b);
-  const Reply there = RunToEnd(client->Call(InventoryOf('x'), seconds(10)));
+  const Reply there = RunToEnd(client->Call(SidecarOf('x'), seconds(10)));
   ASSERT_TRUE(there.has_value()) << there.error().ToString();
-  EXPECT_EQ(there.value().inventory().images(0).id().job_uid(), Uuid('x'));
-  const Reply back = RunToEnd(b.ups.front()->Call(InventoryOf('y'), seconds(10)));
+  EXPECT_EQ(there.value().fetch_sidecar().sidecar(), Uuid('x'));
+  const Reply back = RunToEnd(b.ups.front()->Call(SidecarOf('y'), seconds(10)));
   ASSERT_TRUE(back.has_value()) << back.error().ToString();
-  EXPECT_EQ(back.value().inventory().images(0).id().job_uid(), Uuid('y'));
+  EXPECT_EQ(back.value().fetch_sidecar().sidecar(), Uuid('y'));
   EXPECT_EQ(b.ups.front()->facts()->node_uuid, Uuid('a'));
   EXPECT_EQ(b.ups.front()->facts()->authenticated, GetParam());
   EXPECT_THAT(client->InUse(), HasSubstr(" -> " + b.server.address()));
@@ -71,15 +71,14 @@ TEST_P(PeerCallsTest, AnswersComeInAnyOrder) {
   auto client = Connected(&a, &b);
   std::vector<std::optional<Reply>> replies(5);
   for (std::size_t i = 0; i < replies.size(); ++i) {
-    Start(client->Call(InventoryOf(static_cast<char>('a' + i)), seconds(10)), &replies[i]);
+    Start(client->Call(SidecarOf(static_cast<char>('a' + i)), seconds(10)), &replies[i]);
   }
   ASSERT_TRUE(RunUntil([&b] { return b.held.size() == 5; }));
   for (std::size_t i = replies.size(); i-- > 0;) {
     b.LetGo(i);
     ASSERT_TRUE(RunUntil([&] { return replies[i].has_value(); }));
     ASSERT_TRUE(replies[i]->has_value());
-    EXPECT_EQ(replies[i]->value().inventory().images(0).id().job_uid(),
-              Uuid(static_cast<char>('a' + i)));
+    EXPECT_EQ(replies[i]->value().fetch_sidecar().sidecar(), Uuid(static_cast<char>('a' + i)));
     EXPECT_EQ(client->channel()->calls(), i);
   }
   End(client.get());
@@ -94,7 +93,7 @@ TEST_P(PeerCallsTest, AThousandRequestsAreInFlight) {
   auto client = Connected(&a, &b);
   std::vector<std::optional<Reply>> replies(1'000);
   for (auto& reply : replies) {
-    Start(client->Call(InventoryOf('x'), seconds(15)), &reply);
+    Start(client->Call(SidecarOf('x'), seconds(15)), &reply);
   }
   ASSERT_TRUE(RunUntil([&b] { return b.held.size() == 1'000; }));
   EXPECT_EQ(client->channel()->calls(), 1'000U);
@@ -120,7 +119,7 @@ TEST_P(PeerCallsTest, MoreThanThePeerAcceptsWaitTheirTurn) {
   auto client = Connected(&a, &b);
   std::vector<std::optional<Reply>> replies(10);
   for (auto& reply : replies) {
-    Start(client->Call(InventoryOf('x'), seconds(10)), &reply);
+    Start(client->Call(SidecarOf('x'), seconds(10)), &reply);
   }
   for (std::size_t i = 0; i < replies.size(); ++i) {
     ASSERT_TRUE(RunUntil([&] { return b.held.size() > i; }));
@@ -143,12 +142,12 @@ TEST_P(PeerCallsTest, DeadlineEndsTheCallAndTheWorkOfThePeer) {
   b.hold = true;
   b.Listen();
   auto client = Connected(&a, &b);
-  const Reply late = RunToEnd(client->Call(InventoryOf('x'), milliseconds(50)));
+  const Reply late = RunToEnd(client->Call(SidecarOf('x'), milliseconds(50)));
   EXPECT_EQ(late.error().code, Errc::kTimeout);
   ASSERT_TRUE(RunUntil([&b] { return b.cancelled == 1; }));
   ASSERT_TRUE(RunUntil([&client] { return client->channel()->calls() == 0; }));
   b.hold = false;
-  EXPECT_TRUE(RunToEnd(client->Call(InventoryOf('y'), seconds(10))).has_value());
+  EXPECT_TRUE(RunToEnd(client->Call(SidecarOf('y'), seconds(10))).has_value());
   End(client.get());
   End(&b);
 }
@@ -162,14 +161,12 @@ TEST_P(PeerCallsTest, RequestGivenUpCountsUntilItIsAnswered) {
   b.Listen();
   auto client = Connected(&a, &b);
   // The slow peer is not asked for more than it said it can bear.
-  EXPECT_EQ(RunToEnd(client->Call(InventoryOf('x'), milliseconds(30))).error().code,
-            Errc::kTimeout);
-  EXPECT_EQ(RunToEnd(client->Call(InventoryOf('y'), milliseconds(30))).error().code,
-            Errc::kTimeout);
+  EXPECT_EQ(RunToEnd(client->Call(SidecarOf('x'), milliseconds(30))).error().code, Errc::kTimeout);
+  EXPECT_EQ(RunToEnd(client->Call(SidecarOf('y'), milliseconds(30))).error().code, Errc::kTimeout);
   EXPECT_EQ(b.arrived.size(), 1U);
   b.LetGo(0);
   b.hold = false;
-  EXPECT_TRUE(RunToEnd(client->Call(InventoryOf('z'), seconds(10))).has_value());
+  EXPECT_TRUE(RunToEnd(client->Call(SidecarOf('z'), seconds(10))).has_value());
   End(client.get());
   End(&b);
 }
@@ -180,8 +177,7 @@ TEST_P(PeerCallsTest, RequestGivenUpEndsWithTheConnection) {
   b.hold = b.deaf = true;
   b.Listen();
   auto client = Connected(&a, &b);
-  EXPECT_EQ(RunToEnd(client->Call(InventoryOf('x'), milliseconds(30))).error().code,
-            Errc::kTimeout);
+  EXPECT_EQ(RunToEnd(client->Call(SidecarOf('x'), milliseconds(30))).error().code, Errc::kTimeout);
   const auto channel = client->channel();
   EXPECT_EQ(channel->calls(), 1U);
   End(client.get());
@@ -200,7 +196,7 @@ TEST_P(PeerCallsTest, CancellationAtAnyMomentLeavesNothing) {
   for (int steps = 0; steps < 40; ++steps) {
     TaskGroup callers(io_.get_executor(), "callers", 1);
     std::optional<Reply> reply;
-    ASSERT_TRUE(callers.Spawn(Store(client->Call(InventoryOf('x'), seconds(10)), &reply)));
+    ASSERT_TRUE(callers.Spawn(Store(client->Call(SidecarOf('x'), seconds(10)), &reply)));
     io_.restart();
     for (int i = 0; i < steps; ++i) {
       io_.poll_one();
@@ -226,7 +222,7 @@ TEST_P(PeerCallsTest, ShutdownUnderLoadLeavesNoCoroutine) {
   std::vector<std::optional<Reply>> replies(400);
   for (std::size_t i = 0; i < replies.size(); ++i) {
     auto channel = i % 2 == 0 ? client->channel() : b.ups.front();
-    Start(channel->Call(i % 3 == 0 ? ReadOf(i, 100'000) : InventoryOf('x'), seconds(60)),
+    Start(channel->Call(i % 3 == 0 ? ReadOf(i, 100'000) : SidecarOf('x'), seconds(60)),
           &replies[i]);
   }
   ASSERT_TRUE(RunUntil([&] { return a.held.size() == 200 && b.held.size() == 200; }));

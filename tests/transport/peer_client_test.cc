@@ -29,19 +29,19 @@ TEST_F(PeerClientTest, ConnectsAgainAfterThePeerRestarts) {
   const std::uint16_t port = b->port();
   auto client = Connected(&a, b.get());
   std::optional<Result<proto::PeerReply>> waiting;
-  Start(client->Call(InventoryOf('x'), seconds(60)), &waiting);
+  Start(client->Call(SidecarOf('x'), seconds(60)), &waiting);
   ASSERT_TRUE(RunUntil([&] { return b->held.size() == 1; }));
   End(b.get());
   ASSERT_TRUE(RunUntil([&] { return waiting.has_value(); }));
   EXPECT_EQ(waiting->error().code, Errc::kUnavailable);
   ASSERT_TRUE(RunUntil([&] { return client->channel() == nullptr; }));
-  EXPECT_EQ(RunToEnd(client->Call(InventoryOf('x'), seconds(1))).error().code, Errc::kUnavailable);
+  EXPECT_EQ(RunToEnd(client->Call(SidecarOf('x'), seconds(1))).error().code, Errc::kUnavailable);
   b = std::make_unique<Node>(io_, Named('b', 2));
   b->Listen(port);
   ASSERT_TRUE(RunToEnd(client->WaitConnected(seconds(10))).has_value());
   EXPECT_EQ(client->connects(), 2U);
   EXPECT_EQ(client->channel()->facts()->boot, 2U);
-  EXPECT_TRUE(RunToEnd(client->Call(InventoryOf('x'), seconds(10))).has_value());
+  EXPECT_TRUE(RunToEnd(client->Call(SidecarOf('x'), seconds(10))).has_value());
   End(client.get());
   End(b.get());
 }
@@ -58,7 +58,7 @@ TEST_F(PeerClientTest, AbsentPeerIsUnavailableAtOnceWithTheReason) {
   const Status waited = RunToEnd(client.WaitConnected(milliseconds(100)));
   EXPECT_EQ(waited.error().code, Errc::kTimeout);
   EXPECT_THAT(waited.error().message, HasSubstr("no holdfastd listens at " + b.server.address()));
-  EXPECT_EQ(RunToEnd(client.Call(InventoryOf('x'), seconds(60))).error().code, Errc::kUnavailable);
+  EXPECT_EQ(RunToEnd(client.Call(SidecarOf('x'), seconds(60))).error().code, Errc::kUnavailable);
   EXPECT_EQ(client.InUse(), "");
   End(&client);
 }

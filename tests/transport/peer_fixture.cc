@@ -16,9 +16,10 @@ std::string Uuid(char letter) {
   return std::string(kUuidBytes, letter);
 }
 
-proto::PeerRequest InventoryOf(char job) {
+proto::PeerRequest SidecarOf(char job) {
   proto::PeerRequest request;
-  request.mutable_inventory()->set_job_uid(Uuid(job));
+  request.mutable_fetch_sidecar()->mutable_id()->set_job_uid(Uuid(job));
+  request.mutable_fetch_sidecar()->mutable_id()->set_incarnation(1);
   return request;
 }
 
@@ -117,11 +118,9 @@ asio::awaitable<Result<proto::PeerReply>> Node::Handle(proto::PeerRequest reques
     reply.mutable_report();
   } else if (request.has_command()) {
     reply.mutable_command();
-  } else if (request.has_inventory()) {
+  } else if (request.has_fetch_sidecar()) {
     // The job's letter comes back, so that answers can be told apart.
-    auto* image = reply.mutable_inventory()->add_images();
-    image->mutable_id()->set_job_uid(request.inventory().job_uid());
-  } else {
+    reply.mutable_fetch_sidecar()->set_sidecar(request.fetch_sidecar().id().job_uid());
     reply.mutable_fetch_sidecar()->set_sidecar_crc32c(request.fetch_sidecar().rank());
   }
   co_return reply;

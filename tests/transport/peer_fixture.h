@@ -32,7 +32,7 @@ namespace holdfast::transport {
 namespace asio = boost::asio;
 
 [[nodiscard]] std::string Uuid(char letter);
-[[nodiscard]] proto::PeerRequest InventoryOf(char job);
+[[nodiscard]] proto::PeerRequest SidecarOf(char job);
 [[nodiscard]] proto::PeerRequest ReadOf(std::uint64_t offset, std::uint32_t length);
 [[nodiscard]] proto::PeerRequest ReportOf(char sender, std::uint64_t epoch, std::uint64_t sequence);
 

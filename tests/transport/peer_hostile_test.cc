@@ -12,14 +12,14 @@ using std::chrono::seconds;
 TEST_F(PeerHostileTest, FramesMayComeInPieces) {
   Open();
   Greet();
-  const std::string frame = EncodePeerFrame(Ask(1, InventoryOf('x'))).value();
+  const std::string frame = EncodePeerFrame(Ask(1, SidecarOf('x'))).value();
   for (const char byte : frame) {
     peer_.Send(std::string(1, byte));
     io_.restart();
     io_.poll();
   }
   const Messages heard = Hear(&peer_, [](const Messages& m) { return m.size() == 1; });
-  EXPECT_TRUE(heard.at(0).reply().has_inventory());
+  EXPECT_TRUE(heard.at(0).reply().has_fetch_sidecar());
 }
 
 TEST_F(PeerHostileTest, GarbageEndsTheConnection) {
@@ -54,7 +54,7 @@ TEST_F(PeerHostileTest, LargeHelloIsRefused) {
 
 TEST_F(PeerHostileTest, RequestBeforeHelloIsRefused) {
   Open();
-  peer_.SendMessage(Ask(1, InventoryOf('x')));
+  peer_.SendMessage(Ask(1, SidecarOf('x')));
   ExpectEnd(Errc::kCorruption, "must be hello", Refusal::kGarbage);
   EXPECT_TRUE(node_->arrived.empty());
 }
@@ -68,8 +68,8 @@ TEST_F(PeerHostileTest, AnotherProtocolVersionIsRefusedWithBoth) {
 TEST_F(PeerHostileTest, RequestIdsMustRise) {
   Open();
   Greet();
-  EXPECT_TRUE(Answer(5, InventoryOf('x')).has_inventory());
-  peer_.SendMessage(Ask(5, InventoryOf('x')));
+  EXPECT_TRUE(Answer(5, SidecarOf('x')).has_fetch_sidecar());
+  peer_.SendMessage(Ask(5, SidecarOf('x')));
   ExpectEnd(Errc::kCorruption, "request 5 came after request 5", Refusal::kGarbage);
 }
 
@@ -88,7 +88,7 @@ TEST_F(PeerHostileTest, UnknownBodyIsAnsweredVersionMismatch) {
   const proto::PeerReply reply = Answer(1, proto::PeerRequest());
   EXPECT_EQ(reply.error().code(), static_cast<std::uint32_t>(Errc::kVersionMismatch));
   EXPECT_EQ(node_->context.refusals().count(Refusal::kVersion), 1U);
-  EXPECT_TRUE(Answer(2, InventoryOf('x')).has_inventory());
+  EXPECT_TRUE(Answer(2, SidecarOf('x')).has_fetch_sidecar());
 }
 
 TEST_F(PeerHostileTest, WrongKeysAreRefusedEachTimeAndLoggedOnce) {
@@ -99,7 +99,7 @@ TEST_F(PeerHostileTest, WrongKeysAreRefusedEachTimeAndLoggedOnce) {
   wrong[1].mutable_read_range()->set_offset(~std::uint64_t{0} - 3);
   wrong[2].mutable_read_range()->set_length(0);
   wrong[3].mutable_read_range()->mutable_key()->mutable_id()->set_step(-1);
-  wrong[4].mutable_inventory();
+  wrong[4].mutable_fetch_sidecar();
   for (std::size_t i = 0; i < wrong.size(); ++i) {
     EXPECT_EQ(Answer(i + 1, wrong[i]).error().code(),
               static_cast<std::uint32_t>(Errc::kInvalidArgument))
@@ -165,8 +165,8 @@ TEST_F(PeerHostileTest, CancelOfThePeerReachesItsRequestOnly) {
   Open();
   node_->hold = true;
   Greet();
-  peer_.SendMessage(Ask(1, InventoryOf('x')));
-  peer_.SendMessage(Ask(2, InventoryOf('y')));
+  peer_.SendMessage(Ask(1, SidecarOf('x')));
+  peer_.SendMessage(Ask(2, SidecarOf('y')));
   proto::PeerMessage cancel;
   cancel.mutable_cancel()->set_request_id(1);
   peer_.SendMessage(cancel);
@@ -177,7 +177,7 @@ TEST_F(PeerHostileTest, CancelOfThePeerReachesItsRequestOnly) {
   EXPECT_EQ(heard.at(0).reply().error().code(), static_cast<std::uint32_t>(Errc::kCancelled));
   node_->LetGo(1);
   heard = Hear(&peer_, [](const Messages& m) { return m.size() == 1; });
-  EXPECT_TRUE(heard.at(0).reply().has_inventory());
+  EXPECT_TRUE(heard.at(0).reply().has_fetch_sidecar());
 }
 
 }  // namespace

@@ -62,7 +62,7 @@ TEST_F(PeerLimitsTest, HalfCloseEndsTheConnection) {
   Open();
   node_->hold = true;
   Greet();
-  peer_.SendMessage(Ask(1, InventoryOf('x')));
+  peer_.SendMessage(Ask(1, SidecarOf('x')));
   ASSERT_TRUE(RunUntil([this] { return node_->held.size() == 1; }));
   peer_.socket.shutdown(asio::ip::tcp::socket::shutdown_send);
   EXPECT_TRUE(RunUntil([this] { return node_->server.connections() == 0; }));
@@ -77,7 +77,7 @@ TEST_F(PeerLimitsTest, HungPeerIsDeadAfterItsTime) {
   Open(limits);
   Greet();
   std::optional<Result<proto::PeerReply>> reply;
-  Start(node_->ups.front()->Call(InventoryOf('x'), seconds(60)), &reply);
+  Start(node_->ups.front()->Call(SidecarOf('x'), seconds(60)), &reply);
   const Messages heard = Hear(&peer_);
   EXPECT_TRUE(std::any_of(heard.begin(), heard.end(), [](const auto& m) { return m.has_ping(); }));
   ASSERT_TRUE(RunUntil([&] { return reply.has_value(); }));
@@ -137,7 +137,7 @@ TEST_F(PeerLimitsTest, OnePongAnswersThePingsThatCameMeanwhile) {
   for (int i = 0; i < 1'000; ++i) {
     many += frame;
   }
-  peer_.Send(many + EncodePeerFrame(Ask(1, InventoryOf('x'))).value());
+  peer_.Send(many + EncodePeerFrame(Ask(1, SidecarOf('x'))).value());
   const Messages heard =
       Hear(&peer_, [](const Messages& m) { return !m.empty() && m.back().has_reply(); });
   // Else a peer that sends pings and reads nothing fills the memory with pongs.
@@ -152,7 +152,7 @@ TEST_F(PeerLimitsTest, MoreRequestsThanHelloAllowsEndTheConnection) {
   node_->hold = true;
   Greet();
   for (std::uint64_t id = 1; id <= 5; ++id) {
-    peer_.SendMessage(Ask(id, InventoryOf('x')));
+    peer_.SendMessage(Ask(id, SidecarOf('x')));
   }
   ExpectEnd(Errc::kUnavailable, "more than 4 requests", Refusal::kLimit);
   EXPECT_EQ(node_->cancelled, node_->arrived.size());

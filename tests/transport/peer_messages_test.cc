@@ -84,13 +84,50 @@ TEST(PeerMessagesTest, DigestsShowTheFirstChunkThatDiffers) {
 
 TEST(PeerMessagesTest, ReplyOfAnotherKindDoesNotFit) {
   proto::PeerRequest request;
-  request.mutable_inventory();
+  request.mutable_fetch_sidecar();
   proto::PeerReply reply;
   EXPECT_FALSE(CheckReply(AskedFor(request), reply).has_value());
   reply.mutable_report();
   EXPECT_FALSE(CheckReply(AskedFor(request), reply).has_value());
-  reply.mutable_inventory();
+  reply.mutable_fetch_sidecar();
   EXPECT_TRUE(CheckReply(AskedFor(request), reply).has_value());
+}
+
+// Section 11: for whom it is asked is always said.
+TEST(PeerMessagesTest, AViewIsForSomebodyAndOfAJobThatCanBe) {
+  proto::PeerRequest request;
+  request.set_deadline_ms(1'000);
+  request.mutable_view();
+  EXPECT_EQ(CheckRequest(request, "").error().code, Errc::kInvalidArgument);
+  request.mutable_view()->mutable_user();
+  EXPECT_TRUE(CheckRequest(request, "").has_value());
+  request.mutable_view()->set_job_name(std::string(kMaxJobNameBytes + 1, 'x'));
+  EXPECT_EQ(CheckRequest(request, "").error().code, Errc::kInvalidArgument);
+}
+
+// I9
+TEST(PeerMessagesTest, AScrubIsOfBoundedPartsOfAnImageOrARow) {
+  proto::PeerRequest good;
+  good.set_deadline_ms(1'000);
+  proto::ScrubRequest* scrub = good.mutable_scrub();
+  scrub->mutable_key()->mutable_id()->set_job_uid(std::string(kUuidBytes, 'j'));
+  scrub->mutable_key()->mutable_id()->set_incarnation(1);
+  scrub->mutable_key()->mutable_parity();
+  scrub->mutable_user();
+  scrub->set_chunks(kMaxScrubChunks);
+  EXPECT_TRUE(CheckRequest(good, "").has_value());
+  std::vector<proto::PeerRequest> wrong(6, good);
+  wrong[0].mutable_scrub()->set_chunks(0);
+  wrong[1].mutable_scrub()->set_chunks(kMaxScrubChunks + 1);
+  wrong[2].mutable_scrub()->set_first_chunk(~std::uint64_t{0} - 2);
+  wrong[3].mutable_scrub()->mutable_key()->mutable_feed();
+  wrong[4].mutable_scrub()->clear_user();
+  wrong[5].mutable_scrub()->mutable_key()->mutable_id()->set_step(-1);
+  for (const proto::PeerRequest& request : wrong) {
+    EXPECT_EQ(CheckRequest(request, "").error().code, Errc::kInvalidArgument);
+  }
+  good.mutable_scrub()->mutable_key()->clear_part();
+  EXPECT_EQ(CheckRequest(good, "").error().code, Errc::kVersionMismatch);
 }
 
 TEST(PeerMessagesTest, CodesThatAreNotKnownAreInternal) {

@@ -107,6 +107,7 @@ constexpr const char* kStories[] = {
     "static_image_whose_owner_vanished_is_flushed_again",
     "step_choice_outlives_second_restart",
     "step_that_cannot_be_had_is_an_error",
+    "the_source_that_failed_least_is_taken",
     "third_slot_never_refuses_a_rank",
     "tier_fails_backs_off_heals",
     "tier_that_is_away_is_not_nothing",

@@ -60,6 +60,22 @@ TEST(RecoveryPlannerTest, ABadSourceGivesWayToTheNext) {
   EXPECT_THAT(plan.passed_over, ElementsAre(HasSubstr("chunk 3 does not match")));
 }
 
+// A source that hangs is not bad, but another one goes before it from then on.
+TEST(RecoveryPlannerTest, OfGoodSourcesTheOneThatFailedLeastIsTaken) {
+  Inventory inventory;
+  Give(&inventory, {1, 1}, {0, 1}, kArena);
+  Give(&inventory, {1, 1}, {0, 1}, kTier);
+  inventory.failures[{{1, 1}, 1}][kArena] = 1;
+  EXPECT_EQ(PlanRestore(inventory, 2, {}).sources.at(0), kArena);
+  EXPECT_EQ(PlanRestore(inventory, 2, {}).sources.at(1), kTier);
+  inventory.failures[{{1, 1}, 1}][kTier] = 2;
+  EXPECT_EQ(PlanRestore(inventory, 2, {}).sources.at(1), kArena) << "failed less often";
+  inventory.failures[{{1, 1}, 1}][kArena] = 2;
+  EXPECT_EQ(PlanRestore(inventory, 2, {}).sources.at(1), kArena) << "the better of equals";
+  inventory.bad[{{1, 1}, 1}][kArena] = "chunk 3 does not match";
+  EXPECT_EQ(PlanRestore(inventory, 2, {}).sources.at(1), kTier) << "never one that is bad";
+}
+
 // I11: what was complete is never lost in silence.
 TEST(RecoveryPlannerTest, OnlyLostCompleteSnapshotsIsAnErrorThatNamesThem) {
   Inventory inventory;
