@@ -180,6 +180,7 @@ class Coordinator {
   bool ServedBy(Rank rank, const std::string& node) const;
   bool IsOutOfSight(Rank rank) const;
   std::vector<std::string> Silent() const;
+  std::set<std::string> SilentServers() const;
   void TakeDecisions(const Report& report);
   std::map<SnapshotKey, std::uint64_t> StartsOfIds() const;
   void AddHeld(const std::string& node, const ShardEntry& entry, Inventory* inventory) const;
