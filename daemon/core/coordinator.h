@@ -216,6 +216,7 @@ class Coordinator {
   Errc error_code_ = Errc::kNotFound;
   std::optional<MonotonicTime> waiting_since_;  // in this attempt, for ranks that are behind
   std::map<SnapshotKey, std::uint32_t> tries_;
+  std::map<SnapshotKey, std::string> last_failures_;  // of the last attempt with each that failed
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
   std::vector<std::string> log_;
 
