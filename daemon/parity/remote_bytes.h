@@ -31,6 +31,11 @@
 
 namespace holdfast::daemon {
 
+// Of a request to a node: no more of them is worth its wait now.
+inline bool IsAway(const Error& error) {
+  return error.code == Errc::kUnavailable || error.code == Errc::kTimeout;
+}
+
 // Sends a request to the daemon of a node.
 using NodeCall = std::function<boost::asio::awaitable<Result<proto::PeerReply>>(
     std::string node, proto::PeerRequest request, std::chrono::milliseconds limit)>;
