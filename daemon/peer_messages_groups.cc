@@ -177,6 +177,9 @@ void FillGroups(const Command& command, proto::PeerCommand* out) {
   for (const SnapshotKey& id : command.lost) {
     Fill(id, out->add_lost());
   }
+  for (const std::string& node : command.silent) {
+    out->add_silent(node);
+  }
   for (const auto& [id, margin] : command.margins) {
     proto::IdMargin* entry = out->add_margins();
     Fill(id, entry->mutable_id());
@@ -238,6 +241,7 @@ Status ReadGroups(const proto::PeerCommand& message, Command* out) {
     HF_TRY(const SnapshotKey id, KeyOf(lost));
     out->lost.insert(id);
   }
+  out->silent.insert(message.silent().begin(), message.silent().end());
   for (const proto::IdMargin& entry : message.margins()) {
     HF_TRY(const SnapshotKey id, KeyOf(entry.id()));
     out->margins[id] = entry.margin();

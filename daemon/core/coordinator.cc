@@ -240,6 +240,7 @@ Command Coordinator::MakeCommand() {
   command.protected_id = protected_;
   command.margins = margins_;
   command.lost = lost_;
+  command.silent = SilentServers();
   command.choice_token = plan_.choice_token;
   for (const auto& [id, outcome] : job_->outcomes) {
     if (outcome.outcome() == proto::COMPLETE) {

@@ -180,6 +180,7 @@ class Coordinator {
   bool ServedBy(Rank rank, const std::string& node) const;
   bool IsOutOfSight(Rank rank) const;
   std::vector<std::string> Silent() const;
+  std::set<std::string> SilentServers() const;
   void TakeDecisions(const Report& report);
   std::map<SnapshotKey, std::uint64_t> StartsOfIds() const;
   void AddHeld(const std::string& node, const ShardEntry& entry, Inventory* inventory) const;
@@ -215,6 +216,7 @@ class Coordinator {
   Errc error_code_ = Errc::kNotFound;
   std::optional<MonotonicTime> waiting_since_;  // in this attempt, for ranks that are behind
   std::map<SnapshotKey, std::uint32_t> tries_;
+  std::map<SnapshotKey, std::string> last_failures_;  // of the last attempt with each that failed
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::uint32_t>> source_failures_;
   std::vector<std::string> log_;

@@ -64,20 +64,27 @@ bool Coordinator::TakeFatal() {
 // True when a failure of this attempt was found, and the next attempt has begun.
 bool Coordinator::TakeFailures() {
   bool failed = false;
+  std::map<SnapshotKey, std::string> reasons;
   for (const auto& [node, report] : reports_) {
     for (const RestoreFailure& failure : report.failures) {
       if (failure.attempt != attempt()) {
         continue;
       }
       failed = true;
-      Log("attempt " + std::to_string(attempt()) + ": " + ToText(failure.id) + ", rank " +
-          std::to_string(failure.rank) + ", " + failure.source.Text() + ": " + failure.reason);
+      const std::string who = "rank " + std::to_string(failure.rank) + ", " +
+                              failure.source.Text() + ": " + failure.reason;
+      Log("attempt " + std::to_string(attempt()) + ": " + ToText(failure.id) + ", " + who);
+      std::string& known = reasons[failure.id];
+      known += (known.empty() ? "" : "; ") + who;
       ++source_failures_[{failure.id, failure.rank}][failure.source];
       if (failure.source_is_bad) {
         bad_sources_[{failure.id, failure.rank}][failure.source] = failure.reason;
         MarkDurable(failure.source, failure.id, /*bad=*/true);
       }
     }
+  }
+  for (auto& [id, reason] : reasons) {
+    last_failures_[id] = std::move(reason);
   }
   if (failed) {
     StartAttempt(attempt() + 1);

@@ -61,6 +61,17 @@ std::vector<std::string> Coordinator::Silent() const {
   return silent;
 }
 
+// While training runs nothing becomes complete without them: whoever looks is to know whom to mend.
+std::set<std::string> Coordinator::SilentServers() const {
+  std::set<std::string> silent;
+  for (const auto& [node, ranks] : ranks_of_) {
+    if (phase_ == Phase::kRun && !reports_.contains(node)) {
+      silent.insert(node);
+    }
+  }
+  return silent;
+}
+
 // An older incarnation's decision that only another node recorded: its boundary counts (R, I11).
 void Coordinator::TakeDecisions(const Report& report) {
   if (phase_ != Phase::kCollect) {

@@ -209,7 +209,9 @@ Inventory Coordinator::TakeInventory() const {
     }
     const auto tries = tries_.find(id);
     if (tries != tries_.end() && tries->second >= context_->options.restore_tries) {
-      inventory.tried_too_often.insert(id);
+      const auto why = last_failures_.find(id);
+      inventory.tried_too_often[id] =
+          why == last_failures_.end() ? "no rank said why" : why->second;
     }
     if (job_->StartsThatFailedOn(id) >= context_->options.restore_tries) {
       inventory.ended_too_many_starts.insert(id);

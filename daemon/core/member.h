@@ -57,8 +57,7 @@ class Member {
   void OnLeave(Rank rank, RequestId request);
   void OnRefuseStatic(Rank rank, RequestId request, const proto::RefuseStaticRequest& body);
   void OnSlotReady(SlotRef slot, const Status& status);
-  // The grant of the slot was not sent: its file is not what the daemon made.
-  void OnGrantRefused(SlotRef slot);
+  void OnGrantRefused(SlotRef slot);  // it was not sent: the slot's file is not what was made
 
   // ---- restore ----
   void OnRestore(Rank rank, RequestId request, const proto::RestoreRequest& body);
@@ -97,9 +96,10 @@ class Member {
   // Whether the coordinator was heard since this daemon or the incarnation started.
   bool heard() const { return command_.stamp.boot != 0; }
 
-  // At each tick: the coordinator, on another node, is out of sight.  Ranks that wait for its word
-  // are told so in time.
+  // At each tick: the coordinator, on another node, is out of sight.  Who waits for it is told.
   void OnCoordinatorSilent(bool silent);
+  // Nodes that are out of sight, so that nothing becomes complete, as a sentence; else empty.
+  std::string WhoIsSilent() const;
 
   // ---- memory ----
   // Of STATIC also every other shard that shares the image.
@@ -153,9 +153,8 @@ class Member {
   struct NodeHooks {
     // Bytes promised to ranks of other jobs and not allocated yet.
     std::function<std::uint64_t(const Member*)> reserved_by_others;
-    // Frees so much, or nothing: memory of jobs that nobody trains and that loses nothing (their
-    // newest snapshot is durable, or they are finished), those first that were idle longest; true
-    // if anything was freed.
+    // Frees so much, or nothing, of jobs that nobody trains and that lose nothing (their newest
+    // snapshot is durable, or they are finished), the longest idle first; whether it did.
     std::function<bool(const Member*, std::uint64_t)> reclaim_orphans;
   };
 
@@ -363,6 +362,7 @@ class Member {
   std::map<Rank, RankSession> ranks_;
   Command command_;
   std::vector<RestoreFailure> failures_;
+  bool coordinator_is_silent_ = false;
   std::optional<MonotonicTime> silent_since_;  // of the coordinator, while a rank waits for it
   std::map<std::pair<Step, Rank>, std::string> missed_reasons_;
 

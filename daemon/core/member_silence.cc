@@ -3,9 +3,16 @@
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
+namespace {
+
+// A switch that fails takes many nodes at once.
+constexpr std::size_t kNamed = 4;
+
+}  // namespace
 
 // Only silence that somebody waits through counts: one who asks again gets the whole time again.
 void Member::OnCoordinatorSilent(bool silent) {
+  coordinator_is_silent_ = silent;
   bool waits = false;
   for (const auto& [rank, state] : ranks_) {
     waits = waits || state.restore_request.has_value() || state.loaded_request.has_value();
@@ -32,6 +39,24 @@ void Member::OnCoordinatorSilent(bool silent) {
                               "; see why it cannot be reached, then start the job again"));
     }
   }
+}
+
+std::string Member::WhoIsSilent() const {
+  if (coordinator_is_silent_) {
+    return "node " + NodeText(job_->CoordinatorNode()) +
+           ", which serves rank 0, is silent: nothing becomes complete without it";
+  }
+  std::string names;
+  std::size_t named = 0;
+  for (const std::string& node : command_.silent) {
+    if (named++ < kNamed) {
+      names += (names.empty() ? "node " : ", node ") + NodeText(node);
+    }
+  }
+  if (named > kNamed) {
+    names += " and " + std::to_string(named - kNamed) + " more";
+  }
+  return names.empty() ? "" : names + " is silent: nothing becomes complete without it";
 }
 
 std::string Member::WhatIsMissing(Rank rank, const RankSession& state) const {

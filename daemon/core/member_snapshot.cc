@@ -100,15 +100,14 @@ void Member::OnMissed(Rank rank, RequestId request, const proto::MissedRequest& 
   RankSession& state = ranks_.at(rank);
   if (body.step() > state.last_begun) {
     state.last_begun = body.step();
-    // No slot is free before something newer is protected: that is what takes so long.
-    const bool lags = command_.coded && command_.protect.has_value();
-    Miss(&state,
-         rank,
-         body.step(),
-         body.reason() +
-             (lags ? "; protection lags: " + ToText(command_.protect->id) + " is being protected" +
-                         (parity_error_.empty() ? "" : ": " + parity_error_)
-                   : ""));
+    // No slot is free before something newer is complete, and protected: that is what takes so
+    // long.
+    std::string why = WhoIsSilent();
+    if (why.empty() && command_.coded && command_.protect.has_value()) {
+      why = "protection lags: " + ToText(command_.protect->id) + " is being protected" +
+            (parity_error_.empty() ? "" : ": " + parity_error_);
+    }
+    Miss(&state, rank, body.step(), body.reason() + (why.empty() ? "" : "; " + why));
     state.missed -= body.has_skipped_total() ? 1 : 0;  // it is among those that the client counts
   }
   state.skipped = std::max(state.skipped, body.skipped_total());

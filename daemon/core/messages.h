@@ -243,6 +243,9 @@ struct Command {
   std::uint64_t choice_token = 0;                // of the start that took the choice
   // Complete once, of this epoch, and nobody can have them any more: what is left of them goes.
   std::set<SnapshotKey> lost;
+  // Nodes that serve ranks and are out of the coordinator's sight while training runs: without them
+  // nothing becomes complete.  For people.
+  std::set<std::string> silent;
 };
 
 // Whether two say the same, whenever they were sent.
@@ -274,7 +277,7 @@ inline bool SameContent(const Command& a, const Command& b) {
          a.not_coded == b.not_coded && a.group_version == b.group_version && a.group == b.group &&
          a.protect == b.protect && a.protected_id == b.protected_id && a.margins == b.margins &&
          a.orders == b.orders && a.choice_token == b.choice_token && a.lost == b.lost &&
-         a.decision.SerializeAsString() == b.decision.SerializeAsString();
+         a.silent == b.silent && a.decision.SerializeAsString() == b.decision.SerializeAsString();
 }
 
 }  // namespace holdfast::daemon

@@ -103,8 +103,10 @@ void FillProtection(const JobUnit& unit, std::uint32_t wished, proto::JobStatus*
   } else if (command.group.has_value()) {
     FillGroup(*command.group, out->add_groups());
   }
-  const std::string error =
-      unit.coordinator != nullptr ? unit.coordinator->ParityError() : unit.member->parity_error();
+  const std::string silent = unit.member->live() ? unit.member->WhoIsSilent() : "";
+  const std::string error = !silent.empty()               ? silent
+                            : unit.coordinator != nullptr ? unit.coordinator->ParityError()
+                                                          : unit.member->parity_error();
   const bool alone = wished > 0 && unit.job.ServersOfRanks().size() > 0 && !command.coded &&
                      command.not_coded.empty() && unit.member->heard();
   out->set_not_protected(!command.not_coded.empty() ? command.not_coded

@@ -89,8 +89,9 @@ class Planner {
       return "taken with world size " + std::to_string(world->second) + ", the job has " +
              std::to_string(world_size_);
     }
-    if (inventory_.tried_too_often.contains(id)) {
-      return "tried too often in this incarnation";
+    if (const auto tried = inventory_.tried_too_often.find(id);
+        tried != inventory_.tried_too_often.end()) {
+      return "tried too often in this incarnation; at last " + tried->second;
     }
     if (inventory_.ended_too_many_starts.contains(id) && !wish_.named_step.has_value()) {
       return "the last starts of the job ended while they loaded it; name its step to try again";

@@ -35,7 +35,8 @@ struct Inventory {
   std::set<SnapshotKey> safe;
   // Members that each group could still lose, by the parity that is there; not given: 0.
   std::map<SnapshotKey, std::uint32_t> margins;
-  std::set<SnapshotKey> tried_too_often;
+  // Ids of which every attempt of this incarnation failed, and why the last one did.
+  std::map<SnapshotKey, std::string> tried_too_often;
   // Starts of the job ended while they loaded it; a user who names its step may try again.
   std::set<SnapshotKey> ended_too_many_starts;
   // Sources that failed in this incarnation, with what was wrong.

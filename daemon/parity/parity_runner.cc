@@ -8,7 +8,6 @@
 #include "common/with_timeout.h"
 #include "daemon/pipeline/rebuild.h"
 #include "daemon/pipeline/stored_readers.h"
-#include "daemon/pipeline/windows.h"
 
 namespace holdfast::daemon {
 
@@ -18,8 +17,7 @@ namespace {
 
 // Stripes that this node encodes at one time: each has ProtectMemoryBytes beside the arena.
 constexpr std::size_t kMakers = 2;
-constexpr ByteCount kPullWindow = 8 * kMiB;
-constexpr std::chrono::milliseconds kWindowLimit{60'000};
+constexpr std::chrono::milliseconds kAskMaker{2'000};
 
 Error Refused() {
   return Error(Errc::kCancelled, "the daemon is ending");
@@ -149,6 +147,9 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Make(const MakeRow& acti
     case MakeRow::Way::kPull:
       co_return co_await Pull(action, std::move(group), into);
     case MakeRow::Way::kRebuild:
+      if (action.row > 0 && co_await IsStillFed(action, *group)) {
+        co_return co_await Pull(action, std::move(group), into);
+      }
       co_return co_await Rebuild(action, std::move(group), into);
   }
   co_return Error(Errc::kInternal, "a way of making a row that is not known");
@@ -226,6 +227,19 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Pull(const MakeRow& acti
       options);
 }
 
+// After a pull that failed, as by a connection that broke.  To ask anew tells the maker that what
+// it lends to this node is not waited for any more, unless it can begin again: it would else wait
+// for its taker until that counts as hung, and nothing newer would be protected so long.
+asio::awaitable<bool> ParityRunner::IsStillFed(const MakeRow& action, const CodedGroup& group) {
+  const std::uint32_t maker = group.stripes.FirstOwner(action.stripe);
+  const auto source =
+      remote_->Feed(action.set.geometry.members[maker],
+                    FeedKey(action.job_uid, action.id, action.set, action.stripe, action.row),
+                    RowFeedShape(group, action.stripe, Options(&priority_)).MemoryBytes());
+  const auto first = co_await source.calls->Next(0, std::chrono::steady_clock::now() + kAskMaker);
+  co_return first.has_value();
+}
+
 asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& action,
                                                                 SharedGroup group,
                                                                 MutableByteView into) {
@@ -267,6 +281,8 @@ asio::awaitable<void> ParityRunner::AddRows(const JobUid& job,
           set.geometry.members[position], RowKey(job, id, set, stripe, row), length);
       if (reader.has_value()) {
         sources->rows[stripe][row] = std::move(reader).value();
+      } else if (IsAway(reader.error())) {
+        break;  // or it would be waited for at each of its rows
       }
     }
   }
@@ -305,96 +321,6 @@ ParityRunner::Task ParityRunner::DoSidecars(FetchSidecars action) {
   } else {
     (*core_)->OnSidecarsFetched(action.ticket, std::move(got));
   }
-}
-
-// ---- shards ----
-
-void ParityRunner::Run(PullShard action) {
-  const std::uint64_t ticket = action.ticket;
-  if (!Start(ticket, DoPull(std::move(action)))) {
-    (*core_)->OnShardMade(ticket, Refused());
-  }
-}
-
-ParityRunner::Task ParityRunner::DoPull(PullShard action) {
-  const Status status = co_await BringShard(action);
-  ++(status.has_value() ? counters_.shards : counters_.shards_failed);
-  if (!status.has_value()) {
-    LogWarning("parity.shard_not_pulled", status.error().ToString());
-  }
-  (*core_)->OnShardMade(action.ticket, status);
-}
-
-asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
-  HF_CO_TRY(const auto shard,
-            remote_->Image(action.node_uuid, action.job_uid, action.id, action.sidecar));
-  HF_CO_TRY(const auto place, Place(action.slot, shard->length()));
-  const auto urgent = priority_.Enter();
-  const Windows windows(shard->length(), kPullWindow);
-  for (std::uint64_t number = 0; number < windows.Count(); ++number) {
-    ShardReadOptions options;
-    options.deadline = std::chrono::steady_clock::now() + kWindowLimit;
-    HF_CO_TRYV(
-        co_await shard->ReadRange(windows.Begin(number),
-                                  place.second.subspan(windows.Begin(number), windows.Size(number)),
-                                  options));
-  }
-  counters_.shard_bytes += shard->length();
-  co_return Ok();
-}
-
-void ParityRunner::Run(struct RebuildShard action) {
-  const std::uint64_t ticket = action.ticket;
-  if (!Start(ticket, DoRebuild(std::move(action)))) {
-    (*core_)->OnShardMade(ticket, Refused());
-  }
-}
-
-ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
-  const Status status = co_await DecodeShard(action);
-  ++(status.has_value() ? counters_.shards : counters_.shards_failed);
-  if (!status.has_value()) {
-    LogWarning("parity.shard_not_rebuilt", status.error().ToString());
-  }
-  (*core_)->OnShardMade(action.ticket, status);
-}
-
-asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
-  HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
-  if (action.sidecar.images().empty() || action.holders.size() != action.set.Count()) {
-    co_return Error(Errc::kInternal, "a shard to rebuild without sidecar or holders");
-  }
-  HF_CO_TRY(SharedDigests what,
-            DigestedBytes::Of("the shard of rank " + std::to_string(action.rank),
-                              action.sidecar.images(0)));
-  HF_CO_TRY(const auto place, Place(action.slot, what->length()));
-  auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
-  for (std::uint32_t position = 0; position < action.set.Count(); ++position) {
-    const std::string& node = action.holders[position].shard_node;
-    if (position == action.position || node.empty()) {
-      continue;
-    }
-    // Its digests are in its sidecar, which its holder has beside it.
-    const auto sidecar =
-        co_await remote_->Sidecar(node, action.job_uid, action.id, action.set.ranks[position]);
-    if (sidecar.has_value()) {
-      auto image = remote_->Image(node, action.job_uid, action.id, sidecar.value());
-      sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
-    }
-  }
-  co_await AddRows(action.job_uid, action.id, action.set, *group, action.holders, sources.get());
-  HF_CO_TRY(
-      auto reader,
-      RebuildReader::Make(cpu_, std::move(what), group, action.position, std::move(sources), {}));
-  const ByteCount length = reader->length();
-  RebuildShardOptions options;
-  options.priority = &priority_;
-  ShardToRebuild work(group, action.position, std::move(reader), place.second);
-  // No survivor decodes for this node yet: every segment is decoded here.
-  work.helpers.resize(group->stripes.Code().data);
-  HF_CO_TRYV(co_await RebuildShard(cpu_, std::move(work), options));
-  counters_.shard_bytes += length;
-  co_return Ok();
 }
 
 }  // namespace holdfast::daemon

@@ -32,6 +32,11 @@
 
 namespace holdfast::daemon {
 
+// Of a request to a node: no more of them is worth its wait now.
+inline bool IsAway(const Error& error) {
+  return error.code == Errc::kUnavailable || error.code == Errc::kTimeout;
+}
+
 class RemoteBytes {
  public:
   RemoteBytes(PipelineContext context,

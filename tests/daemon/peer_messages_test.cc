@@ -105,6 +105,7 @@ Command FullCommand() {
   command.orders[3] = ShardOrder{9, {kNode}, FullSet(), {{kNode, {}}, {"", {0}}}};
   command.choice_token = 78;
   command.lost = {kOne, kTwo};
+  command.silent = {kNode};
   return command;
 }
 

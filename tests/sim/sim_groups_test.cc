@@ -325,5 +325,34 @@ TEST_F(SimGroupsTest, SkippedSnapshotsSayThatProtectionLags) {
   EXPECT_TRUE(Holds(sim_.Node(0), k11));
 }
 
+// L: who is skipped because a node is out of sight learns which one, on whatever node it is.
+TEST_F(SimGroupsTest, a_silent_node_is_named_to_who_is_skipped) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  Settle();
+  const auto said = [&](int node) {
+    const proto::JobStatus job = sim_.Node(node).core()->StatusNow().jobs(0);
+    return job.not_protected() + "\n" + job.ranks(0).last_missed_reason();
+  };
+  const auto named = [&](int node, int whom) {
+    const std::string uuid = NodeText(sim_.Node(whom).node_uuid());
+    const std::string text = said(node);
+    return text.find(uuid) != std::string::npos && text.rfind(uuid) > text.find('\n');
+  };
+  for (const int lost : {2, 0}) {
+    sim_.Isolate(lost);
+    sim_.Tick(seconds(2));
+    for (Step step = lost == 2 ? 2 : 12; step < (lost == 2 ? 8 : 18); ++step) {
+      sim_.Step(step);
+    }
+    for (const int node : {0, 1, 2}) {
+      EXPECT_TRUE(named(node, node == lost ? (lost == 0 ? 1 : 0) : lost)) << said(node);
+    }
+    sim_.Isolate(lost, false);
+    Settle();
+    EXPECT_EQ(Status().not_protected(), "");
+  }
+}
+
 }  // namespace
 }  // namespace holdfast::daemon

@@ -75,6 +75,7 @@ class Node:
         self.environment = {**environment, "HOLDFAST_SOCKET": str(folder / "holdfastd.sock")}
         self._programs = pathlib.Path(environment["HOLDFAST_BIN"])
         self.process: subprocess.Popen[bytes] | None = None
+        self.launcher: tuple[str, ...] = ()  # a command that becomes the daemon by exec
         self._supervisor: threading.Thread | None = None
         self._supervised = threading.Event()
         self.restarts = 0
@@ -95,6 +96,7 @@ class Node:
             self._config.write_text(config)
         self.arena.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
+            *self.launcher,
             str(self._programs / "holdfastd"), "--user",
             "--state-dir", str(self.state), "--arena", str(self.arena),
             "--socket", self.environment["HOLDFAST_SOCKET"],

@@ -142,8 +142,18 @@ TEST(RecoveryPlannerTest, AnIdThatWasTriedTooOftenIsLeftOut) {
   Inventory inventory;
   Give(&inventory, {1, 1}, {0, 1}, kArena);
   Give(&inventory, {1, 2}, {0, 1}, kArena);
-  inventory.tried_too_often.insert({1, 2});
+  inventory.tried_too_often[{1, 2}] = "rank 1, parity: node 07 is not connected";
   EXPECT_EQ(PlanRestore(inventory, 2, {}).choice, (SnapshotKey{1, 1}));
+}
+
+// I11: who restores is told what was missing, not only that it was looked for often.
+TEST(RecoveryPlannerTest, AnIdThatWasTriedTooOftenIsNamedWithItsLastFailure) {
+  Inventory inventory;
+  Give(&inventory, {1, 2}, {0, 1}, kArena);
+  inventory.was_complete.insert({1, 2});
+  inventory.tried_too_often[{1, 2}] = "rank 1, parity: node 07 is not connected";
+  EXPECT_THAT(PlanRestore(inventory, 2, {}).error.value_or(""),
+              HasSubstr("at last rank 1, parity: node 07 is not connected"));
 }
 
 // I4: what is safer than the choice is kept until the choice is as safe.
