@@ -62,10 +62,12 @@ std::vector<std::string> Coordinator::Silent() const {
 }
 
 // While training runs nothing becomes complete without them: whoever looks is to know whom to mend.
+// A coordinator that has just started has heard nobody yet: a command for each that it hears,
+// before it knows what is to be protected, would make members give up rows that they are making.
 std::set<std::string> Coordinator::SilentServers() const {
   std::set<std::string> silent;
   for (const auto& [node, ranks] : ranks_of_) {
-    if (phase_ == Phase::kRun && !reports_.contains(node)) {
+    if (phase_ == Phase::kRun && heard_.contains(node) && !reports_.contains(node)) {
       silent.insert(node);
     }
   }
