@@ -342,6 +342,7 @@ TEST_F(SimGroupsTest, a_silent_node_is_named_to_who_is_skipped) {
   for (const int lost : {2, 0}) {
     sim_.Isolate(lost);
     sim_.Tick(seconds(2));
+    sim_.Tick(std::chrono::milliseconds(250));  // who is out of sight is looked up at each
     for (Step step = lost == 2 ? 2 : 12; step < (lost == 2 ? 8 : 18); ++step) {
       sim_.Step(step);
     }
