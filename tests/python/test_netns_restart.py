@@ -121,23 +121,6 @@ def test_a_daemon_that_hangs_while_a_lost_node_is_rebuilt(
     rebuild.restart.kill()
 
 
-def test_too_few_sources_are_an_error_in_time_and_nothing_is_lost(
-    idle: NetCluster, tmp_path: pathlib.Path
-) -> None:
-    """I11, R: all ranks are told what is missing and which nodes had it; later it is there."""
-    rebuild = Rebuild(idle, tmp_path / "ranks")
-    for cut in (1, 2):
-        idle.network.part(3, cut)
-    rebuild.go_on()
-    outputs = rebuild.restart.join()
-    assert [code for code, _ in outputs] == [1] * 4, outputs
-    for _, output in outputs:
-        assert "rank 3" in output, output
-        assert all(idle.uuid(cut) in output for cut in (1, 2)), output
-    idle.network.heal()
-    restore(idle, EVERYWHERE, tmp_path / "ranks", rebuild.safe)
-
-
 class TestOldStart:
     """The node of rank 0 is cut off with its daemon and its rank alive; the job starts again without
     it, on another one; then the node is back."""
