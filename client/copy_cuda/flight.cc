@@ -234,7 +234,7 @@ Status Flight::StageRest() {
                      "cudaStreamWaitEvent"));
   if (!Mutated(Mutation::kStagingFreedAtOnce)) {
     // All of the flights before are issued, so the record of their last copy is there.
-    HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), lane_->staging_read_.get(), 0),
+    HF_TRYV(CudaStatus(cudaStreamWaitEvent(lane_->within_.get(), lane_->link_free_.get(), 0),
                        "cudaStreamWaitEvent"));
   }
   return lane_->copier_.Issue(copies_, cudaMemcpyDeviceToDevice, lane_->within_.get(), true);
@@ -274,10 +274,6 @@ Status Flight::IssueStaged() {
     if (next_window_ + 1 < windows.size()) {
       HF_TRYV(AddLanding(LandedAfter(next_window_ + 1), false));
     }
-  }
-  if (UsesStaging()) {
-    HF_TRYV(CudaStatus(cudaEventRecord(lane_->staging_read_.get(), lane_->copies_.get()),
-                       "cudaEventRecord"));
   }
   for (const CudaEvent* event : {&ended_, &lane_->link_free_}) {
     HF_TRYV(CudaStatus(cudaEventRecord(event->get(), lane_->copies_.get()), "cudaEventRecord"));

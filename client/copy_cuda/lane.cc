@@ -17,7 +17,6 @@ Result<std::unique_ptr<Lane>> Lane::Make(std::int32_t device,
   std::unique_ptr<Lane> lane(new Lane(device, staging_share, staging_worth));
   HF_TRY(lane->copies_, MakeStream());
   HF_TRY(lane->within_, MakeStream());
-  HF_TRY(lane->staging_read_, MakeEvent());
   HF_TRY(lane->link_free_, MakeEvent(cudaEventDefault));
   return lane;
 }

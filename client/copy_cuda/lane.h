@@ -90,7 +90,6 @@ class Lane {
   const std::int32_t device_;
   CudaStream copies_;
   CudaStream within_;            // copies within the device
-  CudaEvent staging_read_;       // on copies_: the last copy out of the staging memory
   CudaEvent link_free_;          // on copies_: the last copy of the last flight
   bool link_is_behind_ = false;  // the last flight of which that is known began before it
   std::unique_ptr<const LanePlan> plan_;
