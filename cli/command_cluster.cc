@@ -60,55 +60,50 @@ Result<const ClusterSnapshot*> Find(const Cluster& cluster,
   return &*same;
 }
 
+// Looks, and prints what "text" (of the cluster: Result<std::string>) makes of it.
+template <typename Text>
+ExitCode ShowCluster(const Context& context,
+                     const ClusterOptions& options,
+                     const std::string& job,
+                     Text text) {
+  const auto channel = Connect(context);
+  if (!channel.value) {
+    return channel.exit;
+  }
+  const auto cluster = Look(**channel.value, options, job);
+  if (!cluster) {
+    return context.console.Fail(cluster.error());
+  }
+  const Result<std::string> shown = text(cluster.value());
+  if (!shown) {
+    return context.console.Fail(shown.error());
+  }
+  context.console.out << shown.value();
+  return ExitOf(cluster.value());
+}
+
 }  // namespace
 
 ExitCode RunClusterStatus(const Context& context, const ClusterOptions& options) {
-  const Console& console = context.console;
-  const auto channel = Connect(context);
-  if (!channel.value) {
-    return channel.exit;
-  }
-  const auto cluster = Look(**channel.value, options, "");
-  if (!cluster) {
-    return console.Fail(cluster.error());
-  }
-  console.out << (console.json ? ClusterStatusJson(cluster.value())
-                               : ClusterStatusText(cluster.value()));
-  return ExitOf(cluster.value());
+  return ShowCluster(context, options, "", [&](const Cluster& cluster) -> Result<std::string> {
+    return context.console.json ? ClusterStatusJson(cluster) : ClusterStatusText(cluster);
+  });
 }
 
 ExitCode RunClusterLs(const Context& context, const LsOptions& options) {
-  const Console& console = context.console;
-  const auto channel = Connect(context);
-  if (!channel.value) {
-    return channel.exit;
-  }
-  const auto cluster = Look(**channel.value, options.cluster, options.job);
-  if (!cluster) {
-    return console.Fail(cluster.error());
-  }
-  console.out << (console.json ? ClusterListJson(cluster.value())
-                               : ClusterListText(cluster.value()));
-  return ExitOf(cluster.value());
+  return ShowCluster(
+      context, options.cluster, options.job, [&](const Cluster& cluster) -> Result<std::string> {
+        return context.console.json ? ClusterListJson(cluster) : ClusterListText(cluster);
+      });
 }
 
 ExitCode RunClusterShow(const Context& context, const ShowCommandOptions& options) {
-  const Console& console = context.console;
-  const auto channel = Connect(context);
-  if (!channel.value) {
-    return channel.exit;
-  }
-  const auto cluster = Look(**channel.value, options.cluster, options.job);
-  if (!cluster) {
-    return console.Fail(cluster.error());
-  }
-  const auto found = Find(cluster.value(), options.job, options.snapshot);
-  if (!found) {
-    return console.Fail(found.error());
-  }
-  console.out << (console.json ? ClusterSnapshotJson(cluster.value(), *found.value())
-                               : ClusterSnapshotText(cluster.value(), *found.value()));
-  return ExitOf(cluster.value());
+  return ShowCluster(
+      context, options.cluster, options.job, [&](const Cluster& cluster) -> Result<std::string> {
+        HF_TRY(const ClusterSnapshot* found, Find(cluster, options.job, options.snapshot));
+        return context.console.json ? ClusterSnapshotJson(cluster, *found)
+                                    : ClusterSnapshotText(cluster, *found);
+      });
 }
 
 }  // namespace holdfast::cli

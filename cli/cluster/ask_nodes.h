@@ -1,9 +1,8 @@
 // Asks every node of the cluster, through the daemon of this one.
 //
 // Threads:   one thread.
-// Errors:    what the daemon of this node says; kCancelled after Ctrl-C; kInternal for pages
-// without
-//            end.  A node that gives no view is no error here: its answer says why.
+// Errors:    what the daemon of this node says; kCancelled after Ctrl-C; kInternal for pages that
+//            do not end.  A node that gives no view is no error here: its answer says why.
 #pragma once
 
 #include <chrono>
