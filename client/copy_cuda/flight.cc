@@ -9,9 +9,6 @@ namespace {
 
 // Windows on their way to the host at a time: two hide the time it takes to notice that one landed.
 constexpr std::size_t kWindowsAhead = 3;
-// Windows in one call where nothing is held back: the link rests between two calls, and between two
-// copies.
-constexpr std::size_t kWindowsAtOnce = 4;
 // How much faster than to the host a copy within the device is, on the fastest links.
 constexpr ByteCount kWithinIsFaster = 24;
 

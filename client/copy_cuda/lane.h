@@ -24,6 +24,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -43,6 +44,10 @@
 namespace holdfast::client {
 
 class Flight;
+
+// Windows in one call where nothing is held back: the link rests between two calls, and between two
+// copies.
+inline constexpr std::size_t kWindowsAtOnce = 4;
 
 // Whether a stream is being captured into a graph.
 [[nodiscard]] Result<bool> IsCapturing(cudaStream_t stream);
