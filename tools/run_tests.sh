@@ -75,7 +75,7 @@ for stage in $stages; do
   case $stage in
     # From a cold cache clang-tidy on all files takes longer than all tests together: what changed
     # last comes first, and the rest as far as the time goes.
-    lint) run_checks lint tools/lint.sh --budget="${LINT_SECONDS:-150}" ;;
+    lint) run_checks lint tools/lint.sh --budget="${LINT_SECONDS:-60}" ;;
     asan) run_asan ;;
     fuzz) FUZZ_CONFIG=asan FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
     tsan) run_bazel tsan --config=tsan //... ;;
