@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGETS = [
     "//bench:copy_bench", "//bench:code_bench", "//bench:tier_bench", "//bench:request_bench",
     "//bench:registration_bench", "//bench:soak_bench", "//bench:fabric_bench",
+    "//bench:coordinator_bench",
     "//client:libholdfast.so", "//daemon:holdfastd", "//cli:holdfast",
 ]  # fmt: skip
 START_SECONDS = 60.0

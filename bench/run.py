@@ -67,7 +67,7 @@ def main() -> int:
     if options.quick:
         bench = dataclasses.replace(
             bench, rounds=min(3, options.rounds), state_bytes=256 * MIB, requests=200,
-            registered=10_000, soak_rounds=5, soak_bytes=32 * MIB,
+            registered=10_000, soak_rounds=5, soak_bytes=32 * MIB, nodes=(4, 16, 64),
         )  # fmt: skip
     try:
         rows, complete = measure(bench, options.only or list(WORKS))

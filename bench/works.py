@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from programs import ROOT, Daemon, Folders, Program, fio
 from report import Reach, Row, alone, compared, median
+from scale import rows as scale_rows
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -32,6 +33,7 @@ class Bench:
     registered: int = 100_000
     soak_rounds: int = 100
     soak_bytes: int = 256 * MIB
+    nodes: Sequence[int] = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
     def program(self, name: str) -> str:
         return str(self.binaries / "bench" / name)
@@ -336,6 +338,10 @@ def fabric(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
+def coordinator(bench: Bench) -> list[Row]:
+    return scale_rows(bench.program("coordinator_bench"), bench.nodes, bench.rounds)
+
+
 WORKS: dict[str, Callable[[Bench], list[Row]]] = {
     "copies": copies,
     "codes": codes,
@@ -346,4 +352,5 @@ WORKS: dict[str, Callable[[Bench], list[Row]]] = {
     "registration": registration,
     "iteration": iteration,
     "soak": soak,
+    "coordinator": coordinator,
 }

@@ -1,5 +1,6 @@
 #include "daemon/peer_messages_groups.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -193,6 +194,7 @@ void FillGroups(const Command& command, proto::PeerCommand* out) {
 Status ReadGroups(const proto::PeerReport& message, Report* out) {
   out->failure_domain = message.failure_domain();
   out->parity_error = message.parity_error();
+  out->parity.reserve(static_cast<std::size_t>(message.parity_size()));
   for (const proto::ParityState& state : message.parity()) {
     ParityEntry entry;
     HF_TRY(entry.id, KeyOf(state.id()));
@@ -206,11 +208,14 @@ Status ReadGroups(const proto::PeerReport& message, Report* out) {
     }
     out->parity.push_back(std::move(entry));
   }
+  out->sidecars.reserve(static_cast<std::size_t>(message.sidecars_size()));
   for (const proto::SidecarState& state : message.sidecars()) {
     SidecarEntry entry;
     HF_TRY(entry.id, KeyOf(state.id()));
     entry.token = state.token();
-    entry.ranks.insert(state.ranks().begin(), state.ranks().end());
+    entry.ranks.assign(state.ranks().begin(), state.ranks().end());
+    std::sort(entry.ranks.begin(), entry.ranks.end());
+    entry.ranks.erase(std::unique(entry.ranks.begin(), entry.ranks.end()), entry.ranks.end());
     out->sidecars.push_back(std::move(entry));
   }
   return Ok();

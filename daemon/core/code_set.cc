@@ -21,10 +21,12 @@ std::optional<std::uint32_t> CodeSet::PositionOfRank(Rank rank) const {
 }
 
 bool IsSameCode(const CodeSet& a, const CodeSet& b) {
-  CodeSet same = b;
-  same.epoch = a.epoch;
-  same.geometry.version = a.geometry.version;
-  return a == same;
+  // All but the epoch and the version.
+  const ec::Geometry& one = a.geometry;
+  const ec::Geometry& other = b.geometry;
+  return a.local_rank == b.local_rank && a.ranks == b.ranks && one.members == other.members &&
+         one.shard_bytes == other.shard_bytes && one.code == other.code &&
+         one.segment_bytes == other.segment_bytes;
 }
 
 namespace {

@@ -1,11 +1,26 @@
 #include "daemon/core/coordinator.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace holdfast::daemon {
 namespace {
 
 constexpr std::size_t kLogLines = 64;
+
+// Whether groups that are made of the one are those that are made of the other.
+bool IsSameToGroups(const Report& a, const Report& b) {
+  return a.failure_domain == b.failure_domain &&
+         std::equal(a.ranks.begin(),
+                    a.ranks.end(),
+                    b.ranks.begin(),
+                    b.ranks.end(),
+                    [](const auto& one, const auto& other) {
+                      return one.first == other.first &&
+                             one.second.image_bytes == other.second.image_bytes &&
+                             one.second.static_bytes == other.second.static_bytes;
+                    });
+}
 
 }  // namespace
 
@@ -69,31 +84,40 @@ void Coordinator::Log(std::string line) {
   log_.push_back(std::move(line));
 }
 
-void Coordinator::OnReport(const Report& report) {
-  if (TakeReport(report)) {
+void Coordinator::OnReport(Report report) {
+  TakeReport(std::move(report));
+  if (due_) {
     Decide();
   }
 }
 
-bool Coordinator::TakeReport(const Report& report) {
+void Coordinator::TakeReport(Report report) {
   if (report.stamp.epoch != epoch_) {
-    return false;
+    return;
   }
-  const auto last = heard_.find(report.node_uuid);
-  if (last != heard_.end() && !report.stamp.NewerThan(last->second)) {
-    return false;
+  const auto [last, first] = heard_.try_emplace(report.node_uuid, report.stamp);
+  if (!first && !report.stamp.NewerThan(last->second)) {
+    return;
   }
-  heard_[report.node_uuid] = report.stamp;
+  last->second = report.stamp;
   if (report.node_uuid != context_->node_uuid) {
     LearnNodes(report.known_nodes);
     TakeDecisions(report);
   }
-  reports_[report.node_uuid] = report;
-  return true;
+  report.known_nodes.clear();  // they are learnt; thousands of reports would each keep all
+  const auto [kept, fresh] = reports_.try_emplace(report.node_uuid);
+  groups_stale_ = groups_stale_ || fresh || !IsSameToGroups(kept->second, report);
+  kept->second = std::move(report);
+  NoteStates(kept->first, &kept->second);
+  const auto touched = index_.Put(kept->second);
+  due_ = due_ || DecidesEachReport() || CanDecide(touched);
 }
 
 void Coordinator::OnMemberLost(const std::string& node_uuid) {
   reports_.erase(node_uuid);
+  NoteStates(node_uuid, nullptr);
+  index_.Erase(node_uuid);
+  groups_stale_ = due_ = true;
 }
 
 void Coordinator::OnTick() {
@@ -101,6 +125,7 @@ void Coordinator::OnTick() {
 }
 
 void Coordinator::Decide() {
+  due_ = false;
   if (superseded_.has_value() && phase_ != Phase::kRun && phase_ != Phase::kError) {
     FailAttempt(*superseded_, Errc::kFenced);
   }
@@ -130,28 +155,11 @@ void Coordinator::Decide() {
   }
 }
 
-std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> Coordinator::HeldShards() const {
-  std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> held;
-  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
-  for (const auto& [node, report] : reports_) {
-    for (const ShardEntry& entry : report.shards) {
-      if (entry.token != starts.at(entry.id)) {
-        continue;
-      }
-      const auto [it, fresh] = held[entry.id].emplace(entry.rank, entry.state);
-      if (!fresh && entry.state == ShardEntry::State::kSealed) {
-        it->second = entry.state;
-      }
-    }
-  }
-  return held;
-}
-
 std::uint32_t Coordinator::WorldOf(const SnapshotKey& id) const {
-  const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
+  const auto start = index_.StartOf(id);
   for (const auto& [node, report] : reports_) {
     for (const ShardEntry& entry : report.shards) {
-      if (entry.id == id && entry.world_size != 0 && entry.token == starts.at(id)) {
+      if (entry.id == id && entry.world_size != 0 && entry.token == start) {
         return entry.world_size;
       }
     }
@@ -160,26 +168,25 @@ std::uint32_t Coordinator::WorldOf(const SnapshotKey& id) const {
 }
 
 void Coordinator::DecideOutcomes() {
-  for (const auto& [id, held] : HeldShards()) {
+  for (const auto& [id, by_token] : index_.ids()) {
     if (id.incarnation == epoch_.number && !job_->IsComplete(id) && !job_->IsAbandoned(id)) {
-      DecideOne(id, held);
+      DecideOne(id, *index_.Find(id));
     } else if (id.incarnation < epoch_.number && !job_->outcomes.contains(id)) {
-      DecideOlder(id, held);
+      DecideOlder(id, *index_.Find(id));
     }
   }
 }
 
 // An incarnation that ended leaves ids that some rank never sealed.  They are about to be freed,
 // and must not vanish without a word; those of which all is there were complete.
-void Coordinator::DecideOlder(const SnapshotKey& id,
-                              const std::map<Rank, ShardEntry::State>& held) {
+void Coordinator::DecideOlder(const SnapshotKey& id, const ReportIndex::Taken& taken) {
   const std::uint32_t world = WorldOf(id);
   if (world == 0) {
     return;
   }
   std::string missing;
   for (Rank rank = 0; rank < world && missing.empty(); ++rank) {
-    if (!held.contains(rank)) {
+    if (!taken.held.contains(rank)) {
       missing = "rank " + std::to_string(rank) + " never sealed it, and its incarnation is over";
     }
   }
@@ -188,14 +195,15 @@ void Coordinator::DecideOlder(const SnapshotKey& id,
 }
 
 // I1: complete only with a sealed shard of every rank, all of this very id.
-void Coordinator::DecideOne(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held) {
+void Coordinator::DecideOne(const SnapshotKey& id, const ReportIndex::Taken& taken) {
   bool complete = true;
   std::string missed;
+  auto next = taken.held.begin();  // both rise
   for (Rank rank = 0; rank < world_size(); ++rank) {
-    const auto it = held.find(rank);
-    if (it != held.end()) {
-      complete = complete && it->second == ShardEntry::State::kSealed;
-      if (it->second == ShardEntry::State::kPoisoned) {
+    if (next != taken.held.end() && next->first == rank) {
+      const ShardEntry::State state = next++->second.State();
+      complete = complete && state == ShardEntry::State::kSealed;
+      if (state == ShardEntry::State::kPoisoned) {
         // Without peers nothing can rebuild it, and a step is sealed only once.
         missed = "the shard of rank " + std::to_string(rank) + " was found bad";
       }

@@ -20,6 +20,7 @@
 #include "daemon/core/job.h"
 #include "daemon/core/messages.h"
 #include "daemon/core/recovery_planner.h"
+#include "daemon/core/report_index.h"
 #include "ec/grouping.h"
 
 namespace holdfast::daemon {
@@ -29,10 +30,17 @@ class Coordinator {
   // Reads the recorded decision: committed means running, anything else the next attempt.
   Coordinator(CoreContext* context, Job* job);
 
-  // Drops a report of another epoch, or one that is not newer than the sender's last; then decides.
-  void OnReport(const Report& report);
+  // Drops a report of another epoch, or one that is not newer than the sender's last; then decides,
+  // if that is due.
+  void OnReport(Report report);
   // The same without deciding yet: of many that come at once, the last one decides for all.
-  bool TakeReport(const Report& report);
+  void TakeReport(Report report);
+
+  // Whether reports wait to be decided by.  In a job of many nodes
+  // (CoreOptions::decide_each_report) that is where one can make an id complete or protected, or
+  // takes from one that was; what else reports say is decided by at the next tick.
+  bool IsDue() const { return due_; }
+
   // The session with a member is gone: its report counts no more.
   void OnMemberLost(const std::string& node_uuid);
   // The job has said which nodes it has.
@@ -57,6 +65,9 @@ class Coordinator {
   void Tailor(const std::string& node, Command* command) const;
 
   Phase phase() const { return phase_; }
+
+  // Rises when anything changes that Tailor adds and MakeCommand does not show.
+  std::uint64_t tailored() const { return tailored_; }
 
   // Nodes that commands go to: members present and former, but for this one.
   const NodeHints& asked() const { return asked_; }
@@ -111,11 +122,12 @@ class Coordinator {
   // run
   void CountFromDurables();
   void DecideOutcomes();
-  void DecideOne(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
-  void DecideOlder(const SnapshotKey& id, const std::map<Rank, ShardEntry::State>& held);
+  void DecideOne(const SnapshotKey& id, const ReportIndex::Taken& taken);
+  void DecideOlder(const SnapshotKey& id, const ReportIndex::Taken& taken);
   void ScheduleFlushes();
   void ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains);
   bool TargetIsLost(const std::string& root, const SnapshotKey& id) const;
+  std::set<Rank> FlushedRanks(const std::string& root, const SnapshotKey& id) const;
   void Publish(const std::string& root, const SnapshotKey& id);
   void TakeFence(const Error& error);
   void DropHalfFlushed(const std::string& root, const SnapshotKey& published);
@@ -131,18 +143,15 @@ class Coordinator {
   std::optional<std::vector<ec::Node>> NodesToGroup(bool* statics) const;
   void UpdateGroups();
   void TakeGroups(std::vector<GroupView> groups, std::uint64_t digest);
+  void DropGroups();
   std::optional<std::vector<CodeSet>> SetsOf(const GroupView& group,
                                              const SealedShards& shards) const;
   SealedShards ShardsAtServers(const SnapshotKey& id, std::uint64_t token) const;
-  bool IsWholeMember(const std::string& node,
-                     const GroupView& group,
-                     const SnapshotKey& id,
-                     std::uint64_t token,
-                     const SealedShards& shards) const;
-  std::uint32_t MarginNow(const SnapshotKey& id, std::uint64_t token, bool* full) const;
+  std::uint32_t MarginNow(const SnapshotKey& id, bool* full) const;
   std::vector<SnapshotKey> OfThisHistory() const;
   void DecideProtect();
   bool AimAt(const SnapshotKey& id, std::uint64_t token);
+  bool AllHeard() const;
 
   // what nobody can have any more (coordinator_lost.cc)
   void FindLost(const std::vector<SnapshotKey>& ids,
@@ -177,6 +186,10 @@ class Coordinator {
 
   // members (coordinator_members.cc)
   void LearnNodes(const NodeHints& nodes);
+  void NoteStates(const std::string& node, const Report* report);
+  void Reindex();
+  bool DecidesEachReport() const;
+  bool CanDecide(const std::vector<ReportIndex::Touched>& touched) const;
   bool ServedBy(Rank rank, const std::string& node) const;
   bool IsOutOfSight(Rank rank) const;
   std::vector<std::string> Silent() const;
@@ -187,7 +200,6 @@ class Coordinator {
   void AddUnrecorded(Inventory* inventory) const;
   void NameSilent(Inventory* inventory) const;
 
-  std::map<SnapshotKey, std::map<Rank, ShardEntry::State>> HeldShards() const;
   std::uint32_t WorldOf(const SnapshotKey& id) const;
   const RankReport* RankOf(Rank rank) const;
   proto::RestoreDecision* MutableDecision();
@@ -209,6 +221,9 @@ class Coordinator {
   std::map<std::string, MessageStamp> heard_;
   std::map<Rank, std::string> servers_;                // node of each rank; empty: this node alone
   std::map<std::string, std::vector<Rank>> ranks_of_;  // of each node, rising
+  // What each rank's server says of it, in reports_; null: nothing.  By rank.
+  std::vector<const RankReport*> states_;
+  bool due_ = true;
   NodeHints asked_;
   std::map<std::string, TierListing> listings_;
   RestorePlan plan_;
@@ -225,6 +240,8 @@ class Coordinator {
   std::vector<GroupView> groups_;
   std::map<std::string, std::size_t> group_of_;  // by node
   std::uint32_t group_version_ = 0;
+  bool groups_stale_ = true;  // what they are made of has changed since they were made
+  ReportIndex index_{{ranks_of_, groups_, group_of_, group_version_, epoch_.number}};
 
   struct Target {
     SnapshotKey id;
@@ -232,7 +249,10 @@ class Coordinator {
     std::vector<std::vector<CodeSet>> sets;  // by group
   };
 
+  void SetTarget(std::optional<Target> target);
+
   std::optional<Target> target_;
+  std::uint64_t tailored_ = 0;
   std::optional<SnapshotKey> protected_;
   std::map<SnapshotKey, std::uint32_t> margins_;
   std::set<SnapshotKey> lost_;

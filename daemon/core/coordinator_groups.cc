@@ -61,21 +61,22 @@ std::optional<std::vector<ec::Node>> Coordinator::NodesToGroup(bool* statics) co
 // groups, and rows that were made for them count.
 void Coordinator::UpdateGroups() {
   bool statics = false;
-  const auto nodes = WantsGroups() ? NodesToGroup(&statics) : std::nullopt;
+  const auto nodes = WantsGroups() && groups_stale_ ? NodesToGroup(&statics) : std::nullopt;
   if (!nodes.has_value()) {
     return;
   }
+  groups_stale_ = false;
   // A geometry is of one image for each member.
   not_coded_ = statics ? "ranks have frozen tensors of their own, which no parity covers yet" : "";
   if (statics) {
-    groups_.clear();
+    DropGroups();
     return;
   }
   const Result<std::vector<ec::Group>> made =
       ec::MakeGroups(*nodes, {context_->options.code_data, context_->options.code_parity});
   if (!made.has_value()) {
     not_coded_ = made.error().message;
-    groups_.clear();
+    DropGroups();
     return;
   }
   std::vector<GroupView> groups;
@@ -90,6 +91,11 @@ void Coordinator::UpdateGroups() {
     groups.push_back(std::move(view));
   }
   TakeGroups(std::move(groups), digest.value());
+}
+
+void Coordinator::DropGroups() {
+  groups_.clear();
+  Reindex();
 }
 
 void Coordinator::TakeGroups(std::vector<GroupView> groups, std::uint64_t digest) {
@@ -115,7 +121,9 @@ void Coordinator::TakeGroups(std::vector<GroupView> groups, std::uint64_t digest
           std::to_string(groups_[i].parity) + " of its nodes are in one group");
     }
   }
-  target_.reset();
+  SetTarget(std::nullopt);
+  ++tailored_;
+  Reindex();
 }
 
 // The code sets of an id on one group: in the lengths that its own shards have, whatever layouts

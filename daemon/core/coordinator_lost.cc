@@ -25,8 +25,11 @@ void Coordinator::FindLost(const std::vector<SnapshotKey>& ids,
 
 // Whether a shard of it is nowhere in memory, cannot be decoded, and was never written.
 bool Coordinator::IsLost(const SnapshotKey& id, std::uint64_t token) const {
+  if (index_.ids().at(id).at(token).at_servers == world_size()) {
+    return false;
+  }
   const SealedShards sealed = ShardsAtServers(id, token);
-  for (Rank rank = 0; rank < world_size() && sealed.size() != world_size(); ++rank) {
+  for (Rank rank = 0; rank < world_size(); ++rank) {
     if (!sealed.contains(rank) && !IsOnATier(id, rank) && !MayBeDecodable(id, token, rank)) {
       return true;
     }

@@ -13,6 +13,9 @@ void Coordinator::OnMembers() {
     ranks_of_[node].push_back(rank);
   }
   LearnNodes(job_->KnownNodes());
+  groups_stale_ = true;
+  ++tailored_;
+  Reindex();
 }
 
 // Where this daemon has no peers nobody else can be asked: what an earlier node of the job left in
@@ -35,13 +38,61 @@ bool Coordinator::ServedBy(Rank rank, const std::string& node) const {
 }
 
 const RankReport* Coordinator::RankOf(Rank rank) const {
+  if (!servers_.empty()) {
+    return rank < states_.size() ? states_[rank] : nullptr;
+  }
   for (const auto& [node, report] : reports_) {
-    const auto it = report.ranks.find(rank);
-    if (it != report.ranks.end() && ServedBy(rank, node)) {
+    if (const auto it = report.ranks.find(rank); it != report.ranks.end()) {
       return &it->second;
     }
   }
   return nullptr;
+}
+
+// Its report is another one, or (null) is gone.
+void Coordinator::NoteStates(const std::string& node, const Report* report) {
+  const auto served = ranks_of_.find(node);
+  if (served == ranks_of_.end()) {
+    return;
+  }
+  for (const Rank rank : served->second) {
+    states_[rank] = nullptr;
+    if (report != nullptr) {
+      const auto it = report->ranks.find(rank);
+      states_[rank] = it == report->ranks.end() ? nullptr : &it->second;
+    }
+  }
+}
+
+// Who serves whom, or who protects whom, is not what it was.
+void Coordinator::Reindex() {
+  states_.assign(servers_.empty() ? 0 : std::size_t{servers_.rbegin()->first} + 1, nullptr);
+  for (const auto& [node, report] : reports_) {
+    NoteStates(node, &report);
+  }
+  index_.Rebuild(reports_);
+  due_ = true;
+}
+
+bool Coordinator::DecidesEachReport() const {
+  return ranks_of_.size() <= context_->options.decide_each_report;
+}
+
+// Of a job of many nodes: whether a decision that somebody waits for may be due before the tick.
+bool Coordinator::CanDecide(const std::vector<ReportIndex::Touched>& touched) const {
+  if (phase_ != Phase::kRun) {
+    return false;
+  }
+  return std::any_of(touched.begin(), touched.end(), [&](const ReportIndex::Touched& part) {
+    const ReportIndex::Taken* taken = index_.Find(part.id);
+    if (!job_->IsComplete(part.id)) {
+      return taken != nullptr && taken->sealed >= world_size() && !job_->IsAbandoned(part.id);
+    }
+    const bool counts = !protected_.has_value() || *protected_ <= part.id;
+    const bool whole = taken != nullptr && taken->whole_nodes == ranks_of_.size() &&
+                       protected_ != part.id && IsCoded();
+    return counts && (part.shrunk || whole);
+  });
 }
 
 // Nothing is known of what its node holds: neither that it has the shard nor that it lost it.
@@ -86,22 +137,11 @@ void Coordinator::TakeDecisions(const Report& report) {
   }
 }
 
-// I8: where two starts took one number, without a shared tier, their ids look alike.  Only the
-// shards of one of them may count together: of the one that more ranks have sealed.
+// Which start's shards count, of each id.
 std::map<SnapshotKey, std::uint64_t> Coordinator::StartsOfIds() const {
-  std::map<SnapshotKey, std::map<std::uint64_t, std::set<Rank>>> ranks;
-  for (const auto& [node, report] : reports_) {
-    for (const ShardEntry& entry : report.shards) {
-      ranks[entry.id][entry.token].insert(entry.rank);
-    }
-  }
   std::map<SnapshotKey, std::uint64_t> starts;
-  for (const auto& [id, by_token] : ranks) {
-    const auto most =
-        std::max_element(by_token.begin(), by_token.end(), [](const auto& a, const auto& b) {
-          return a.second.size() < b.second.size();
-        });
-    starts[id] = most->first;
+  for (const auto& [id, by_token] : index_.ids()) {
+    starts[id] = *index_.StartOf(id);
   }
   return starts;
 }
@@ -139,9 +179,9 @@ void Coordinator::AddHeld(const std::string& node,
 // An incarnation can end before anybody records what every rank had sealed.  Where nodes that do
 // not serve those ranks now hold it, that must not look as if there were nothing (I3, R).
 void Coordinator::AddUnrecorded(Inventory* inventory) const {
-  for (const auto& [id, held] : HeldShards()) {
+  for (const auto& [id, by_token] : index_.ids()) {
     const auto world = inventory->world_sizes.find(id);
-    if (world != inventory->world_sizes.end() && held.size() == world->second) {
+    if (world != inventory->world_sizes.end() && index_.Find(id)->held.size() == world->second) {
       inventory->was_complete.insert(id);
     }
   }

@@ -9,30 +9,6 @@
 #include "daemon/core/coordinator.h"
 
 namespace holdfast::daemon {
-namespace {
-
-bool HasAllRows(const Report& report,
-                const SnapshotKey& id,
-                std::uint64_t token,
-                const CodeSet& name,
-                std::uint32_t parity) {
-  return std::any_of(report.parity.begin(), report.parity.end(), [&](const ParityEntry& entry) {
-    return entry.id == id && entry.token == token && entry.local_rank == name.local_rank &&
-           entry.epoch == name.epoch && entry.version == name.geometry.version &&
-           entry.rows.size() == parity;
-  });
-}
-
-const SidecarEntry* SidecarsOf(const Report& report, const SnapshotKey& id, std::uint64_t token) {
-  for (const SidecarEntry& entry : report.sidecars) {
-    if (entry.id == id && entry.token == token) {
-      return &entry;
-    }
-  }
-  return nullptr;
-}
-
-}  // namespace
 
 // Sealed shards on the nodes that serve their ranks: only those can be protected.
 Coordinator::SealedShards Coordinator::ShardsAtServers(const SnapshotKey& id,
@@ -49,50 +25,15 @@ Coordinator::SealedShards Coordinator::ShardsAtServers(const SnapshotKey& id,
   return shards;
 }
 
-// Its shards, all its rows, and the sidecars of all that it may have to help decode.
-bool Coordinator::IsWholeMember(const std::string& node,
-                                const GroupView& group,
-                                const SnapshotKey& id,
-                                std::uint64_t token,
-                                const SealedShards& shards) const {
-  const auto report = reports_.find(node);
-  if (report == reports_.end()) {
-    return false;
-  }
-  const SidecarEntry* sidecars = SidecarsOf(report->second, id, token);
-  std::size_t local_ranks = 0;
-  for (const std::string& member : group.nodes) {
-    const std::vector<Rank>& ranks = ranks_of_.at(member);
-    local_ranks = std::max(local_ranks, ranks.size());
-    for (const Rank rank : ranks) {
-      const bool known = member == node ? shards.contains(rank)
-                                        : sidecars != nullptr && sidecars->ranks.contains(rank);
-      if (!known) {
-        return false;
-      }
-    }
-  }
-  CodeSet name;
-  name.epoch = epoch_.number;
-  name.geometry.version = group_version_;
-  for (; name.local_rank < local_ranks; ++name.local_rank) {
-    if (!HasAllRows(report->second, id, token, name, group.parity)) {
-      return false;
-    }
-  }
-  return true;
-}
-
 // I10: so many members of each group can be lost, whoever they are, and k whole ones are left.
-std::uint32_t Coordinator::MarginNow(const SnapshotKey& id, std::uint64_t token, bool* full) const {
-  const SealedShards shards = ShardsAtServers(id, token);
+std::uint32_t Coordinator::MarginNow(const SnapshotKey& id, bool* full) const {
+  const ReportIndex::Taken* taken = index_.Find(id);
   std::uint32_t margin = groups_.empty() ? 0 : context_->options.code_parity;
   *full = !groups_.empty();
-  for (const GroupView& group : groups_) {
-    const auto whole = static_cast<std::uint32_t>(
-        std::count_if(group.nodes.begin(), group.nodes.end(), [&](const std::string& node) {
-          return IsWholeMember(node, group, id, token, shards);
-        }));
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    const GroupView& group = groups_[i];
+    const auto count = taken->whole.find(i);
+    const auto whole = static_cast<std::uint32_t>(count == taken->whole.end() ? 0 : count->second);
     margin = std::min(margin, whole > group.data ? whole - group.data : 0);
     *full = *full && group.parity > 0 && whole == group.nodes.size();
   }
@@ -101,40 +42,46 @@ std::uint32_t Coordinator::MarginNow(const SnapshotKey& id, std::uint64_t token,
 
 // Complete ids of this history that anybody holds, oldest first: the base is the oldest.
 std::vector<SnapshotKey> Coordinator::OfThisHistory() const {
-  std::set<SnapshotKey> ids;
-  for (const auto& [node, report] : reports_) {
-    for (const ShardEntry& entry : report.shards) {
-      const bool of_now = entry.id.incarnation == epoch_.number || entry.id == Base();
-      if (of_now && job_->IsComplete(entry.id)) {
-        ids.insert(entry.id);
-      }
+  std::vector<SnapshotKey> ids;
+  for (const auto& [id, by_token] : index_.ids()) {
+    const bool of_now = id.incarnation == epoch_.number || id == Base();
+    if (of_now && job_->IsComplete(id)) {
+      ids.push_back(id);
     }
   }
-  return {ids.begin(), ids.end()};
+  return ids;
+}
+
+bool Coordinator::AllHeard() const {
+  return std::all_of(ranks_of_.begin(), ranks_of_.end(), [&](const auto& entry) {
+    return reports_.contains(entry.first);
+  });
+}
+
+void Coordinator::SetTarget(std::optional<Target> target) {
+  tailored_ += target.has_value() || target_.has_value() ? 1 : 0;
+  target_ = std::move(target);
 }
 
 void Coordinator::DecideProtect() {
   margins_.clear();
   protected_.reset();
   if (!IsCoded() || groups_.empty()) {
-    target_.reset();
+    SetTarget(std::nullopt);
     return;
   }
   const std::map<SnapshotKey, std::uint64_t> starts = StartsOfIds();
   const std::vector<SnapshotKey> ids = OfThisHistory();
   for (const SnapshotKey& id : ids) {
     bool full = false;
-    margins_[id] = MarginNow(id, starts.at(id), &full);
+    margins_[id] = MarginNow(id, &full);
     protected_ = full ? id : protected_;
   }
   if (protected_.has_value()) {  // what is older is about to be freed
     margins_.erase(margins_.begin(), margins_.find(*protected_));
   }
   lost_.clear();
-  const bool all_heard = std::all_of(ranks_of_.begin(), ranks_of_.end(), [&](const auto& entry) {
-    return reports_.contains(entry.first);
-  });
-  if (!all_heard) {
+  if (!AllHeard()) {
     return;  // what they hold is not known: the target stays
   }
   FindLost(ids, starts);
@@ -144,21 +91,19 @@ void Coordinator::DecideProtect() {
       return;
     }
   }
-  target_.reset();
+  SetTarget(std::nullopt);
 }
 
 // False where it cannot be protected any more: a shard of it is gone or was found bad.
 bool Coordinator::AimAt(const SnapshotKey& id, std::uint64_t token) {
-  const SealedShards shards = ShardsAtServers(id, token);
-  const bool all_plain = std::all_of(shards.begin(), shards.end(), [](const auto& entry) {
-    return !entry.second->shares_static && entry.second->image_bytes != 0;
-  });
-  if (shards.size() != world_size() || !all_plain) {
+  const ReportIndex::Taken& taken = index_.ids().at(id).at(token);
+  if (taken.at_servers != world_size() || taken.plain != world_size()) {
     return false;
   }
   if (target_.has_value() && target_->id == id && target_->token == token) {
     return true;
   }
+  const SealedShards shards = ShardsAtServers(id, token);
   Target target{id, token, {}};
   for (const GroupView& group : groups_) {
     auto sets = SetsOf(group, shards);
@@ -167,7 +112,7 @@ bool Coordinator::AimAt(const SnapshotKey& id, std::uint64_t token) {
     }
     target.sets.push_back(std::move(*sets));
   }
-  target_ = std::move(target);
+  SetTarget(std::move(target));
   return true;
 }
 

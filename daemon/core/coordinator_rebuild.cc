@@ -45,8 +45,10 @@ void Coordinator::FindShards(const SnapshotKey& id, const Whereabouts& all, Held
     const auto nodes = all.shards.find({id, rank});
     const auto bad = bad_sources_.find({id, rank});
     std::string& where = held->holders[position].shard_node;
-    for (const std::string& node :
-         nodes == all.shards.end() ? std::set<std::string>() : nodes->second) {
+    if (nodes == all.shards.end()) {
+      continue;
+    }
+    for (const std::string& node : nodes->second) {
       const bool failed =
           bad != bad_sources_.end() && bad->second.contains(Source{Source::Kind::kPeer, "", node});
       const bool first = where.empty() || node == held->set.geometry.members[position];
@@ -155,6 +157,7 @@ void Coordinator::AddRebuilds(Inventory* inventory) const {
 // For the ranks of the choice whose shard comes from elsewhere: where from.
 void Coordinator::MakeOrders() {
   orders_.clear();
+  ++tailored_;
   const SnapshotKey& id = *plan_.choice;
   const Whereabouts all = FindAll();
   const auto start = all.starts.find(id);
@@ -169,10 +172,11 @@ void Coordinator::MakeOrders() {
     if (const auto nodes = all.sidecars.find({id, rank}); nodes != all.sidecars.end()) {
       order.sidecar_nodes.assign(nodes->second.begin(), nodes->second.end());
     }
-    for (const HeldSet& held : sets == by_id.end() ? std::vector<HeldSet>() : sets->second) {
+    const std::size_t count = sets == by_id.end() ? 0 : sets->second.size();
+    for (std::size_t i = 0; i < count && !order.set.has_value(); ++i) {
+      const HeldSet& held = sets->second[i];
       const auto position = held.set.PositionOfRank(rank);
-      if (position.has_value() && !order.set.has_value() &&
-          IsDecodable(held.set, *position, held.holders)) {
+      if (position.has_value() && IsDecodable(held.set, *position, held.holders)) {
         order.set = held.set;
         order.holders = held.holders;
         order.image_bytes = held.set.geometry.shard_bytes[*position];

@@ -20,6 +20,7 @@ void Coordinator::StartAttempt(std::uint32_t number) {
   phase_ = Phase::kCollect;
   plan_ = {};
   orders_.clear();
+  ++tailored_;
   error_.reset();
   waiting_since_.reset();
   attempt_started_ = context_->now;

@@ -11,18 +11,16 @@ namespace holdfast::daemon {
 
 // The newest complete snapshot of this history of which every shard is still sealed in memory.
 std::optional<SnapshotKey> Coordinator::NewestCompleteHere() const {
-  const auto held = HeldShards();
-  for (auto it = held.rbegin(); it != held.rend(); ++it) {
-    const bool of_this_history = it->first.incarnation == epoch_.number || it->first == Base();
-    if (!of_this_history || !job_->IsComplete(it->first)) {
+  const auto& ids = index_.ids();
+  for (auto it = ids.rbegin(); it != ids.rend(); ++it) {
+    const SnapshotKey& id = it->first;
+    const bool of_this_history = id.incarnation == epoch_.number || id == Base();
+    if (!of_this_history || !job_->IsComplete(id)) {
       continue;
     }
-    const bool whole = it->second.size() == world_size() &&
-                       std::all_of(it->second.begin(), it->second.end(), [](const auto& shard) {
-                         return shard.second == ShardEntry::State::kSealed;
-                       });
-    if (whole) {
-      return it->first;
+    const ReportIndex::Taken& taken = *index_.Find(id);
+    if (taken.held.size() == world_size() && taken.sealed == world_size()) {
+      return id;
     }
   }
   return std::nullopt;
@@ -67,32 +65,8 @@ void Coordinator::ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& new
   scheduler->Consider(newest, durable_here, drains, context_->now);
 }
 
-// A shard that is neither flushed nor sealed any more can never be flushed.
-bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) const {
-  const auto held = HeldShards();
-  const auto shards = held.find(id);
-  for (Rank rank = 0; rank < world_size(); ++rank) {
-    bool has = false;
-    for (const auto& [node, report] : reports_) {
-      const auto tier = report.flushed.find(root);
-      if (tier != report.flushed.end()) {
-        const auto flushed = tier->second.find(id);
-        has = has || (flushed != tier->second.end() && flushed->second.contains(rank));
-      }
-    }
-    if (!has && shards != held.end()) {
-      const auto shard = shards->second.find(rank);
-      has = shard != shards->second.end() && shard->second == ShardEntry::State::kSealed;
-    }
-    if (!has && !IsOutOfSight(rank)) {
-      return true;
-    }
-  }
-  return false;
-}
-
-// I6: only when every rank's files are fsynced under their final names.
-void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
+// Whose files of it are on the tier.
+std::set<Rank> Coordinator::FlushedRanks(const std::string& root, const SnapshotKey& id) const {
   std::set<Rank> flushed;
   for (const auto& [node, report] : reports_) {
     const auto tier = report.flushed.find(root);
@@ -103,7 +77,29 @@ void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
       flushed.insert(it->second.begin(), it->second.end());
     }
   }
-  if (flushed.size() < world_size()) {
+  return flushed;
+}
+
+// A shard that is neither flushed nor sealed any more can never be flushed.
+bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) const {
+  const std::set<Rank> flushed = FlushedRanks(root, id);
+  const ReportIndex::Taken* taken = index_.Find(id);
+  for (Rank rank = 0; rank < world_size(); ++rank) {
+    bool has = flushed.contains(rank);
+    if (!has && taken != nullptr) {
+      const auto shard = taken->held.find(rank);
+      has = shard != taken->held.end() && shard->second.State() == ShardEntry::State::kSealed;
+    }
+    if (!has && !IsOutOfSight(rank)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// I6: only when every rank's files are fsynced under their final names.
+void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
+  if (FlushedRanks(root, id).size() < world_size()) {
     return;
   }
   Publishing& publishing = publishing_[{root, id}];

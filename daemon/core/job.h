@@ -126,6 +126,10 @@ struct Job {
   std::map<Rank, std::string> ServersOfRanks() const;  // empty: this node alone
   // Members of the present incarnation, and of older ones that may have left something.
   NodeHints KnownNodes() const;
+  // The same without the members of the present incarnation, whom its coordinator knows.
+  NodeHints FormerNodes() const;
+  // Where a member of an incarnation may be found; empty: not known.
+  std::vector<std::string> EndpointsOf(const std::string& node) const;
   void SetMembers(CoreContext* context, const Members& members);
   bool HasMembers(const Members& members) const;
   std::vector<DecisionOf> OlderDecisions() const;

@@ -58,6 +58,30 @@ NodeHints Job::KnownNodes() const {
   return nodes;
 }
 
+NodeHints Job::FormerNodes() const {
+  if (incarnations.size() < 2 && rows.empty()) {
+    return {};  // a first start asks for them often, and has thousands of members
+  }
+  NodeHints nodes = KnownNodes();
+  if (const auto it = incarnations.find(record.epoch_number()); it != incarnations.end()) {
+    for (const proto::MemberNode& member : it->second.members()) {
+      nodes.erase(member.node_uuid());
+    }
+  }
+  return nodes;
+}
+
+std::vector<std::string> Job::EndpointsOf(const std::string& node) const {
+  for (auto it = incarnations.rbegin(); it != incarnations.rend(); ++it) {
+    for (const proto::MemberNode& member : it->second.members()) {
+      if (member.node_uuid() == node && !member.endpoints().empty()) {
+        return {member.endpoints().begin(), member.endpoints().end()};
+      }
+    }
+  }
+  return {};
+}
+
 void Job::SetMembers(CoreContext* context, const Members& members) {
   proto::IncarnationRecord* present = Present();
   *present->mutable_members() = members;

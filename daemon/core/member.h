@@ -18,7 +18,9 @@
 #include "daemon/core/core_context.h"
 #include "daemon/core/job.h"
 #include "daemon/core/messages.h"
+#include "daemon/core/node_hooks.h"
 #include "daemon/core/rank_session.h"
+#include "daemon/core/report_progress.h"
 
 namespace holdfast::daemon {
 
@@ -85,18 +87,21 @@ class Member {
   void OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body);
 
   // ---- coordinator ----
-  Report MakeReport();
+  Report MakeReport(bool introduces);  // with the nodes that the coordinator may not know yet
+  // What the next report will say more of, so that mere progress can wait; null: all is told at
+  // once.
+  std::optional<UnderWay> StillMaking() const;
   // kFenced where the command's epoch is not the job's; an old one changes nothing.  Returns
   // whether anything changed that a report would show.
   Result<bool> OnCommand(const Command& command);
-  // Does what the last command asks for, as far as it can be done now: a rank that came after the
-  // command must find it obeyed all the same, since a coordinator elsewhere does not repeat it.
+  // Does what the last command asks for, as far as it can be done now; a coordinator elsewhere does
+  // not repeat it for a rank that comes later.
   void Obey();
 
-  // Whether the coordinator was heard since this daemon or the incarnation started.
+  // The coordinator was heard since this daemon or the incarnation started.
   bool heard() const { return command_.stamp.boot != 0; }
 
-  // At each tick: the coordinator, on another node, is out of sight.  Who waits for it is told.
+  // At each tick: the coordinator, elsewhere, is out of sight.  Who waits for it is told.
   void OnCoordinatorSilent(bool silent);
   // Nodes that are out of sight, so that nothing becomes complete, as a sentence; else empty.
   std::string WhoIsSilent() const;
@@ -148,15 +153,6 @@ class Member {
   };
 
   std::optional<FlushView> FlushTo(const std::string& root) const;
-
-  // What only the node knows; set once, before the first call.
-  struct NodeHooks {
-    // Bytes promised to ranks of other jobs and not allocated yet.
-    std::function<std::uint64_t(const Member*)> reserved_by_others;
-    // Frees so much, or nothing, of jobs that nobody trains and that lose nothing (their newest
-    // snapshot is durable, or they are finished), the longest idle first; whether it did.
-    std::function<bool(const Member*, std::uint64_t)> reclaim_orphans;
-  };
 
   void SetNodeHooks(NodeHooks hooks) { hooks_ = std::move(hooks); }
 

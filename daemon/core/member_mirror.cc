@@ -10,13 +10,16 @@ namespace holdfast::daemon {
 
 void Member::Mirror() {
   proto::IncarnationRecord* present = job_->Present();
-  proto::IncarnationRecord next = *present;
-  *next.mutable_decision() = command_.decision;
-  // A decision that no start would read would make the whole batch unwritable.
-  const bool readable = storage_tiers::ValidateRecord(next).has_value();
-  if (readable && next.SerializeAsString() != present->SerializeAsString()) {
-    *present = std::move(next);
-    job_->SaveIncarnation(context_, job_->record.epoch_number());
+  // The decision alone is compared: the record names every node of the job.
+  if (!present->has_decision() ||
+      present->decision().SerializeAsString() != command_.decision.SerializeAsString()) {
+    proto::IncarnationRecord next = *present;
+    *next.mutable_decision() = command_.decision;
+    // A decision that no start would read would make the whole batch unwritable.
+    if (storage_tiers::ValidateRecord(next).has_value()) {
+      *present = std::move(next);
+      job_->SaveIncarnation(context_, job_->record.epoch_number());
+    }
   }
   for (const SnapshotKey& id : command_.complete) {
     MirrorOutcome(id, proto::COMPLETE, "");

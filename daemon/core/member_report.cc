@@ -1,5 +1,6 @@
 // What the member tells its coordinator, and how it obeys: whole states both ways.
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/core/member.h"
@@ -11,7 +12,7 @@ constexpr std::size_t kAnnouncedKept = 512;
 
 }  // namespace
 
-Report Member::MakeReport() {
+Report Member::MakeReport(bool introduces) {
   Report report;
   report.stamp = {job_->epoch(), context_->boot_number(), context_->next_sequence++};
   report.node_uuid = context_->node_uuid;
@@ -42,11 +43,23 @@ Report Member::MakeReport() {
   ReportParity(&report);
   report.failures = failures_;
   report.missed_reasons = missed_reasons_;
-  if (!job_->CoordinatorNode().empty()) {
-    report.known_nodes = job_->KnownNodes();
+  const bool elsewhere = !job_->CoordinatorNode().empty();
+  if (elsewhere && introduces) {
+    report.known_nodes = job_->FormerNodes();
+  }
+  if (elsewhere && command_.phase != Phase::kRun) {
     report.decisions = job_->OlderDecisions();
   }
   return report;
+}
+
+std::optional<UnderWay> Member::StillMaking() const {
+  if (command_.phase != Phase::kRun || job_->FallbackIsOpen()) {
+    return std::nullopt;
+  }
+  const bool files = std::any_of(
+      flushes_.begin(), flushes_.end(), [](const auto& flush) { return flush.second.under_way; });
+  return UnderWay{!row_tries_.empty() || sidecar_fetch_.ticket != 0, files};
 }
 
 void Member::ReportShards(Report* report) const {
@@ -107,7 +120,7 @@ void Member::ReportParity(Report* report) const {
     std::map<std::uint64_t, SidecarEntry> by_token;
     for (const auto& [rank, record] : by_rank) {
       by_token.try_emplace(record.start_token(), SidecarEntry{id, record.start_token(), {}})
-          .first->second.ranks.insert(rank);
+          .first->second.ranks.push_back(rank);
     }
     for (const auto& [token, entry] : by_token) {
       report->sidecars.push_back(entry);

@@ -143,7 +143,7 @@ struct ParityEntry {
 struct SidecarEntry {
   SnapshotKey id;
   std::uint64_t token = 0;  // of the start that took it
-  std::set<Rank> ranks;
+  std::vector<Rank> ranks;  // rising
 
   friend bool operator==(const SidecarEntry&, const SidecarEntry&) = default;
 };

@@ -190,8 +190,8 @@ void NodeCore::OnPeerDown(const std::string& node_uuid) {
 void NodeCore::OnPeerReport(const std::string& node_uuid,
                             std::uint64_t ticket,
                             const JobUid& job,
-                            const Report& report) {
-  const Status taken = state_->TakeReport(node_uuid, job, report);
+                            Report report) {
+  const Status taken = state_->TakeReport(node_uuid, job, std::move(report));
   state_->context.Do(AnswerPeer{node_uuid, ticket, taken});
 }
 

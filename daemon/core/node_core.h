@@ -53,6 +53,9 @@ struct CoreOptions {
   std::string failure_domain;  // of this node: rack, switch; empty: a domain of its own
   bool peers = false;          // the runtime carries messages to other nodes
   std::chrono::milliseconds peer_repeat{1000};  // of a message to a peer that is not answered
+  // A job of at most so many nodes is decided for at each report; of a larger one that would look
+  // at thousands of reports for each, so most of them wait for the tick (coordinator.h, IsDue).
+  std::uint32_t decide_each_report = 63;
 };
 
 // What a start finds: catalog records that count for this arena and boot, with files that exist.
@@ -187,7 +190,7 @@ class NodeCore {
   void OnPeerReport(const std::string& node_uuid,
                     std::uint64_t ticket,
                     const JobUid& job,
-                    const Report& report);
+                    Report report);
   void OnPeerCommand(const std::string& node_uuid,
                      std::uint64_t ticket,
                      const JobUid& job,

@@ -58,7 +58,13 @@ const std::string& ServerOf(const proto::RegisterRequest& body, Rank rank) {
 
 // The registration goes on with the usual checks; here only the incarnation is made known.
 Status NodeState::Join(const ClientState& client, const proto::RegisterRequest& body) {
-  HF_TRYV(CheckMembers(body));
+  JobUnit* unit = FindByUid(body.job_uid());
+  // Each of a node's ranks brings the same thousands of members: they are checked once.
+  const bool known_members = unit != nullptr && unit->job.SpansNodes() &&
+                             unit->job.record.epoch_number() == body.epoch_number() &&
+                             unit->job.record.world_size() == body.world_size() &&
+                             unit->job.HasMembers(body.members());
+  HF_TRYV(known_members ? Status(Ok()) : CheckMembers(body));
   HF_TRYV(CheckTiers(body.tiers()));
   if (ServerOf(body, body.rank()) != context.node_uuid) {
     return Error(Errc::kInvalidArgument,
@@ -70,7 +76,6 @@ Status NodeState::Join(const ClientState& client, const proto::RegisterRequest& 
     return Error(Errc::kUnavailable,
                  "the job has several nodes, but this daemon was given no peers (peer.listen)");
   }
-  JobUnit* unit = FindByUid(body.job_uid());
   const JobUnit* named = FindByName(body.job_name());
   if (named != unit) {
     return Error(Errc::kAlreadyExists,

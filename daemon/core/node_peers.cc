@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "daemon/core/node_state.h"
+#include "daemon/core/report_progress.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -40,6 +41,7 @@ template <typename Message>
 void NoteAnswer(Outgoing<Message>* out, const MessageStamp& stamp, bool answered) {
   const bool of_last = out->last.has_value() && out->last->stamp == stamp;
   out->answered = out->answered || (of_last && answered);
+  out->met = out->met || (of_last && answered);
 }
 
 // What is told to those of this very incarnation once a newer start is known to exist.
@@ -54,38 +56,60 @@ Status CheckFence(const JobUnit& unit, const Epoch& epoch) {
 
 void NodeState::SendToPeers(JobUnit* unit) {
   const Job& job = unit->job;
-  const MonotonicTime repeat_at = context.now + context.options.peer_repeat;
   if (unit->coordinator != nullptr) {
-    if (unit->coordinator->asked().empty()) {
-      return;
-    }
-    const Command for_all = unit->coordinator->MakeCommand();
-    for (const auto& [node, endpoints] : unit->coordinator->asked()) {
-      Command command = for_all;
-      unit->coordinator->Tailor(node, &command);
-      Outgoing<Command>& out = unit->commands[node];
-      if (IsDue(out, command, context.now)) {
-        NoteSent(&out, command, repeat_at);
-        context.Do(SendCommand{node, endpoints, job.uid(), job.record.name(), command});
-      }
-    }
+    SendCommands(unit);
     return;
   }
   const std::string node = job.CoordinatorNode();
+  Outgoing<Report>& out = unit->report;
   if (node.empty() || unit->fenced.has_value()) {
     return;
   }
-  const Report report = unit->member->MakeReport();
-  if (IsDue(unit->report, report, context.now)) {
-    NoteSent(&unit->report, report, repeat_at);
-    const NodeHints known = job.KnownNodes();
-    const auto hints = known.find(node);
-    context.Do(SendReport{node,
-                          hints == known.end() ? std::vector<std::string>() : hints->second,
-                          job.uid(),
-                          job.record.name(),
-                          report});
+  Report report = unit->member->MakeReport(/*introduces=*/!out.met);
+  if (IsDue(out, report, context.now) && !IsForLater(*unit, report)) {
+    NoteSent(&out, report, context.now + context.options.peer_repeat);
+    context.Do(
+        SendReport{node, job.EndpointsOf(node), job.uid(), job.record.name(), std::move(report)});
   }
+}
+
+// Of its ranks' begins and seals, and of its rows, one by one, a node that is in the middle of them
+// tells now and then alone.
+bool NodeState::IsForLater(const JobUnit& unit, const Report& report) const {
+  constexpr int kProgressRepeats = 5;
+  const Outgoing<Report>& out = unit.report;
+  const auto makes = unit.member->StillMaking();
+  return makes.has_value() && out.last.has_value() &&
+         (out.answered || context.now < out.repeat_at) &&
+         context.now < out.repeat_at + (kProgressRepeats - 1) * context.options.peer_repeat &&
+         IsMereProgress(*out.last, report, *makes);
+}
+
+// Thousands of nodes are told: where nothing has changed, each costs a look whether it has
+// answered.
+void NodeState::SendCommands(JobUnit* unit) {
+  const Job& job = unit->job;
+  const Coordinator& coordinator = *unit->coordinator;
+  if (coordinator.asked().empty()) {
+    return;
+  }
+  Command for_all = unit->coordinator->MakeCommand();
+  const bool same = unit->told.has_value() && SameContent(*unit->told, for_all) &&
+                    unit->told_tailored == coordinator.tailored();
+  for (const auto& [node, endpoints] : coordinator.asked()) {
+    Outgoing<Command>& out = unit->commands[node];
+    if (same && out.last.has_value() && (out.answered || context.now < out.repeat_at)) {
+      continue;
+    }
+    Command command = for_all;
+    coordinator.Tailor(node, &command);
+    if (IsDue(out, command, context.now)) {
+      NoteSent(&out, command, context.now + context.options.peer_repeat);
+      context.Do(SendCommand{node, endpoints, job.uid(), job.record.name(), std::move(command)});
+    }
+  }
+  unit->told = std::move(for_all);
+  unit->told_tailored = coordinator.tailored();
 }
 
 NodeHints NodeState::WantedPeers() const {
@@ -100,9 +124,7 @@ NodeHints NodeState::WantedPeers() const {
         want(node, endpoints);
       }
     } else if (const std::string node = unit->job.CoordinatorNode(); !node.empty()) {
-      const NodeHints known = unit->job.KnownNodes();
-      const auto hints = known.find(node);
-      want(node, hints == known.end() ? std::vector<std::string>() : hints->second);
+      want(node, unit->job.EndpointsOf(node));
     }
   }
   return wanted;
@@ -132,7 +154,7 @@ void NodeState::PeerDown(const std::string& node) {
   }
 }
 
-Status NodeState::TakeReport(const std::string& node, const JobUid& uid, const Report& report) {
+Status NodeState::TakeReport(const std::string& node, const JobUid& uid, Report report) {
   JobUnit* unit = FindByUid(uid);
   if (unit == nullptr) {
     return Error(Errc::kUnavailable, "the job is not known here (yet)");
@@ -149,9 +171,7 @@ Status NodeState::TakeReport(const std::string& node, const JobUid& uid, const R
       !unit->coordinator->asked().contains(node)) {
     return Error(Errc::kUnavailable, "this node does not coordinate that incarnation (yet)");
   }
-  if (unit->coordinator->TakeReport(report)) {
-    unit->heard_peers = true;
-  }
+  unit->coordinator->TakeReport(std::move(report));
   return Ok();
 }
 
@@ -202,6 +222,10 @@ void NodeState::TakeAnswer(const std::string& node,
   const bool fenced = !status.has_value() && status.error().code == Errc::kFenced;
   if (unit->coordinator == nullptr) {
     NoteAnswer(&unit->report, stamp, status.has_value() || fenced);
+    if (unit->report.met) {
+      unit->report.last->known_nodes
+          .clear();  // learnt: that the next does not name them is no news
+    }
   } else if (const auto out = unit->commands.find(node); out != unit->commands.end()) {
     NoteAnswer(&out->second, stamp, status.has_value() || fenced);
   }

@@ -175,7 +175,7 @@ JobUnit* NodeState::AddJob(proto::JobRecord record) {
   auto unit = std::make_unique<JobUnit>();
   unit->job.record = std::move(record);
   unit->member = std::make_unique<Member>(&context, &unit->job);
-  Member::NodeHooks hooks;
+  NodeHooks hooks;
   hooks.reserved_by_others = [this](const Member* but) { return ReservedByOthers(but); };
   hooks.reclaim_orphans = [this](const Member* but, std::uint64_t bytes) {
     return ReclaimOrphans(but, bytes);
@@ -209,12 +209,11 @@ JobUnit* NodeState::FindBySlot(SlotRef ref) {
 // changes something that the next report shows, or ends; the bound only guards against a bug.
 void NodeState::Exchange(JobUnit* unit) {
   constexpr int kRounds = 16;
-  unit->heard_peers = false;
   bool changed = true;
   for (int round = 0; round < kRounds && changed; ++round) {
     changed = false;
     if (unit->coordinator != nullptr) {
-      unit->coordinator->OnReport(unit->member->MakeReport());
+      unit->coordinator->OnReport(unit->member->MakeReport(/*introduces=*/false));
       Command command = unit->coordinator->MakeCommand();
       unit->coordinator->Tailor(context.node_uuid, &command);
       const Result<bool> obeyed = unit->member->OnCommand(command);
@@ -229,7 +228,7 @@ void NodeState::Exchange(JobUnit* unit) {
 
 void NodeState::ExchangeHeard() {
   for (auto& [uid, unit] : jobs) {
-    if (unit->heard_peers) {
+    if (unit->coordinator != nullptr && unit->coordinator->IsDue()) {
       Exchange(unit.get());
     }
   }

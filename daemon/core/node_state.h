@@ -25,6 +25,7 @@ template <typename Message>
 struct Outgoing {
   std::optional<Message> last;
   bool answered = false;
+  bool met = false;  // one was answered since the session came up
   MonotonicTime repeat_at;
 };
 
@@ -35,8 +36,10 @@ struct JobUnit {
   SessionId opener = 0;                      // who started the present incarnation
   std::optional<Error> fenced;  // a node has refused this incarnation: nobody here goes on for it
   std::map<std::string, Outgoing<Command>> commands;  // of the coordinator, by node
-  Outgoing<Report> report;                            // to the coordinator's node
-  bool heard_peers = false;  // reports came that nothing was decided by yet
+  // What the last of them say alike, and what they add of single nodes (Coordinator::tailored).
+  std::optional<Command> told;
+  std::uint64_t told_tailored = 0;
+  Outgoing<Report> report;  // to the coordinator's node
 };
 
 struct ClientState {
@@ -79,7 +82,7 @@ class NodeState {
   // ---- peers (node_peers.cc) ----
   void PeerUp(const std::string& node, std::uint64_t boot);
   void PeerDown(const std::string& node);
-  Status TakeReport(const std::string& node, const JobUid& uid, const Report& report);
+  Status TakeReport(const std::string& node, const JobUid& uid, Report report);
   Status TakeCommand(const std::string& node, const JobUid& uid, const Command& command);
   void TakeAnswer(const std::string& node,
                   const JobUid& uid,
@@ -144,6 +147,8 @@ class NodeState {
   Status TakeMembers(JobUnit* unit, const proto::RegisterRequest& body);
   void EnterEpoch(JobUnit* unit, const Epoch& epoch, std::uint32_t world_size);
   void SendToPeers(JobUnit* unit);
+  void SendCommands(JobUnit* unit);
+  bool IsForLater(const JobUnit& unit, const Report& report) const;
   void Finish(SessionId session, RequestId request, const proto::FinishRequest& body);
   void OpenShard(SessionId session, RequestId request, const proto::OpenShardRequest& body);
   void VerifyShard(SessionId session, RequestId request, const proto::VerifyShardRequest& body);

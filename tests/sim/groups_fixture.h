@@ -30,7 +30,7 @@ inline std::size_t Rows(CoreHarness& node, const SnapshotKey& id) {
 // Nodes n0 to n2 in one group of 2+1, n3 is a spare.
 class SimGroupsTest : public ::testing::Test {
  protected:
-  explicit SimGroupsTest(std::uint32_t slots = 3) : sim_(4, 3, slots, 2, 1) {}
+  explicit SimGroupsTest(std::uint32_t slots = 3) : sim_({4, 3, slots, 2, 1}) {}
 
   void TearDown() override {
     for (const std::string& violation : sim_.violations()) {

@@ -18,7 +18,13 @@ constexpr int kCheckEachCallUpTo = 8;
 }  // namespace
 
 RandomSim::RandomSim(const SimPlan& plan)
-    : plan_(plan), sim_(plan.nodes, plan.ranks, plan.slots, plan.data, plan.parity) {
+    : plan_(plan),
+      sim_({.nodes = plan.nodes,
+            .ranks = plan.ranks,
+            .slots = plan.slots,
+            .data = plan.data,
+            .parity = plan.parity,
+            .many_nodes = plan.nodes % 2 == 1}) {
   for (int node = 0; node < plan.nodes; ++node) {
     sim_.Node(node).CheckEachCall(plan.nodes <= kCheckEachCallUpTo);
   }

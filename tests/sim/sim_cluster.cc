@@ -14,26 +14,26 @@ std::uint64_t ImageBytes(Rank rank) {
 
 }  // namespace
 
-SimCluster::SimCluster(
-    int nodes, std::uint32_t ranks, std::uint32_t slots, std::uint32_t data, std::uint32_t parity)
-    : coded_(parity > 0) {
+SimCluster::SimCluster(const SimSize& size) : coded_(size.parity > 0) {
   world_->network = this;
   CoreOptions options;
-  options.default_slots = slots;
-  options.budget_bytes = static_cast<std::uint64_t>(ranks) * slots * kMiB;
+  options.default_slots = size.slots;
+  options.budget_bytes = static_cast<std::uint64_t>(size.ranks) * size.slots * kMiB;
   if (coded_) {
     // Slots of the longest shard, and of each rank two parities of rows as long as a whole one.
     options.budget_bytes *= 4;
-    options.budget_bytes += std::uint64_t{ranks} * 2 * parity * 4 * kMiB;
-    options.code_data = data;
-    options.code_parity = parity;
+    options.budget_bytes += std::uint64_t{size.ranks} * 2 * size.parity * 4 * kMiB;
+    options.code_data = size.data;
+    options.code_parity = size.parity;
   }
   options.page_bytes = kMiB;
   options.peers = true;
-  for (int node = 0; node < nodes; ++node) {
+  options.decide_each_report = size.many_nodes ? 0 : options.decide_each_report;
+  for (std::size_t node = 0; node < static_cast<std::size_t>(size.nodes); ++node) {
+    options.failure_domain = size.failure_domains.empty() ? "" : size.failure_domains.at(node);
     nodes_.push_back(std::make_unique<CoreHarness>(options, "n" + std::to_string(node), world_));
   }
-  nodes_[0]->JobOf("r0").world_size = ranks;
+  nodes_[0]->JobOf("r0").world_size = size.ranks;
 }
 
 FakeClient& SimCluster::Client(Rank rank) {

@@ -17,14 +17,19 @@
 
 namespace holdfast::daemon {
 
+struct SimSize {
+  int nodes = 1;
+  std::uint32_t ranks = 1;
+  std::uint32_t slots = 2;
+  std::uint32_t data = 1;    // how nodes protect each other
+  std::uint32_t parity = 0;  // 0: they do not
+  bool many_nodes = false;   // the core takes the job for one of very many nodes, whatever it has
+  std::vector<std::string> failure_domains = {};  // of each node; none: each is one of its own
+};
+
 class SimCluster : public PeerNetwork {
  public:
-  // "data" and "parity": how nodes protect each other; 0 rows: they do not.
-  SimCluster(int nodes,
-             std::uint32_t ranks,
-             std::uint32_t slots,
-             std::uint32_t data = 1,
-             std::uint32_t parity = 0);
+  explicit SimCluster(const SimSize& size);
 
   CoreHarness& Node(int node) { return *nodes_[static_cast<std::size_t>(node)]; }
 

@@ -90,7 +90,7 @@ class CrashPlay {
 
   const Variant variant_;
   const Death death_;
-  SimCluster sim_{3, 3, 2};
+  SimCluster sim_{{3, 3, 2}};
   std::uint64_t first_ = 0;
   std::uint64_t last_ = 0;
 };

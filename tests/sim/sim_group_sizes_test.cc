@@ -2,6 +2,7 @@
 // rebuilt.
 
 #include <algorithm>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -30,7 +31,7 @@ void Lose(SimCluster* sim, int node, const char* rank) {
 
 // Two nodes mirror each other.
 TEST(SimGroupSizesTest, TwoNodesMirror) {
-  SimCluster sim(3, 2, 3, 4, 2);
+  SimCluster sim({3, 2, 3, 4, 2});
   sim.Start({0, 1});
   sim.Step(1);
   Settle(&sim);
@@ -46,7 +47,7 @@ TEST(SimGroupSizesTest, TwoNodesMirror) {
 }
 
 TEST(SimGroupSizesTest, OneNodeHasNoPeersAndIsNeverProtected) {
-  SimCluster sim(1, 2, 3, 4, 2);
+  SimCluster sim({1, 2, 3, 4, 2});
   sim.Start({0, 0});
   sim.Step(1);
   sim.Tick(seconds(2));
@@ -63,7 +64,7 @@ TEST(SimGroupSizesTest, OneNodeHasNoPeersAndIsNeverProtected) {
 TEST(SimGroupSizesTest, AnyNodeCountIsProtected) {
   for (const int nodes : {3, 5, 7, 11, 13, 21}) {
     for (const std::uint32_t data : {4U, 8U}) {
-      SimCluster sim(nodes, static_cast<std::uint32_t>(nodes) + 2, 3, data, 2);
+      SimCluster sim({nodes, static_cast<std::uint32_t>(nodes) + 2, 3, data, 2});
       std::vector<int> on;
       on.reserve(static_cast<std::size_t>(nodes) + 2);
       for (int rank = 0; rank < nodes + 2; ++rank) {
@@ -97,9 +98,69 @@ TEST(SimGroupSizesTest, AnyNodeCountIsProtected) {
   }
 }
 
+// I10: where no rack has more than m members of a group, any rack may be lost.
+TEST(SimGroupSizesTest, AWholeFailureDomainIsRebuilt) {
+  // Two nodes a rack in two groups of 2+1, where groups that look at lengths alone would have two of
+  // a rack; and two spares in a rack of their own.
+  for (const auto& [first, second] : {std::pair(0, 4), std::pair(1, 5), std::pair(2, 3)}) {
+    SimCluster sim({.nodes = 8,
+                    .ranks = 6,
+                    .slots = 3,
+                    .data = 2,
+                    .parity = 1,
+                    .failure_domains = {"a", "b", "c", "c", "a", "b", "d", "d"}});
+    std::vector<int> on = {0, 1, 2, 3, 4, 5};
+    sim.Start(on);
+    sim.Step(1);
+    Settle(&sim);
+    const auto job = sim.Node(0).core()->StatusNow().jobs(0);
+    ASSERT_TRUE(job.has_protected_id()) << job.not_protected();
+    ASSERT_EQ(job.groups_size(), 2);
+    for (const auto& group : job.groups()) {
+      EXPECT_EQ(group.uncovered_domains_size(), 0);
+    }
+    for (const int node : {first, second}) {
+      Lose(&sim, node, ("r" + std::to_string(node)).c_str());
+    }
+    on[static_cast<std::size_t>(first)] = 6;
+    on[static_cast<std::size_t>(second)] = 7;
+    sim.Start(on);
+    for (Rank rank = 0; rank < 6; ++rank) {
+      EXPECT_TRUE(sim.Client(rank).returned)
+          << "without n" << first << " and n" << second << ", r" << rank;
+      EXPECT_TRUE(sim.Client(rank).told == k11)
+          << "without n" << first << " and n" << second << ", r" << rank;
+    }
+    EXPECT_TRUE(sim.violations().empty());
+  }
+}
+
+// A rack with more members of a group than rows is named, in the state and in the coordinator's
+// words; what can be protected is protected all the same.
+TEST(SimGroupSizesTest, AFailureDomainThatCannotBeCoveredIsNamed) {
+  SimCluster sim({.nodes = 4,
+                  .ranks = 4,
+                  .slots = 3,
+                  .data = 3,
+                  .parity = 1,
+                  .failure_domains = {"big", "big", "big", "other"}});
+  sim.Start({0, 1, 2, 3});
+  sim.Step(1);
+  Settle(&sim);
+  const auto status = sim.Node(0).core()->StatusNow();
+  const auto& job = status.jobs(0);
+  ASSERT_TRUE(job.has_protected_id()) << job.not_protected();
+  EXPECT_EQ(job.margin(), 1U);
+  ASSERT_EQ(job.groups_size(), 1);
+  ASSERT_EQ(job.groups(0).uncovered_domains_size(), 1);
+  EXPECT_EQ(job.groups(0).uncovered_domains(0), "big");
+  EXPECT_NE(status.DebugString().find("failure domain big is not covered"), std::string::npos);
+  EXPECT_TRUE(sim.violations().empty());
+}
+
 // One of two rows is not enough, also where the group is whole but for it.
 TEST(SimGroupSizesTest, OneOfTwoRowsIsNotProtected) {
-  SimCluster sim(4, 4, 3, 2, 2);
+  SimCluster sim({4, 4, 3, 2, 2});
   sim.Start({0, 1, 2, 3});
   sim.Node(1).Hold("make");
   sim.Step(1);
@@ -116,7 +177,7 @@ TEST(SimGroupSizesTest, OneOfTwoRowsIsNotProtected) {
 
 // A second node is lost while the first is being rebuilt (VELOC issue 26).
 TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
-  SimCluster sim(6, 4, 3, 2, 2);
+  SimCluster sim({6, 4, 3, 2, 2});
   sim.Start({0, 1, 2, 3});
   sim.Step(1);
   Settle(&sim);
@@ -142,7 +203,7 @@ TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
 // L: a file that the arena refuses fails the attempt, or waits; asking again at once would go round
 // for ever, and no other source would be tried.
 TEST(SimGroupSizesTest, AnArenaThatRefusesFilesEndsTheRestoreOrWaits) {
-  SimCluster sim(4, 3, 3, 2, 1);
+  SimCluster sim({4, 3, 3, 2, 1});
   sim.Start({0, 1, 2});
   sim.Step(1);
   Settle(&sim);

@@ -13,9 +13,9 @@ namespace {
 
 // Sanitizers make a run ten times as long and see most of what they can see in the first.
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr std::uint64_t kSeeds = 200;
+constexpr std::uint64_t kSeeds = 100;
 #else
-constexpr std::uint64_t kSeeds = 800;
+constexpr std::uint64_t kSeeds = 2'000;
 #endif
 
 std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {

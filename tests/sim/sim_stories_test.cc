@@ -41,7 +41,7 @@ class SimStoriesTest : public ::testing::Test {
     }
   }
 
-  SimCluster sim_{4, 3, 2};
+  SimCluster sim_{{4, 3, 2}};
 };
 
 TEST_F(SimStoriesTest, TrainsAndRestoresOverThreeNodes) {
@@ -361,7 +361,7 @@ TEST_F(SimStoriesTest, fallback_on_a_tier_needs_no_slot) {
 
 // Two launchers took the number 2: (2,1) of the one is not (2,1) of the other.
 TEST(SimTwinTest, same_step_of_twin_starts_never_mixes) {
-  SimCluster sim(4, 2, 2);
+  SimCluster sim({4, 2, 2});
   FakeJob& job = sim.Node(0).JobOf("r0");
   sim.Start({0, 1});
   const Epoch first = job.epoch;

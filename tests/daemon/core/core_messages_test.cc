@@ -30,6 +30,16 @@ class CoreMessagesTest : public ::testing::Test {
     job_.Present()->mutable_decision()->set_committed(true);
   }
 
+  // Two, but they count as many.
+  void SpanManyNodes() {
+    context_.options.decide_each_report = 1;
+    for (const Rank rank : {0U, 1U}) {
+      proto::MemberNode* member = job_.Present()->add_members();
+      member->set_node_uuid("n" + std::to_string(rank));
+      member->add_ranks(rank);
+    }
+  }
+
   static Report ReportOf(const std::string& node, Rank rank, std::uint64_t sequence) {
     Report report;
     report.stamp = {kEpoch, 1, sequence};
@@ -169,6 +179,44 @@ TEST_F(CoreMessagesTest, TheSameStepOfAnOlderIncarnationDoesNotCount) {
   coordinator.OnReport(Sealed("n1", 1, 1));
   EXPECT_FALSE(job_.IsComplete(kId));
   EXPECT_FALSE(job_.IsComplete({1, 1}));
+}
+
+// A job of many nodes: what completes an id is decided by at once, the rest at the tick.
+TEST_F(CoreMessagesTest, OfManyNodesACompleteSnapshotDoesNotWaitForTheTick) {
+  Commit();
+  SpanManyNodes();
+  Coordinator coordinator(&context_, &job_);
+  coordinator.OnTick();
+  coordinator.OnReport(Sealed("n0", 0, 1));
+  EXPECT_FALSE(coordinator.IsDue());
+  coordinator.OnReport(Sealed("n1", 1, 1));
+  EXPECT_TRUE(job_.IsComplete(kId));
+}
+
+TEST_F(CoreMessagesTest, OfManyNodesAMissedSnapshotIsAbandonedAtTheTick) {
+  Commit();
+  SpanManyNodes();
+  Coordinator coordinator(&context_, &job_);
+  coordinator.OnTick();
+  Report missed = ReportOf("n1", 1, 1);
+  missed.ranks[1].last_begun = kId.step;
+  coordinator.OnReport(Sealed("n0", 0, 1));
+  coordinator.OnReport(missed);
+  EXPECT_FALSE(job_.IsAbandoned(kId));
+  coordinator.OnTick();
+  EXPECT_TRUE(job_.IsAbandoned(kId));
+}
+
+// A member that is gone may have had what others count on.
+TEST_F(CoreMessagesTest, OfManyNodesTheLossOfAMemberIsDecidedByAtOnce) {
+  Commit();
+  SpanManyNodes();
+  Coordinator coordinator(&context_, &job_);
+  coordinator.OnReport(Sealed("n1", 1, 1));
+  coordinator.OnTick();
+  EXPECT_FALSE(coordinator.IsDue());
+  coordinator.OnMemberLost("n1");
+  EXPECT_TRUE(coordinator.IsDue());
 }
 
 // L: lost_report_is_repaired_by_the_next; old_inventory_does_not_answer_new_attempt.
