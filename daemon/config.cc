@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 
 // A node tells its peers so many at most (peer.proto).
 constexpr std::size_t kMaxEndpoints = 8;
+constexpr std::size_t kMaxPlanes = 8;  // of data
 
 template <class... Fs>
 struct Overloaded : Fs... {
@@ -105,6 +106,7 @@ std::string_view UnitText(const KeyField& field) {
                                [](const NameField&) { return "name"; },
                                [](const AddressField&) { return "address"; },
                                [](const AddressListField&) { return "list of addresses"; },
+                               [](const PlaneListField&) { return "list of planes"; },
                                [](const LevelField&) { return "level"; },
                                [](const BoolField&) { return "true/false"; },
                                [](const UidListField&) { return "list of uids"; },
@@ -131,6 +133,7 @@ std::string RangeText(const KeyField& field) {
                  [](const NameField&) { return std::string("at most 128 bytes, or off"); },
                  [](const AddressField&) { return std::string("ADDRESS:PORT or off"); },
                  [](const AddressListField&) { return std::string("ADDRESS:PORT, at most 8"); },
+                 [](const PlaneListField&) { return std::string("1 to 8 of tls, PROVIDER"); },
                  [](const LevelField&) { return std::string("debug, info, warning, error"); },
                  [](const BoolField&) { return std::string("true, false"); },
                  [](const UidListField&) { return std::string("at most 1024"); },
@@ -150,6 +153,7 @@ std::string ValueText(const KeyField& field, const Config& config) {
           [&](const NameField& f) { return OrOff(config.*f.member); },
           [&](const AddressField& f) { return OrOff(config.*f.member); },
           [&](const AddressListField& f) { return Bracketed(config.*f.member, Quoted); },
+          [&](const PlaneListField& f) { return Bracketed(config.*f.member, Quoted); },
           [&](const LevelField& f) { return Quoted(LevelName(config.*f.member)); },
           [&](const BoolField& f) { return std::string(config.*f.member ? "true" : "false"); },
           [&](const UidListField& f) {
@@ -180,6 +184,9 @@ Status CheckRange(const KeySpec& key, const Config& config) {
                  [&](const AddressListField& f) -> Status {
                    HF_TRYV(Between((config.*f.member).size(), std::size_t{0}, kMaxEndpoints));
                    return CheckAddresses(config.*f.member);
+                 },
+                 [&](const PlaneListField& f) {
+                   return Between((config.*f.member).size(), std::size_t{1}, kMaxPlanes);
                  },
                  [](const auto&) -> Status { return Ok(); }},
       key.field);
@@ -214,6 +221,7 @@ Status SetFromText(const KeySpec& key, std::string_view text, Config* config) {
           [&](const AddressListField& f) {
             return set(&(config->*f.member), ParseAddresses(text));
           },
+          [&](const PlaneListField& f) { return set(&(config->*f.member), ParsePlanes(text)); },
           [&](const LevelField& f) { return set(&(config->*f.member), ParseLogLevel(text)); },
           [&](const BoolField& f) -> Status {
             if (text != "true" && text != "false") {

@@ -65,6 +65,9 @@ struct Config {
   std::string peer_key;
   bool peer_allow_insecure = false;
   std::chrono::milliseconds peer_dead_after{20'000};
+  // "tls", and libfabric's names of providers, as peer.data_plane lists them.
+  std::vector<std::string> peer_data_plane{"verbs;ofi_rxm", "efa", "tls"};
+  std::string peer_fabric_device;  // empty: any that has the address of peer.listen
 
   // [coding]: how the nodes of a job protect each other
   std::uint64_t coding_data = 8;

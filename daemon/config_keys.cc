@@ -142,6 +142,14 @@ std::vector<KeySpec> PeerKeys() {
        DurationField{&Config::peer_dead_after, milliseconds(500), minutes(10)},
        "A connection on which nothing came for so long is given up. Shorter notices a lost node "
        "sooner, and takes a slow network for one."},
+      {"peer.data_plane",
+       PlaneListField{&Config::peer_data_plane},
+       "How the bytes of other nodes are read: the first that this machine has. tls: over the "
+       "peers' connection; else a provider of libfabric, whose bytes are in clear: only on a "
+       "network that is trusted. Without tls in the list, a start without a fabric fails."},
+      {"peer.fabric_device",
+       NameField{&Config::peer_fabric_device},
+       "Network device of the fabric (mlx5_0, rdmap0s6-rdm), where its address does not tell it."},
   };
 }
 

@@ -56,6 +56,11 @@ struct AddressListField {
   std::vector<std::string> Config::*member;
 };
 
+// Ways to read the bytes of other nodes, the best first.
+struct PlaneListField {
+  std::vector<std::string> Config::*member;
+};
+
 struct LevelField {
   LogLevel Config::*member;
 };
@@ -79,6 +84,7 @@ using KeyField = std::variant<CountField,
                               NameField,
                               AddressField,
                               AddressListField,
+                              PlaneListField,
                               LevelField,
                               BoolField,
                               UidListField,

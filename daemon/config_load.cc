@@ -92,10 +92,14 @@ Error At(const toml::node& node, const std::string& source, std::string message)
       source + " line " + std::to_string(node.source().begin.line) + ": " + std::move(message));
 }
 
-bool IsList(const KeyField& field) {
-  return std::holds_alternative<UidListField>(field) ||
-         std::holds_alternative<PathListField>(field) ||
-         std::holds_alternative<AddressListField>(field);
+// Whether a value of that kind, a list or not, may stand there: one data plane needs no brackets.
+bool Fits(const toml::node& node, const KeyField& field) {
+  const bool is_list = std::holds_alternative<UidListField>(field) ||
+                       std::holds_alternative<PathListField>(field) ||
+                       std::holds_alternative<AddressListField>(field);
+  const bool either =
+      std::holds_alternative<PlaneListField>(field) && (node.is_array() || node.is_string());
+  return either || (!std::holds_alternative<PlaneListField>(field) && node.is_array() == is_list);
 }
 
 Status ApplyNode(const std::string& name,
@@ -110,7 +114,7 @@ Status ApplyNode(const std::string& name,
                   std::string(NearestKey(name)) + "\"?");
   }
   const auto text = TextOf(node);
-  if (!text.has_value() || node.is_array() != IsList(key->field)) {
+  if (!text.has_value() || !Fits(node, key->field)) {
     return At(node,
               source,
               name + " has a value of the wrong type; it is a " +

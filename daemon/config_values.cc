@@ -110,6 +110,27 @@ Result<std::vector<std::string>> ParseAddresses(std::string_view text) {
   return addresses;
 }
 
+Result<std::vector<std::string>> ParsePlanes(std::string_view text) {
+  constexpr std::size_t kMaxProvider = 64;
+  std::vector<std::string> planes = SplitList(text);
+  for (auto plane = planes.begin(); plane != planes.end(); ++plane) {
+    const bool is_name = std::all_of(plane->begin(), plane->end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == ';' || c == '-' ||
+             c == '.';
+    });
+    if (plane->size() > kMaxProvider || !is_name) {
+      return Error(Errc::kInvalidArgument,
+                   "\"" + plane->substr(0, kMaxProvider) +
+                       "\" is no data plane; write tls, or a provider of libfabric such as "
+                       "verbs;ofi_rxm, efa or tcp;ofi_rxm");
+    }
+    if (std::find(planes.begin(), plane, *plane) != plane) {
+      return Error(Errc::kInvalidArgument, *plane + " stands twice");
+    }
+  }
+  return planes;
+}
+
 Result<milliseconds> ParseDuration(std::string_view text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);

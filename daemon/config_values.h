@@ -22,5 +22,7 @@ namespace holdfast::daemon {
 // ADDRESS:PORT with an IPv4 address, or an IPv6 address in brackets; "off" is empty.
 [[nodiscard]] Result<std::string> ParseAddress(std::string_view text);
 [[nodiscard]] Result<std::vector<std::string>> ParseAddresses(std::string_view text);
+// "tls" and names of providers of libfabric, each once.
+[[nodiscard]] Result<std::vector<std::string>> ParsePlanes(std::string_view text);
 
 }  // namespace holdfast::daemon

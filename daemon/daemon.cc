@@ -176,6 +176,7 @@ Daemon::Parts::Task Daemon::Parts::ShutDown() {
   ended = co_await parity_.Join(left() / 2) && ended;
   ended = co_await cluster_view_.Join(left() / 2) && ended;
   ended = co_await cluster_scrub_.Join(left() / 2) && ended;
+  data_plane_.Stop();
   server_.Stop();
   ended = co_await server_.Join(left() / 2) && ended;
   if (peers_ != nullptr) {
@@ -202,7 +203,7 @@ Daemon::End Daemon::Parts::Run() {
   io_thread_.Bind();
   const bool started =
       pump_task_.Spawn(pump_.Run()) && tasks_.Spawn(Tick()) && tasks_.Spawn(CleanTiers()) &&
-      tasks_.Spawn(AwaitSignal()) &&
+      tasks_.Spawn(data_plane_.Watch()) && tasks_.Spawn(AwaitSignal()) &&
       tasks_.Spawn(slots_.WatchQuarantine(
           config_.quarantine_poll, [this](SlotRef slot) { gate_->OnQuarantineReleased(slot); })) &&
       shutdown_.Spawn(ShutDown());
@@ -299,6 +300,11 @@ void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
   samples->push_back({&kPeerMessages, "report", static_cast<double>(counts.reports_sent)});
   samples->push_back({&kPeerMessages, "command", static_cast<double>(counts.commands_sent)});
   samples->push_back({&kPeerUnanswered, "", static_cast<double>(counts.unanswered)});
+  const DataPlaneCounters& read = data_plane_.counters();
+  samples->push_back({&kPeerReadBytes, "fabric", static_cast<double>(read.fabric_bytes)});
+  samples->push_back({&kPeerReadBytes, "connection", static_cast<double>(read.connection_bytes)});
+  samples->push_back({&kPeerFabricFallbacks, "", static_cast<double>(read.fallbacks)});
+  samples->push_back({&kPeerLent, "", static_cast<double>(data_plane_.lent())});
   for (std::size_t i = 0; i < transport::kRefusals; ++i) {
     const auto refusal = static_cast<transport::Refusal>(i);
     samples->push_back({&kPeerRefused,

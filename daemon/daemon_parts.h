@@ -20,6 +20,7 @@
 #include "daemon/core/node_core.h"
 #include "daemon/core_gate.h"
 #include "daemon/daemon.h"
+#include "daemon/data_plane/data_plane.h"
 #include "daemon/layout_store.h"
 #include "daemon/metrics.h"
 #include "daemon/parity/feeds.h"
@@ -58,6 +59,7 @@ class Daemon::Parts {
   [[nodiscard]] SessionServer::Hooks ServerHooks();
   [[nodiscard]] ActionRunner::Outlets RunnerOutlets();
   [[nodiscard]] Status OpenPeers();
+  [[nodiscard]] Status OpenDataPlane();
   void AddPeers(proto::StatusReply* status) const;
   // What operators ask about all nodes (daemon_cluster.cc).
   [[nodiscard]] NodeCall CallPeers();
@@ -96,6 +98,7 @@ class Daemon::Parts {
   boost::asio::io_context io_{1};
   IoThread io_thread_;
   StartState state_;
+  DataPlane data_plane_;  // before the pools: they register memory with it
   WorkerPool disk_;
   WorkerPool cpu_;
   WorkerPool arena_pool_;  // prefault and removal take seconds: no seal waits behind them

@@ -129,6 +129,7 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
       version_(std::move(version)),
       started_(SystemClock().Now()),
       state_(std::move(state)),
+      data_plane_(io_.get_executor()),
       disk_("disk", config.disk_threads),
       cpu_("cpu", config.cpu_threads),
       arena_pool_("arena", 2),
@@ -161,12 +162,13 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
               &requests_,
               &layouts_,
               &watch_),
-      stored_(PipelineContext{tiers_, slots_, layouts_}, &cpu_, &gate_, &feeds_),
+      stored_(PipelineContext{tiers_, slots_, layouts_}, &cpu_, &gate_, &feeds_, &data_plane_),
       remote_(PipelineContext{tiers_, slots_, layouts_},
               &cpu_,
               &gate_,
               state_.recovered.node_uuid,
-              CallPeers()),
+              CallPeers(),
+              &data_plane_),
       parity_(io_.get_executor(),
               PipelineContext{tiers_, slots_, layouts_},
               &cpu_,
@@ -286,13 +288,31 @@ ActionRunner::Outlets Daemon::Parts::RunnerOutlets() {
   return outlets;
 }
 
+Status Daemon::Parts::OpenDataPlane() {
+  DataPlaneOptions options;
+  options.planes = config_.peer_data_plane;
+  options.device = config_.peer_fabric_device;
+  options.bind_address = HostOf(config_.peer_listen);
+  if (options.bind_address.empty() && !config_.peer_advertise.empty()) {
+    options.bind_address = HostOf(config_.peer_advertise.front());
+  }
+  HF_TRYV(data_plane_.OpenBlocking(options, &arena_pool_, [this](const proto::StoredKey& key) {
+    return stored_.FindBytes(key);
+  }));
+  LogInfo("data_plane.open", "bytes of other nodes come over " + data_plane_.Describe());
+  return Ok();
+}
+
 Status Daemon::Parts::OpenPeers() {
   if (config_.peer_listen.empty()) {
     return Ok();
   }
+  HF_TRYV(OpenDataPlane());
+  PeerOptions options = PeerOptionsOf(config_);
+  options.planes = data_plane_.Planes();
   HF_TRY(peers_,
          PeerNetwork::Open(io_.get_executor(),
-                           PeerOptionsOf(config_),
+                           options,
                            state_.recovered.node_uuid,
                            state_.recovered.boot_number,
                            &gate_));
@@ -309,6 +329,7 @@ void Daemon::Parts::AddPeers(proto::StatusReply* status) const {
   }
   const std::vector<std::string>& endpoints = peers_->endpoints();
   status->mutable_peer_endpoints()->Assign(endpoints.begin(), endpoints.end());
+  status->set_data_plane(data_plane_.Describe());
   for (proto::PeerStatus& peer : peers_->links().Describe()) {
     *status->add_peers() = std::move(peer);
   }

@@ -157,6 +157,22 @@ inline constexpr MetricName kPeerUnanswered{
     "count",
     "",
     "Of them, those that were refused, or not answered in time; they are repeated."};
+inline constexpr MetricName kPeerReadBytes{"holdfast_peer_read_bytes_total",
+                                           MetricType::kCounter,
+                                           "bytes",
+                                           "plane",
+                                           "Of images and rows that came from other nodes."};
+inline constexpr MetricName kPeerFabricFallbacks{
+    "holdfast_peer_fabric_fallbacks_total",
+    MetricType::kCounter,
+    "count",
+    "",
+    "Times that a node's fabric was given up for a while, and its connection used."};
+inline constexpr MetricName kPeerLent{"holdfast_peer_lent",
+                                      MetricType::kGauge,
+                                      "count",
+                                      "",
+                                      "Images, rows and rings that are lent over the fabric now."};
 inline constexpr MetricName kPeerRefused{"holdfast_peer_refusals_total",
                                          MetricType::kCounter,
                                          "count",
@@ -164,12 +180,14 @@ inline constexpr MetricName kPeerRefused{"holdfast_peer_refusals_total",
                                          "What peers did that they may not."};
 
 inline constexpr const MetricName* kAllMetrics[] = {
-    &kUpInfo,         &kUptime,          &kBoots,          &kResident,        &kSessions,
-    &kJobsLive,       &kSealed,          &kMissed,         &kComplete,        &kAbandoned,
-    &kSealSeconds,    &kArenaBytes,      &kArenaSlots,     &kCatalogSeconds,  &kCatalogFailures,
-    &kCatalogHealthy, &kFlushBytes,      &kFlushSeconds,   &kFlushes,         &kFlushFailures,
-    &kTierTimeouts,   &kTierHealthy,     &kRestores,       &kRestoreFailures, &kMismatches,
-    &kPoisoned,       &kPrepareFailures, &kPeersConnected, &kPeerMessages,    &kPeerUnanswered,
-    &kPeerRefused};
+    &kUpInfo,       &kUptime,         &kBoots,           &kResident,
+    &kSessions,     &kJobsLive,       &kSealed,          &kMissed,
+    &kComplete,     &kAbandoned,      &kSealSeconds,     &kArenaBytes,
+    &kArenaSlots,   &kCatalogSeconds, &kCatalogFailures, &kCatalogHealthy,
+    &kFlushBytes,   &kFlushSeconds,   &kFlushes,         &kFlushFailures,
+    &kTierTimeouts, &kTierHealthy,    &kRestores,        &kRestoreFailures,
+    &kMismatches,   &kPoisoned,       &kPrepareFailures, &kPeersConnected,
+    &kPeerMessages, &kPeerUnanswered, &kPeerReadBytes,   &kPeerFabricFallbacks,
+    &kPeerLent,     &kPeerRefused};
 
 }  // namespace holdfast::daemon

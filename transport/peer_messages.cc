@@ -71,6 +71,13 @@ Status CheckBody(const proto::FeedNextRequest& body) {
              : Status(Invalid("a window of something that is no feed, or of row 0"));
 }
 
+Status CheckBody(const proto::LendRequest& body) {
+  HF_TRYV(CheckKey(body.key()));
+  return body.provider().empty() || body.provider().size() > kMaxAddressBytes
+             ? Status(Invalid("a wish to read over a fabric that has no name"))
+             : Status(Ok());
+}
+
 Status CheckBody(const proto::ReadRangeRequest& body) {
   HF_TRYV(CheckKey(body.key()));
   if (body.length() == 0 || body.length() > kMaxReadRangeBytes) {
@@ -171,6 +178,8 @@ Status CheckRequest(const proto::PeerRequest& request, const std::string& sender
       return CheckBody(request.view());
     case proto::PeerRequest::kScrub:
       return CheckBody(request.scrub());
+    case proto::PeerRequest::kLend:
+      return CheckBody(request.lend());
     case proto::PeerRequest::BODY_NOT_SET:
       break;
   }

@@ -59,6 +59,10 @@ class RangeReader {
   // "node 0123… over tcp;ofi_rxm": for messages.
   [[nodiscard]] virtual std::string Describe() const = 0;
 
+  // What was read does not match its digests.  Whether the same bytes are worth reading again: from
+  // then on in a way in which their holder looks at them, too, and learns of rot.
+  [[nodiscard]] virtual bool Doubt() { return false; }
+
   // Fills "into" with the bytes from "offset" on, in blocks of at most block_bytes().  The first
   // error ends it; blocks in flight are waited for.  A cancellation ends those too.
   [[nodiscard]] boost::asio::awaitable<Status> Read(ByteCount offset,

@@ -56,7 +56,7 @@ std::string PeerLines(const proto::StatusReply& status) {
   for (int i = 0; i < status.peer_endpoints_size(); ++i) {
     text += (i == 0 ? "at " : ", ") + SafeText(status.peer_endpoints(i));
   }
-  text += "\n";
+  text += "; bytes over " + SafeText(status.data_plane()) + "\n";
   Table table({"NODE", "ADDRESS", "CONNECTED", "ROUND TRIP", "BECAUSE"},
               {Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight});
   for (const proto::PeerStatus& peer : status.peers()) {

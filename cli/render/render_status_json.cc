@@ -134,6 +134,7 @@ std::string StatusJson(const proto::StatusReply& status) {
          {"metrics_address", status.metrics_address()},
          {"peer_endpoints",
           std::vector<std::string>(status.peer_endpoints().begin(), status.peer_endpoints().end())},
+         {"data_plane", status.data_plane()},
          {"peers", PeersJson(status)}}},
        {"arena",
         {{"path", arena.path()},

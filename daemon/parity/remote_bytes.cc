@@ -9,7 +9,6 @@
 #include "daemon/pipeline/stored_readers.h"
 #include "layout/layout_hash.h"
 #include "layout/sidecar.h"
-#include "transport/rpc_range_reader.h"
 
 namespace holdfast::daemon {
 
@@ -63,12 +62,6 @@ class RemoteFeed final : public FeedCalls {
   const proto::StoredKey key_;
 };
 
-transport::PeerCall CallTo(const NodeCall& call, const std::string& node) {
-  return [call, node](proto::PeerRequest request, std::chrono::milliseconds limit) {
-    return call(node, std::move(request), limit);
-  };
-}
-
 }  // namespace
 
 proto::StoredKey ImageKey(const JobUid& job, const SnapshotKey& id, Rank rank) {
@@ -112,8 +105,7 @@ Result<std::shared_ptr<ShardReader>> RemoteBytes::Reader(const std::string& node
     HF_TRY(SharedSlot slot, context_.slots.Find(stored->slot));
     return SlotShardReader::Make(cpu_, std::move(what), std::move(slot), stored->base);
   }
-  auto range = std::make_shared<transport::RpcRangeReader>(
-      CallTo(call_, node), key, what->length(), "node " + NodeText(node));
+  auto range = plane_->Reader(call_, node, key, what->length());
   return PeerShardReader::Make(cpu_, std::move(what), std::move(range));
 }
 
@@ -194,8 +186,7 @@ FeedSource RemoteBytes::Feed(const std::string& node,
                              ByteCount ring) const {
   FeedSource source;
   source.calls = std::make_shared<RemoteFeed>(call_, node, key);
-  source.ring = std::make_shared<transport::RpcRangeReader>(
-      CallTo(call_, node), key, ring, "node " + NodeText(node));
+  source.ring = plane_->Reader(call_, node, key, ring);
   return source;
 }
 

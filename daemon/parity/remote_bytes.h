@@ -1,7 +1,7 @@
 // Bytes that other nodes hold, as shard readers: what the pipeline reads from and never asks where.
 //
-// A node's bytes come over the peers' connection (transport/rpc_range_reader.h).  This node's own
-// come from its slots, by the same calls.
+// A node's bytes come over the data plane (daemon/data_plane/).  This node's own come from its
+// slots, by the same calls.
 //
 // Threads:   the io thread only.
 // Ownership: borrows all of it; readers borrow it too.
@@ -23,6 +23,7 @@
 #include "daemon/core/code_set.h"
 #include "daemon/core/ids.h"
 #include "daemon/core_gate.h"
+#include "daemon/data_plane/data_plane.h"
 #include "daemon/peers/node_call.h"
 #include "daemon/pipeline/context.h"
 #include "daemon/pipeline/pull_vector.h"
@@ -43,12 +44,14 @@ class RemoteBytes {
               WorkerPool* cpu,
               const CoreGate* core,
               std::string node_uuid,
-              NodeCall call)
+              NodeCall call,
+              DataPlane* plane)
       : context_(context),
         cpu_(cpu),
         core_(core),
         node_uuid_(std::move(node_uuid)),
-        call_(std::move(call)) {}
+        call_(std::move(call)),
+        plane_(plane) {}
 
   RemoteBytes(const RemoteBytes&) = delete;
   RemoteBytes& operator=(const RemoteBytes&) = delete;
@@ -98,6 +101,7 @@ class RemoteBytes {
   const CoreGate* const core_;
   const std::string node_uuid_;
   const NodeCall call_;
+  DataPlane* const plane_;
 };
 
 // Names of stored bytes.

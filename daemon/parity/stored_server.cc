@@ -55,7 +55,32 @@ asio::awaitable<Result<proto::PeerReply>> StoredServer::Answer(proto::PeerReques
   if (request.has_fetch_sidecar()) {
     co_return FetchSidecar(request.fetch_sidecar());
   }
+  if (request.has_lend()) {
+    const std::chrono::milliseconds limit(request.deadline_ms());
+    proto::PeerReply reply;
+    HF_CO_TRY(*reply.mutable_lend(), co_await plane_->Lend(request.lend(), limit));
+    co_return reply;
+  }
   co_return Error(Errc::kUnavailable, "this daemon does not answer such requests");
+}
+
+Result<StoredBytesView> StoredServer::FindBytes(const proto::StoredKey& key) const {
+  if (key.has_feed()) {
+    const std::shared_ptr<WindowFeed> feed = feeds_->Find(key);
+    if (feed == nullptr) {
+      return NotHere();
+    }
+    return StoredBytesView{feed->memory(), feed};
+  }
+  const auto stored = core_->view().FindStored(key);
+  if (!stored.has_value()) {
+    return NotHere();
+  }
+  HF_TRY(const SharedSlot slot, context_.slots.Find(stored->slot));
+  if (stored->base > slot->capacity() || stored->length_bytes > slot->capacity() - stored->base) {
+    return Error(Errc::kCorruption, "the slot's file is shorter than what it holds");
+  }
+  return StoredBytesView{slot->view().subspan(stored->base, stored->length_bytes), slot};
 }
 
 asio::awaitable<Result<proto::PeerReply>> StoredServer::ReadRange(proto::ReadRangeRequest request) {

@@ -1,5 +1,5 @@
-// Answers what daemons of other nodes ask of this one's bytes: ranges of images, rows and rings,
-// digests, sidecars, and the windows of feeds.
+// Answers what daemons of other nodes ask of this one's bytes: ranges of images, rows and rings (or
+// the loan of them over a fabric), digests, sidecars, and the windows of feeds.
 //
 // Nothing is pinned for a reader: a slot that is freed and filled again while it is read gives
 // other bytes, which the reader's digests show (I5).
@@ -17,6 +17,8 @@
 #include "common/offload.h"
 #include "common/result.h"
 #include "daemon/core_gate.h"
+#include "daemon/data_plane/data_plane.h"
+#include "daemon/data_plane/stored_bytes.h"
 #include "daemon/parity/feeds.h"
 #include "daemon/pipeline/context.h"
 #include "proto/peer.pb.h"
@@ -25,14 +27,21 @@ namespace holdfast::daemon {
 
 class StoredServer {
  public:
-  StoredServer(PipelineContext context, WorkerPool* cpu, CoreGate* core, const Feeds* feeds)
-      : context_(context), cpu_(cpu), core_(core), feeds_(feeds) {}
+  StoredServer(PipelineContext context,
+               WorkerPool* cpu,
+               CoreGate* core,
+               const Feeds* feeds,
+               DataPlane* plane)
+      : context_(context), cpu_(cpu), core_(core), feeds_(feeds), plane_(plane) {}
 
   StoredServer(const StoredServer&) = delete;
   StoredServer& operator=(const StoredServer&) = delete;
 
   // kUnavailable: a request of a kind that is not answered here.
   [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> Answer(proto::PeerRequest request);
+
+  // Where the bytes of that name lie now: what the data plane lends.
+  [[nodiscard]] Result<StoredBytesView> FindBytes(const proto::StoredKey& key) const;
 
   // Slots that were found rotten while others read them.
   [[nodiscard]] std::uint64_t poisoned() const { return poisoned_; }
@@ -54,6 +63,7 @@ class StoredServer {
   WorkerPool* const cpu_;
   CoreGate* const core_;
   const Feeds* const feeds_;
+  DataPlane* const plane_;
   std::uint64_t poisoned_ = 0;
 };
 

@@ -35,17 +35,15 @@ transport::PeerLimits LimitsOf(const PeerOptions& options) {
   return limits;
 }
 
-// Connections go out from the address that others know, so that a rule on either side sees it.
-std::string BindOf(const std::string& listen) {
-  const std::string host = listen.substr(0, listen.rfind(':'));
-  const bool any = host == "0.0.0.0" || host == "[::]";
-  if (any) {
+}  // namespace
+
+std::string HostOf(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  if (host == "0.0.0.0" || host == "[::]") {
     return {};
   }
   return host.starts_with('[') ? host.substr(1, host.size() - 2) : host;
 }
-
-}  // namespace
 
 PeerNetwork::PeerNetwork(const asio::any_io_executor& executor,
                          const PeerOptions& options,
@@ -66,15 +64,21 @@ PeerNetwork::PeerNetwork(const asio::any_io_executor& executor,
            },
            [this](const auto& channel) { links_.OnUp(channel); },
            [this](const auto& channel, const Error& why) { links_.OnDown(channel, why); }}),
-      links_(executor,
-             &context_,
-             BindOf(options.listen),
-             {[this](const std::string& node, std::uint64_t boot_number) {
-                (*core_)->OnPeerUp(node, boot_number);
-              },
-              [this](const std::string& node) { (*core_)->OnPeerDown(node); }}),
+      links_(
+          executor,
+          &context_,
+          HostOf(
+              options.listen),  // from the address that others know: a rule on either side sees it
+          {[this](const std::string& node, std::uint64_t boot_number) {
+             (*core_)->OnPeerUp(node, boot_number);
+           },
+           [this](const std::string& node) { (*core_)->OnPeerDown(node); }}),
       server_(executor, &context_),
-      tasks_(executor, "peer messages", kMaxLanes) {}
+      tasks_(executor, "peer messages", kMaxLanes) {
+  for (const proto::DataPlane& plane : options.planes) {
+    context_.AddPlane(plane);
+  }
+}
 
 Result<std::unique_ptr<PeerNetwork>> PeerNetwork::Open(const asio::any_io_executor& executor,
                                                        const PeerOptions& options,
@@ -162,10 +166,10 @@ asio::awaitable<Result<proto::PeerReply>> PeerNetwork::Handle(
   const auto asked = std::make_shared<Asked>(executor_);
   proto::PeerReply reply;
   if (request.has_report()) {
-    HF_CO_TRY(const Report report, FromProto(request.report().report()));
+    HF_CO_TRY(Report report, FromProto(request.report().report()));
     reply.mutable_report();
     asked_[ticket] = asked;
-    (*core_)->OnPeerReport(peer->node_uuid, ticket, request.report().job_uid(), report);
+    (*core_)->OnPeerReport(peer->node_uuid, ticket, request.report().job_uid(), std::move(report));
   } else if (request.has_command()) {
     HF_CO_TRY(const Command command, FromProto(request.command().command()));
     reply.mutable_command();

@@ -42,7 +42,11 @@ struct PeerOptions {
   transport::TlsFiles tls;             // all empty: none
   bool allow_insecure = false;
   std::chrono::milliseconds dead_after{20'000};
+  std::vector<proto::DataPlane> planes;  // where this node's bytes can be read, the best first
 };
+
+// "10.0.0.7" of "10.0.0.7:7400"; empty where that means every address.
+[[nodiscard]] std::string HostOf(const std::string& address);
 
 struct PeerCounters {
   std::uint64_t reports_sent = 0;

@@ -56,6 +56,7 @@ asio::awaitable<Status> ReadWindow(WorkerPool* cpu,
     if (bad.empty()) {
       co_return Ok();
     }
+    (void)source.ring->Doubt();  // where there is another way, the second read takes it
   }
   co_return Error(Errc::kCorruption,
                   "the window at byte " + std::to_string(told.offset) + " from " +

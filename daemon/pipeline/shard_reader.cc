@@ -98,18 +98,21 @@ asio::awaitable<Status> ShardReader::ReadRange(ByteCount offset,
                                                MutableByteView into,
                                                ShardReadOptions options,
                                                std::vector<std::uint64_t>* bad_chunks) {
-  HF_CO_TRY(auto digests, what_->ChunksOf(offset, into.size()));
+  HF_CO_TRY(const auto digests, what_->ChunksOf(offset, into.size()));
   if (into.empty()) {
     co_return Ok();
   }
-  Status read = co_await ReadBytes(offset, into, options);
-  if (!read.has_value()) {
-    co_return std::move(read).error().WithContext(what_->name());
-  }
-  HF_CO_TRY(auto bad, co_await FindBadChunks(cpu_, into, std::move(digests)));
-  if (bad.empty()) {
-    co_return Ok();
-  }
+  std::vector<std::uint64_t> bad;
+  do {
+    Status read = co_await ReadBytes(offset, into, options);
+    if (!read.has_value()) {
+      co_return std::move(read).error().WithContext(what_->name());
+    }
+    HF_CO_TRY(bad, co_await FindBadChunks(cpu_, into, digests));
+    if (bad.empty()) {
+      co_return Ok();
+    }
+  } while (Doubt());
   for (std::uint64_t& chunk : bad) {
     chunk += offset / kChunkBytes;
   }

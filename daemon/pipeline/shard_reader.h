@@ -105,6 +105,9 @@ class ShardReader {
                                                                  MutableByteView into,
                                                                  ShardReadOptions options) = 0;
 
+  // The bytes do not match: whether to read once more (RangeReader::Doubt).
+  [[nodiscard]] virtual bool Doubt() { return false; }
+
   [[nodiscard]] WorkerPool& cpu() const { return *cpu_; }
 
  private:

@@ -52,6 +52,8 @@ class PeerShardReader final : public ShardReader {
   [[nodiscard]] std::string Describe() const override { return peer_->Describe(); }
 
  protected:
+  [[nodiscard]] bool Doubt() override { return peer_->Doubt(); }
+
   [[nodiscard]] boost::asio::awaitable<Status> ReadBytes(ByteCount offset,
                                                          MutableByteView into,
                                                          ShardReadOptions options) override;

@@ -76,6 +76,7 @@ proto::StatusReply Status() {
   status.mutable_arena()->set_free_slots(1);
   status.mutable_arena()->set_sealed_slots(2);
   status.add_peer_endpoints("10.0.0.1:7400");
+  status.set_data_plane("tcp;ofi_rxm at fi_sockaddr_in://10.0.0.1:41235 (eth0)");
   proto::PeerStatus* peer = status.add_peers();
   peer->set_node_uuid(std::string(16, '\x33'));
   peer->add_endpoints("10.0.0.2:7400");
@@ -111,7 +112,7 @@ metrics  off
 arena    /dev/shm/holdfast
          [######################........] 3.00 GiB of 4.00 GiB used, 75 %
          slots: 2 sealed, 0 filling, 1 free; quarantined: 1.00 MiB
-peers    at 10.0.0.1:7400
+peers    at 10.0.0.1:7400; bytes over tcp;ofi_rxm at fi_sockaddr_in://10.0.0.1:41235 (eth0)
          NODE          ADDRESS        CONNECTED  ROUND TRIP  BECAUSE
          333333333333  10.0.0.2:7400  yes            180 us
          444444444444  -              no                  -  nobody listens\x1b
@@ -147,6 +148,7 @@ constexpr char kStatusJson[] = R"json({
     "peer_endpoints": [
       "10.0.0.1:7400"
     ],
+    "data_plane": "tcp;ofi_rxm at fi_sockaddr_in://10.0.0.1:41235 (eth0)",
     "peers": [
       {
         "node_uuid": "33333333333333333333333333333333",

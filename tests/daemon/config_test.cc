@@ -106,6 +106,30 @@ TEST(ConfigTest, WrongTypesAreRefused) {
   }
 }
 
+TEST(ConfigTest, DataPlanesAreOneOrAList) {
+  const auto planes = [](const std::string& value) {
+    Config config;
+    EXPECT_EQ(ErrorOf(ApplyToml("[peer]\ndata_plane = " + value, "test.toml", &config)), "")
+        << value;
+    return config.peer_data_plane;
+  };
+  EXPECT_EQ(planes("\"tls\""), std::vector<std::string>{"tls"});
+  EXPECT_EQ(planes("[\"tcp;ofi_rxm\", \"tls\"]"), (std::vector<std::string>{"tcp;ofi_rxm", "tls"}));
+  const std::pair<const char*, const char*> wrong[] = {
+      {"[]", "1 to 8"},
+      {"7", "list of planes"},
+      {"true", "list of planes"},
+      {"\"TCP\"", "is no data plane"},
+      {"[\"tls\", \"tls\"]", "stands twice"},
+  };
+  for (const auto& [value, why] : wrong) {
+    Config config;
+    const std::string error =
+        ErrorOf(ApplyToml(std::string("[peer]\ndata_plane = ") + value, "test.toml", &config));
+    EXPECT_NE(error.find(why), std::string::npos) << value << ": " << error;
+  }
+}
+
 TEST(ConfigTest, BrokenTomlNamesTheLine) {
   const std::string error = ErrorOfToml("[arena]\nbudget = \n");
   EXPECT_NE(error.find("line 2"), std::string::npos) << error;

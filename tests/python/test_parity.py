@@ -13,6 +13,10 @@ from node import Node, wait_for
 from test_nodes import CODING, GATE, Cluster, Outputs, flip
 
 
+# Stands first in the lines of a node: they go on with its [peer] table.
+FABRIC = 'data_plane = "tcp;ofi_rxm"\n'
+
+
 @pytest.fixture
 def idle_four(built: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path, built, 4)
@@ -99,20 +103,64 @@ def test_after_the_loss_of_two_nodes_two_others_may_vanish(
     require_restored(joined(before, again), shown, second)
 
 
-def test_a_rotten_shard_does_not_stop_protection(
+def fell_back(cluster: Cluster) -> list[bool]:
+    """Of each node: whether a fabric failed it, so that it used the peers' connection."""
+    return ["data_plane.fallback" in node.log.read_text() for node in cluster.nodes]
+
+
+def test_over_a_fabric_lost_nodes_are_rebuilt_by_one_sided_reads(
     idle_four: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """I10: rows are made and shards are decoded from bytes that libfabric brought, and no others."""
+    for i in range(4):
+        idle_four.start(i, more=FABRIC + CODING)
+    plane = idle_four.nodes[2].json("status")["daemon"]["data_plane"]
+    assert plane.startswith("tcp;ofi_rxm at ") and "127.0.1.3" in plane, plane
+    before = train(idle_four, tmp_path / "first", 4, 1)
+    safe = wait_for("protection", lambda: protected(idle_four.nodes[2]))
+    assert fell_back(idle_four) == [False] * 4
+    for i in (0, 3):
+        idle_four.lose(i)
+        idle_four.start(i, more=FABRIC + CODING)
+    shown = idle_four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "second", 77)
+    require_restored(before, shown, safe)
+    assert not any(fell_back(idle_four)[i] for i in (0, 3))
+
+
+def test_nodes_with_and_without_a_fabric_protect_each_other(
+    idle_four: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """Where one of two nodes has no fabric, their bytes go over the connection, and the log says so."""
+    for i in range(4):
+        idle_four.start(i, more=(FABRIC if i < 2 else "") + CODING)
+    before = train(idle_four, tmp_path / "first", 4, 1)
+    safe = wait_for("protection", lambda: protected(idle_four.nodes[2]))
+    assert fell_back(idle_four) == [True, True, False, False]
+    lose(idle_four, 1)
+    lose(idle_four, 3)
+    shown = idle_four.run(node_ranks.show, [0, 1, 2, 3], tmp_path / "second", 77)
+    require_restored(before, shown, safe)
+
+
+@pytest.mark.parametrize("plane", ["", FABRIC], ids=["connection", "fabric"])
+def test_a_rotten_shard_does_not_stop_protection(
+    idle_four: Cluster, tmp_path: pathlib.Path, plane: str
 ) -> None:
     """I5, L: whoever reads it for its parity finds it, its holder puts it aside, and what was trained
     later is protected."""
     for i in range(4):
-        idle_four.start(i, "protect.before_window=error:1000000;rebuild.before_window=error:1000000", CODING)
+        idle_four.start(
+            i,
+            "protect.before_window=error:1000000;rebuild.before_window=error:1000000",
+            plane + CODING,
+        )
     training = idle_four.run_gated([0, 1, 2, 3], tmp_path / "first", GATE)
     training.arrived()
     assert protected(idle_four.nodes[2]) is None
     assert any([flip(p, image=True) for p in (idle_four.nodes[1].arena / "slots").iterdir()])
     for i in range(4):
         idle_four.nodes[i].kill()
-        idle_four.start(i, more=CODING)
+        idle_four.start(i, more=plane + CODING)
     log = idle_four.nodes[1].log
     wait_for("a reader that finds it", lambda: "slot.poisoned" in log.read_text() or None)
     training.go_on()
