@@ -65,7 +65,7 @@ run_python() {
   local -a counts
   [[ -d tests/python ]] || return 0
   python=$(tools/venv_path.sh)/bin/python
-  "$python" -m pytest -q --junit-xml="$work/python.xml" tests/python || code=$?
+  "$python" -m pytest -q -n "${TEST_WORKERS:-2}" --dist worksteal --junit-xml="$work/python.xml" tests/python || code=$?
   read -r -a counts < <(tools/test_report.py junit "$work/python.xml" "$code" "$work")
   add python "${counts[@]}"
 }

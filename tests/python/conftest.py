@@ -20,12 +20,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])  # of the processes tha
 
 import torch  # noqa: E402
 
+import cluster  # noqa: E402
 import holdfast  # noqa: E402
 import native  # noqa: E402
 from fake_native import FakeDaemon  # noqa: E402
 from node import Node  # noqa: E402
 
 torch.set_num_threads(1)
+# Workers of pytest-xdist are called gw0, gw1, ...: daemons of two of them must not meet.
+cluster.Cluster.subnet = f"127.0.{1 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"
 
 
 @pytest.fixture

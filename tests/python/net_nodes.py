@@ -43,8 +43,11 @@ class NetCluster(Cluster):
         for i, node in enumerate(self.nodes):
             node.launcher = self.network.launcher(i)
 
+    def address(self, i: int) -> str:
+        return self.network.address(i)
+
     def start(self, i: int, failpoints: str = "", more: str = "") -> None:
-        listen = f'listen = "{self.network.address(i)}:{PORT}"\nallow_insecure = true\n'
+        listen = f'listen = "{self.address(i)}:{PORT}"\nallow_insecure = true\n'
         config = f'[peer]\n{listen}dead_after = "2s"\n[restore]\nwait = "6s"\n{CODING}{more}'
         self.nodes[i].start(failpoints, config=config)
 

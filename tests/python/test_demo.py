@@ -107,6 +107,24 @@ def test_part_one_of_the_demo_comes_back_bit_for_bit(built: dict[str, str]) -> N
     assert "everything came back bit for bit" in played.stdout
 
 
+def test_a_daemon_that_is_killed_while_it_starts_is_started_again(node: Node) -> None:
+    started = node.start
+    starts: list[int] = []
+
+    def killed_once() -> None:
+        starts.append(len(starts))
+        if starts == [0]:
+            raise DemoError("holdfastd ended with -9")
+        started()
+
+    node.start = killed_once  # type: ignore[method-assign, assignment]
+    node.supervise()
+    node.kill()
+    wait_for("the daemon", lambda: node.restarts or None)
+    node.unsupervise()
+    assert starts == [0, 1]
+
+
 def test_a_shard_that_the_next_daemon_does_not_find_makes_the_demo_fail() -> None:
     witness = SealWitness.__new__(SealWitness)
     witness.told = {0: 20, 1: 19}

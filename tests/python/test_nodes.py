@@ -146,7 +146,8 @@ def test_a_daemon_that_dies_with_a_message_stops_nothing(
     try:
         died = idle_pair.run(ranks.main, [0, 1], tmp_path / "first", 5, 1, "die")
         assert [code for code, _ in died] == [-9, -9], died
-        assert idle_pair.nodes[which].restarts == 1
+        restarted = idle_pair.nodes[which]
+        wait_for("the new daemon's answer", lambda: restarted.restarts == 1 or None)
     finally:
         idle_pair.nodes[which].unsupervise()
     again = idle_pair.run(ranks.main, [0, 1], tmp_path / "second", 5, 50, "end")

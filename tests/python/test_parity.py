@@ -115,7 +115,7 @@ def test_over_a_fabric_lost_nodes_are_rebuilt_by_one_sided_reads(
     for i in range(4):
         idle_four.start(i, more=FABRIC + CODING)
     plane = idle_four.nodes[2].json("status")["daemon"]["data_plane"]
-    assert plane.startswith("tcp;ofi_rxm at ") and "127.0.1.3" in plane, plane
+    assert plane.startswith("tcp;ofi_rxm at ") and idle_four.address(2) in plane, plane
     before = train(idle_four, tmp_path / "first", 4, 1)
     safe = wait_for("protection", lambda: protected(idle_four.nodes[2]))
     assert fell_back(idle_four) == [False] * 4

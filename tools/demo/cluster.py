@@ -16,6 +16,9 @@ class Cluster:
     arenas: a folder in memory, for their arenas.
     """
 
+    #: Tests that run side by side have one each.
+    subnet = "127.0.1"
+
     def __init__(
         self, folder: pathlib.Path, arenas: pathlib.Path, environment: dict[str, str], count: int
     ) -> None:
@@ -25,8 +28,11 @@ class Cluster:
 
     def start(self, i: int, failpoints: str = "", more: str = "") -> None:
         """more: lines of TOML, after what the node needs to be reached."""
-        peers = f'[peer]\nlisten = "127.0.1.{i + 1}:{PORT}"\ndead_after = "2s"\n'
+        peers = f'[peer]\nlisten = "{self.address(i)}:{PORT}"\ndead_after = "2s"\n'
         self.nodes[i].start(failpoints, config=f"{peers}{more}")
+
+    def address(self, i: int) -> str:
+        return f"{self.subnet}.{i + 1}"
 
     def lose(self, i: int) -> None:
         """kill -9 of the daemon; its memory and what it wrote are gone for good."""

@@ -206,11 +206,18 @@ class Node:
         before it, "back" when the new one answers."""
         self._supervised.set()
 
+        def start_again() -> None:
+            """One that is killed while it starts is no reason to give up; one that cannot start is."""
+            for _ in range(4):
+                with contextlib.suppress(DemoError):
+                    return self.start()
+            self.start()
+
         def watch() -> None:
             while self._supervised.is_set():
                 if self.process is not None and self.process.poll() is not None:
                     died()
-                    self.start()
+                    start_again()
                     back()
                     self.restarts += 1
                 time.sleep(0.02)

@@ -36,7 +36,7 @@ class NodesTraining:
         marks = folder / "marks"
         marks.mkdir()
         plan: dict[str, Any] = {"sure": [STEPS], "folder": str(marks)}
-        port = _free_port("127.0.1.1")
+        port = _free_port(cluster.address(0))
         self._agents = [
             self._launch(i, port, json.dumps(plan)) for i in range(len(cluster.nodes))
         ]
@@ -45,7 +45,8 @@ class NodesTraining:
         command = [
             sys.executable, "-m", "torch.distributed.run",
             "--nnodes", str(len(self._cluster.nodes)), "--node-rank", str(i),
-            "--nproc-per-node", "1", "--master-addr", "127.0.1.1", "--master-port", str(port),
+            "--nproc-per-node", "1",
+            "--master-addr", self._cluster.address(0), "--master-port", str(port),
             "--max-restarts", "0",
             str(HERE / "trainer.py"),
             "--steps", str(STEPS), "--job", JOB, "--size", "small", "--out", str(self.out),
