@@ -46,9 +46,9 @@ Status ChooseSources(const Stripes& stripes, std::span<const Holder> holders, Re
   std::bitset<kMaxMembers> taken;
   taken.set(piece->index);
   const auto take = [&](const SourceRange& source) {
-    if (piece->sources.size() < k && !taken[source.index]) {
+    if (!taken[source.index]) {
       taken.set(source.index);
-      piece->sources.push_back(source);
+      (piece->sources.size() < k ? piece->sources : piece->spare).push_back(source);
     }
   };
   for (std::uint32_t column = 0; column < k; ++column) {
@@ -100,7 +100,8 @@ Result<std::vector<RebuildPiece>> PlanShard(const Stripes& stripes,
                        .begin = range.begin,
                        .length = range.length,
                        .offset = range.offset,
-                       .sources = {}};
+                       .sources = {},
+                       .spare = {}};
     HF_TRYV(ChooseSources(stripes, holders, &piece));
     pieces.push_back(std::move(piece));
   }
@@ -129,7 +130,8 @@ Result<RebuildPiece> PlanRow(const Stripes& stripes,
                      .begin = begin,
                      .length = length,
                      .offset = begin,
-                     .sources = {}};
+                     .sources = {},
+                     .spare = {}};
   HF_TRYV(ChooseSources(stripes, holders, &piece));
   return piece;
 }

@@ -1,8 +1,8 @@
 // Which reads bring back a range that is lost.
 //
 // The caller says what is there, in the order in which it would rather read; of each stripe the
-// first k that have something are taken.  A read that turns out slow is hedged, and a source that
-// turns out bad is left out, by planning again with another order.  What is known to be zero (the
+// first k that have something are taken, the others are spare: for a read that turns out slow.  A
+// source that turns out bad is left out by planning again.  What is known to be zero (the
 // range lies beyond a segment's end, also of a lost shard) counts as a source and is never read, so
 // groups of unequal shards survive more than m losses in places.
 //
@@ -48,6 +48,7 @@ struct RebuildPiece {
   ByteCount length = 0;     // of the lost range and of the window to decode
   ByteCount offset = 0;     // of the same bytes in the image of the lost shard, or in the row
   std::vector<SourceRange> sources;  // exactly k, by rising index
+  std::vector<SourceRange> spare;    // what else is there, in the order of the holders
 
   // Their indices, for Codec::MakeDecoder: pieces with the same ones can share a decoder.
   [[nodiscard]] std::vector<std::uint32_t> SourceIndices() const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "common/failpoint.h"
@@ -28,6 +29,23 @@ GroupSources GroupSources::None(const ec::Stripes& stripes) {
     rows.resize(stripes.Code().parity);
   }
   return sources;
+}
+
+std::size_t GroupSources::Nodes(const ec::Stripes& stripes) const {
+  std::set<std::uint32_t> positions;
+  for (std::uint32_t stripe = 0; stripe < rows.size(); ++stripe) {
+    for (std::uint32_t row = 0; row < rows[stripe].size(); ++row) {
+      if (rows[stripe][row] != nullptr) {
+        positions.insert(stripes.RowOwner(stripe, row));
+      }
+    }
+  }
+  for (std::uint32_t position = 0; position < shards.size(); ++position) {
+    if (shards[position] != nullptr) {
+      positions.insert(position);
+    }
+  }
+  return positions.size();
 }
 
 namespace {
@@ -91,15 +109,11 @@ struct VectorDecoder::Job {
         scratch(d.options_.window_bytes * stripes.Code().data) {}
 
   ShardReader* ReaderOf(std::uint32_t source) const;
-  Result<std::vector<ec::SourceRange>> Plan(ByteCount at,
-                                            ByteCount size,
-                                            const Failures& out) const;
+  Result<ec::RebuildPiece> Plan(ByteCount at, ByteCount size, const Failures& out) const;
   Result<std::shared_ptr<const ec::Decoder>> DecoderOf(const std::vector<ec::SourceRange>& plan);
 
   asio::awaitable<Status> Window(std::uint64_t number);
-  asio::awaitable<Status> ReadSources(const std::vector<ec::SourceRange>& plan,
-                                      std::vector<MutableByteView> views,
-                                      Failures* left_out);
+  void AskLast(std::uint32_t position);
   asio::awaitable<Status> ReadSource(ec::SourceRange source,
                                      MutableByteView view,
                                      Failures* left_out);
@@ -129,9 +143,9 @@ ShardReader* VectorDecoder::Job::ReaderOf(std::uint32_t source) const {
 }
 
 // The k sources of a window, each in whole chunks: a source goes on where the lost vector ends.
-Result<std::vector<ec::SourceRange>> VectorDecoder::Job::Plan(ByteCount at,
-                                                              ByteCount size,
-                                                              const Failures& out) const {
+Result<ec::RebuildPiece> VectorDecoder::Job::Plan(ByteCount at,
+                                                  ByteCount size,
+                                                  const Failures& out) const {
   std::vector<ec::Holder> holders;
   for (const std::uint32_t position : decoder.order_) {
     const std::uint32_t held = stripes.IndexAt(stripe, position);
@@ -150,12 +164,14 @@ Result<std::vector<ec::SourceRange>> VectorDecoder::Job::Plan(ByteCount at,
     HF_TRY(piece, ec::PlanRow(stripes, stripe, index - k, at, size, holders));
   }
   const ByteCount whole = ChunkCount(size) * kChunkBytes;
-  for (ec::SourceRange& source : piece.sources) {
-    if (source.length > 0) {
-      source.length = std::min(whole, stripes.VectorLength(stripe, source.index) - at);
+  for (auto* sources : {&piece.sources, &piece.spare}) {
+    for (ec::SourceRange& source : *sources) {
+      if (source.length > 0) {
+        source.length = std::min(whole, stripes.VectorLength(stripe, source.index) - at);
+      }
     }
   }
-  return std::move(piece.sources);
+  return piece;
 }
 
 Result<std::shared_ptr<const ec::Decoder>> VectorDecoder::Job::DecoderOf(
@@ -187,21 +203,18 @@ asio::awaitable<Status> VectorDecoder::Job::ReadSource(ec::SourceRange source,
     co_return Error(Errc::kCancelled, "cancelled while the sources of a lost range were read");
   }
   if (done.error().code == Errc::kCorruption) {
-    left_out->emplace(source.index, std::move(done).error());
-    co_return Ok();
+    left_out->emplace(source.index, done.error());
+  } else {
+    failed.emplace(source.index, done.error());
+    AskLast(source.position);
   }
-  failed.emplace(source.index, std::move(done).error());
-  auto& order = decoder.order_;
-  const auto place = std::find(order.begin(), order.end(), source.position);
-  std::rotate(place, place + 1, order.end());
-  co_return Ok();
+  co_return done;
 }
 
-asio::awaitable<Status> VectorDecoder::Job::ReadSources(const std::vector<ec::SourceRange>& plan,
-                                                        std::vector<MutableByteView> views,
-                                                        Failures* left_out) {
-  auto step = [&](std::uint64_t i) { return ReadSource(plan[i], views[i], left_out); };
-  co_return co_await ForEachWindow(plan.size(), plan.size(), step);
+void VectorDecoder::Job::AskLast(std::uint32_t position) {
+  auto& order = decoder.order_;
+  const auto place = std::find(order.begin(), order.end(), position);
+  std::rotate(place, place + 1, order.end());
 }
 
 asio::awaitable<Status> VectorDecoder::Job::DecodeOnWorker(std::shared_ptr<const ec::Decoder> code,
@@ -240,23 +253,24 @@ asio::awaitable<Status> VectorDecoder::Job::Window(std::uint64_t number) {
     if (!plan.has_value()) {
       co_return WithFailures(WithFailures(std::move(plan).error(), failed), left_out);
     }
-    std::vector<ec::SourceRange> reads;
-    std::vector<MutableByteView> views;
-    std::vector<ByteView> sources;
-    for (const ec::SourceRange& source : plan.value()) {
-      const MutableByteView view =
-          memory.bytes().subspan(sources.size() * windows.window(), source.length);
-      sources.push_back(view);
-      if (source.length > 0) {
-        reads.push_back(source);
-        views.push_back(view);
-      }
+    HedgedReads reads(co_await asio::this_coro::executor,
+                      &plan.value(),
+                      windows.window(),
+                      memory.bytes(),
+                      decoder.options_.hedge);
+    auto read_one = [this, &left_out](const ec::SourceRange& source, MutableByteView view) {
+      return ReadSource(source, view, &left_out);
+    };  // no coroutine itself
+    const bool enough = co_await reads.Run(std::move(read_one));
+    if (co_await Cancelled()) {
+      co_return Error(Errc::kCancelled, "cancelled while a lost range was decoded");
     }
-    const std::size_t known_bad = failed.size() + left_out.size();
-    HF_CO_TRYV(co_await ReadSources(reads, std::move(views), &left_out));
-    if (failed.size() + left_out.size() == known_bad) {
-      HF_CO_TRY(const auto code, DecoderOf(plan.value()));
-      co_return co_await DecodeOnWorker(code, std::move(sources), output);
+    for (const std::uint32_t position : reads.slow()) {
+      AskLast(position);
+    }
+    if (enough) {
+      HF_CO_TRY(const auto code, DecoderOf(reads.sources()));
+      co_return co_await DecodeOnWorker(code, reads.bytes(), output);
     }
   }
 }

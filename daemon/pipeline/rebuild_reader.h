@@ -2,10 +2,9 @@
 //
 // Each window of the range is planned by itself (ec/recovery.h), its k sources are read side by
 // side, each checked against its own digests, and decoded on the cpu pool.  A source that fails is
-// left out and the window is planned again: for a bad chunk this window alone (another chunk of the
-// same source may be the only good one there), for anything else the rest of the call.  A source
-// that has not answered after "source_limit" counts as failed, so a slow one delays a window, never
-// the whole.
+// left out: for a bad chunk this window alone (another chunk of the same source may be the only
+// good one there), for anything else the rest of the call.  For a slow one another is read as well
+// (hedged_reads.h); one that has not answered after "source_limit" counts as failed.
 //
 // Threads:   the io thread only; decoding on the cpu pool.
 // Ownership: shares code and sources; borrows the pool.
@@ -22,6 +21,7 @@
 
 #include <boost/asio/awaitable.hpp>
 
+#include "daemon/pipeline/hedged_reads.h"
 #include "daemon/pipeline/shard_reader.h"
 #include "ec/codec.h"
 #include "ec/stripe.h"
@@ -46,6 +46,9 @@ struct GroupSources {
 
   // All lost.
   [[nodiscard]] static GroupSources None(const ec::Stripes& stripes);
+
+  // Positions that anything can be read from.
+  [[nodiscard]] std::size_t Nodes(const ec::Stripes& stripes) const;
 };
 
 using SharedSources = std::shared_ptr<const GroupSources>;
@@ -54,11 +57,12 @@ struct RebuildOptions {
   ByteCount window_bytes = 2 * kMiB;               // a multiple of kChunkBytes
   std::size_t windows_in_flight = 2;               // k * window_bytes of memory for each
   std::chrono::milliseconds source_limit{10'000};  // of one source's part of a window
+  HedgeOptions hedge;
 };
 
 // Decodes ranges of any vector of the group that is lost.  Members whose sources failed, but for
-// bad chunks, are asked last from then on, for as long as it lives: one that hangs costs one
-// source_limit, not one for each window.
+// bad chunks, or were outrun by others, are asked last from then on, for as long as it lives: one
+// that lags or hangs costs one window something, not each.
 class VectorDecoder {
  public:
   VectorDecoder(WorkerPool* cpu,

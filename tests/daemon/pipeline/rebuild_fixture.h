@@ -120,6 +120,14 @@ class RebuildTest : public GroupTest {
     };
   }
 
+  static FaultRangeReader::Faults Slow(std::chrono::milliseconds delay) {
+    return [delay](ByteCount, ByteCount) {
+      FaultRangeReader::Fault fault;
+      fault.delay = delay;
+      return fault;
+    };
+  }
+
   std::unique_ptr<TestGroup> group_;
   std::vector<std::byte> into_;
   RebuildOptions rebuild_;

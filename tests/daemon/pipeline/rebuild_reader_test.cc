@@ -96,6 +96,58 @@ TEST_F(RebuildReaderTest, ASourceThatHangsCostsItsLimitOnceAndNotForEachWindow) 
   EXPECT_EQ((readers_.at({kReplacement, 0})->blocks), 1U);
 }
 
+// Restore uses any k of the sources, and a slow one costs what makes it stand out.
+TEST_F(RebuildReaderTest, ASlowSourceIsOutrunByAnotherAndAskedLastFromThenOn) {
+  rebuild_.hedge.least = milliseconds(30);
+  rebuild_.windows_in_flight = 1;
+  const auto reader = LostShard(kReplacement);
+  FaultRangeReader& slow = *readers_.at({kReplacement, 0});
+  slow.faults = Slow(seconds(5));
+  const auto began = Clock::now();
+  const Status read = Read(reader.get());
+  ASSERT_TRUE(read.has_value()) << read.error().ToString();
+  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_EQ(slow.blocks, 1U);
+  EXPECT_LT(Clock::now() - began, seconds(5));
+}
+
+TEST_F(RebuildReaderTest, ASlowSourceThatIsNeededIsWaitedFor) {
+  rebuild_.hedge.least = milliseconds(10);
+  const auto reader = LostShard(kReplacement, {kLost, 4});
+  readers_.at({kReplacement, 0})->faults = Slow(milliseconds(200));
+  const Status read = Read(reader.get());
+  ASSERT_TRUE(read.has_value()) << read.error().ToString();
+  EXPECT_TRUE(into_ == group_->images[kLost]);
+}
+
+// A network that is slow for all is asked for more only after a long silence.
+TEST_F(RebuildReaderTest, WhereAllAreSlowNothingIsReadTwiceSoon) {
+  for (const bool hedged : {false, true}) {
+    readers_.clear();
+    row_readers_.clear();
+    rebuild_.hedge.silence = milliseconds(hedged ? 40 : 1'000);
+    const auto reader = LostShard(kReplacement);
+    for (const auto& [who, source] : readers_) {
+      source->faults = Slow(milliseconds(150));
+    }
+    for (const auto& [which, source] : row_readers_) {
+      source->faults = Slow(milliseconds(150));
+    }
+    std::vector<std::byte> range(kMiB);
+    ShardReadOptions options;
+    options.deadline = Clock::now() + seconds(30);
+    ASSERT_TRUE(RunToEnd(reader->ReadRange(4 * kMiB, range, options)).has_value());
+    std::size_t begun = 0;
+    for (const auto& [who, source] : readers_) {
+      begun += source->blocks;
+    }
+    for (const auto& [which, source] : row_readers_) {
+      begun += source->blocks;
+    }
+    EXPECT_EQ(begun, hedged ? 4U : 3U);
+  }
+}
+
 TEST_F(RebuildReaderTest, TheDeadlineEndsItWhateverIsLeftToTry) {
   const auto reader = LostShard(kReplacement);
   for (const auto& [who, source] : readers_) {

@@ -1,0 +1,137 @@
+#include "daemon/pipeline/hedged_reads.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/with_timeout.h"
+
+namespace holdfast::daemon {
+
+namespace asio = boost::asio;
+using Clock = std::chrono::steady_clock;
+
+HedgedReads::HedgedReads(const asio::any_io_executor& executor,
+                         const ec::RebuildPiece* piece,
+                         ByteCount window,
+                         MutableByteView memory,
+                         const HedgeOptions& options)
+    : window_(window),
+      options_(options),
+      needed_(piece->sources.size()),
+      tasks_(executor, "hedged_reads", needed_ + piece->spare.size() + 1),
+      changed_(executor) {
+  entries_.reserve(needed_ + piece->spare.size());  // tasks hold pointers to them
+  for (const ec::SourceRange& source : piece->sources) {
+    const MutableByteView view =
+        source.length == 0 ? MutableByteView() : memory.first(source.length);
+    memory = source.length == 0 ? memory : memory.subspan(window);
+    entries_.push_back({.source = source, .view = view});
+  }
+  for (const ec::SourceRange& source : piece->spare) {
+    entries_.push_back({.source = source, .view = {}});
+  }
+}
+
+asio::awaitable<bool> HedgedReads::Run(Read read) {
+  read_ = std::move(read);
+  began_ = Clock::now();
+  next_ = needed_;
+  for (std::size_t i = 0; i < needed_; ++i) {
+    if (entries_[i].source.length == 0) {
+      entries_[i].good = true;
+      ++good_;
+    }
+  }
+  for (std::size_t i = 0; i < needed_; ++i) {
+    if (!entries_[i].good) {
+      Begin(&entries_[i]);
+    }
+  }
+  if (good_ < needed_ && next_ < entries_.size()) {
+    HOLDFAST_CHECK(tasks_.Spawn(Watch()));
+  }
+  co_await tasks_.Finish();
+  co_return good_ == needed_;
+}
+
+void HedgedReads::Begin(Entry* entry) {
+  if (entry->view.empty()) {
+    spare_memory_.push_back(std::make_unique_for_overwrite<std::byte[]>(window_));
+    entry->view = MutableByteView(spare_memory_.back().get(), entry->source.length);
+  }
+  entry->begun = true;
+  ++waiting_;
+  HOLDFAST_CHECK(tasks_.Spawn(ReadOne(entry)));
+}
+
+asio::awaitable<void> HedgedReads::ReadOne(Entry* entry) {
+  const Status done = co_await read_(entry->source, entry->view);
+  --waiting_;
+  if (good_ == needed_) {
+    entry->outrun = true;
+  } else if (done.has_value()) {
+    entry->good = true;
+    last_good_ =
+        std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(Clock::now() - began_));
+    if (++good_ == needed_) {
+      tasks_.Cancel();
+    }
+  }
+  changed_.Notify();
+}
+
+HedgedReads::Time HedgedReads::SlowAt() const {
+  return began_ + (last_good_.count() == 0 ? std::chrono::nanoseconds(options_.silence)
+                                           : std::max<std::chrono::nanoseconds>(
+                                                 options_.least, last_good_ * options_.times));
+}
+
+asio::awaitable<void> HedgedReads::Watch() {
+  while (good_ < needed_ && next_ < entries_.size() && !co_await Cancelled()) {
+    const Time now = Clock::now();
+    const bool failed = good_ + waiting_ < needed_;
+    if (failed || now >= SlowAt()) {
+      began_ = failed ? began_ : now;
+      Begin(&entries_[next_++]);
+      continue;
+    }
+    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(SlowAt() - now);
+    co_await changed_.Wait(rest);
+  }
+}
+
+std::vector<ec::SourceRange> HedgedReads::sources() const {
+  std::vector<ec::SourceRange> chosen;
+  for (const Entry& entry : entries_) {
+    if (entry.good) {
+      chosen.push_back(entry.source);
+    }
+  }
+  std::sort(
+      chosen.begin(), chosen.end(), [](const auto& a, const auto& b) { return a.index < b.index; });
+  return chosen;
+}
+
+std::vector<ByteView> HedgedReads::bytes() const {
+  std::vector<ByteView> views;
+  for (const ec::SourceRange& source : sources()) {
+    const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) {
+      return e.source.index == source.index;
+    });
+    views.push_back(entry->view);
+  }
+  return views;
+}
+
+std::vector<std::uint32_t> HedgedReads::slow() const {
+  std::vector<std::uint32_t> positions;
+  for (const Entry& entry : entries_) {
+    if (entry.outrun) {
+      positions.push_back(entry.source.position);
+    }
+  }
+  return positions;
+}
+
+}  // namespace holdfast::daemon
