@@ -48,6 +48,7 @@ void Fill(Rank rank, const RankReport& report, proto::RankState* out) {
   out->set_has_named_step(report.wish.named_step.has_value());
   out->set_named_step(report.wish.named_step.value_or(0));
   out->set_include_discarded(report.wish.include_discarded);
+  out->set_restore_limit_ms(static_cast<std::uint64_t>(report.restore_limit.count()));
   out->set_prepared(report.prepared);
   out->set_loaded(report.loaded);
   out->set_overwritten(report.overwritten);
@@ -167,6 +168,8 @@ Result<RankReport> RankOf(const proto::RankState& rank) {
     out.wish.named_step = rank.named_step();
   }
   out.wish.include_discarded = rank.include_discarded();
+  out.restore_limit = std::chrono::milliseconds(
+      std::min<std::uint64_t>(rank.restore_limit_ms(), kLongestRestore.count()));
   out.prepared = rank.prepared();
   out.loaded = rank.loaded();
   out.overwritten = rank.overwritten();

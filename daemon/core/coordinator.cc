@@ -132,6 +132,9 @@ void Coordinator::Decide() {
   if (phase_ != Phase::kRun && phase_ != Phase::kError && TakeFatal()) {
     return;
   }
+  if (EndOverdue()) {
+    return;
+  }
   switch (phase_) {
     case Phase::kCollect:
       DecideCollect();

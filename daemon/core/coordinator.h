@@ -114,6 +114,10 @@ class Coordinator {
   void MarkDurable(const Source& source, const SnapshotKey& id, bool bad);
   void MarkLoadedSources(const SnapshotKey& base);
   bool TakeFatal();
+  // coordinator_deadline.cc
+  [[nodiscard]] bool EndOverdue();
+  [[nodiscard]] std::string WhatIsMissing() const;
+
   void GiveUpWaiting(const char* what, bool (*done)(const RankReport& rank, std::uint32_t attempt));
   void Commit();
   void DecideError();
@@ -235,6 +239,7 @@ class Coordinator {
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::string>> bad_sources_;
   std::map<std::pair<SnapshotKey, Rank>, std::map<Source, std::uint32_t>> source_failures_;
   std::vector<std::string> log_;
+  std::map<Rank, MonotonicTime> asked_at_;  // of ranks that wait for a choice, and say how long
 
   std::string not_coded_;  // why there are no groups, though they are wished for
   std::vector<GroupView> groups_;

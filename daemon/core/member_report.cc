@@ -24,6 +24,7 @@ Report Member::MakeReport(bool introduces) {
     out.asked = state.restore_request.has_value();
     out.asked_after = state.asked_after;
     out.wish = state.wish;
+    out.restore_limit = state.restore_limit;
     out.prepared = state.prepared;
     out.loaded = state.loaded;
     out.overwritten = state.overwritten;

@@ -6,6 +6,18 @@
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
+namespace {
+
+// The answer must be there before the client gives up by itself.
+constexpr std::chrono::milliseconds kAnswerTakes{5'000};
+
+std::chrono::milliseconds LimitOf(std::uint64_t timeout_ms) {
+  const std::chrono::milliseconds timeout(
+      std::min<std::uint64_t>(timeout_ms, kLongestRestore.count()));
+  return timeout - std::min(timeout / 10, kAnswerTakes);
+}
+
+}  // namespace
 
 void Member::OnRestore(Rank rank, RequestId request, const proto::RestoreRequest& body) {
   RankSession& state = ranks_.at(rank);
@@ -24,6 +36,7 @@ void Member::OnRestore(Rank rank, RequestId request, const proto::RestoreRequest
   state.wish.named_step =
       body.has_named_step() ? std::optional<Step>(body.named_step()) : std::nullopt;
   state.wish.include_discarded = body.include_discarded();
+  state.restore_limit = LimitOf(body.timeout_ms());
   state.overwritten = body.overwritten();
 }
 

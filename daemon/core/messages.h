@@ -89,6 +89,9 @@ struct RestoreWish {
   friend bool operator==(const RestoreWish&, const RestoreWish&) = default;
 };
 
+// No client waits longer for its restore, whatever it says.
+inline constexpr std::chrono::milliseconds kLongestRestore = std::chrono::hours(24);
+
 struct RankReport {
   Step last_begun = kNoStep;  // of this epoch: every step up to it was begun or missed
   bool connected = false;
@@ -96,6 +99,7 @@ struct RankReport {
   bool asked = false;
   std::uint32_t asked_after = 0;
   RestoreWish wish;
+  std::chrono::milliseconds restore_limit{0};  // from when it asked; 0: none
   std::uint32_t prepared = 0;      // highest attempt for which its source is present and checked
   std::uint32_t loaded = 0;        // highest attempt that it has loaded
   bool overwritten = false;        // a failed attempt wrote into its initial state

@@ -60,6 +60,7 @@ struct RankSession {
 
   std::optional<RequestId> restore_request;
   RestoreWish wish;
+  std::chrono::milliseconds restore_limit{0};
   std::uint32_t asked_after = 0;
   std::uint32_t prepared = 0;
   std::uint32_t answered = 0;  // the attempt whose choice this rank was told

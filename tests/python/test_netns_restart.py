@@ -1,5 +1,5 @@
-"""The network fails while a snapshot is being protected and while a lost node is being rebuilt.
-Needs root (netns.py)."""
+"""The network fails while a snapshot is being protected, while a lost node is being rebuilt, and
+between two starts of a job.  Needs root (netns.py)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pathlib
 import signal
 from collections.abc import Iterator
 
+import net_ranks
 import pytest
 from net_nodes import (
-    EVERYWHERE, SOON, NetCluster, Training, held, judge, namespaces, protected, restore,
+    EVERYWHERE, SOON, NetCluster, Training, held, judge, lines, namespaces, protected, restore,
 )
 from node import signal_process, wait_for
 
@@ -118,3 +119,100 @@ def test_a_daemon_that_hangs_while_a_lost_node_is_rebuilt(
     rebuild.restart.restored()
     rebuild.restart.judge(rebuild.safe)
     rebuild.restart.kill()
+
+
+def test_too_few_sources_are_an_error_in_time_and_nothing_is_lost(
+    idle: NetCluster, tmp_path: pathlib.Path
+) -> None:
+    """I11, R: all ranks are told what is missing and which nodes had it; later it is there."""
+    rebuild = Rebuild(idle, tmp_path / "ranks")
+    for cut in (1, 2):
+        idle.network.part(3, cut)
+    rebuild.go_on()
+    outputs = rebuild.restart.join()
+    assert [code for code, _ in outputs] == [1] * 4, outputs
+    for _, output in outputs:
+        assert "rank 3" in output, output
+        assert all(idle.uuid(cut) in output for cut in (1, 2)), output
+    idle.network.heal()
+    restore(idle, EVERYWHERE, tmp_path / "ranks", rebuild.safe)
+
+
+class TestOldStart:
+    """The node of rank 0 is cut off with its daemon and its rank alive; the job starts again without
+    it, on another one; then the node is back."""
+
+    @pytest.fixture
+    def five(
+        self, namespaces: None, built: dict[str, str], tmp_path: pathlib.Path
+    ) -> Iterator[NetCluster]:
+        nodes = NetCluster(tmp_path, built, 5)
+        try:
+            yield nodes
+        finally:
+            nodes.clean()
+
+    def test_it_publishes_deletes_and_overwrites_nothing(
+        self, five: NetCluster, tmp_path: pathlib.Path
+    ) -> None:
+        """I8, I4, I6: its publish was under way, and it is told that it is fenced."""
+        root, go = tmp_path / "root", tmp_path / "go"
+        root.mkdir()
+        patient = '[flush]\ntier_timeout = "5m"\n'  # its publish stands still until "go"
+        for i in range(5):
+            five.start(i, f"flush.before_publish=wait:{go}@3" if i == 0 else "", more=patient)
+        old = Start(five, EVERYWHERE, tmp_path / "old", root)
+        wait_for("two durable snapshots", lambda: len(durable(five, root, 1)) >= 2 or None, SOON)
+        wait_for("a third that is written", lambda: len(written(root, 1)) >= 3 or None, SOON)
+        five.network.isolate(0, "both")
+        five.kill_ranks([1, 2, 3])
+        new = Start(five, [4, 1, 2, 3], tmp_path / "new", root)
+        new.restored()
+        restored = [lines(tmp_path / "new", "restored", rank)[-1] for rank in range(4)]
+        judge(restored, tmp_path / "old", max(durable(five, root, 1)))
+        wait_for("a new durable one", lambda: durable(five, root, 2) or None, SOON)
+        before = durable(five, root, 1)
+        go.touch()
+        wait_for("the refused publish", lambda: refused(five), SOON)
+        five.network.heal()
+        told = tmp_path / "old" / "fenced.0"
+        wait_for("the fence", lambda: told.exists() or None, SOON)
+        assert "another start of this job" in told.read_text()
+        step = new.steps()
+        for i in (4, 1, 2, 3):
+            wait_for("protection", lambda: protected(five.nodes[i], step), SOON)
+        assert durable(five, root, 1) <= before
+        new.kill()
+        old.join()
+        verified = five.nodes[1].cli("verify", "--root", str(root))
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+class Start(Training):
+    """One start of a job whose ranks do not wait for each other (net_ranks.alone)."""
+
+    def __init__(
+        self, nodes: NetCluster, places: list[int], folder: pathlib.Path, root: pathlib.Path
+    ) -> None:
+        super().__init__(nodes, places, folder, net_ranks.alone, str(root))
+
+
+def durable(nodes: NetCluster, root: pathlib.Path, incarnation: int) -> set[int]:
+    """Steps that are published there, of one start."""
+    return {
+        int(s["step"]) for s in nodes.nodes[1].snapshots("--root", str(root))
+        if s["incarnation"] == incarnation and s["durable_on"]
+    }
+
+
+def written(root: pathlib.Path, incarnation: int) -> set[str]:
+    """Folders of snapshots that have the files of all four ranks, published or not."""
+    folders = root.glob(f"*/step-*.i{incarnation:04}")
+    return {path.name for path in folders if len(list(path.glob("rank-*.meta"))) == 4}
+
+
+def refused(nodes: NetCluster) -> bool | None:
+    """Whether the old coordinator says that a newer start stands between it and the root."""
+    job = nodes.nodes[0].job()
+    assert job is not None
+    return True if any("incarnation" in str(tier["last_error"]) for tier in job["tiers"]) else None

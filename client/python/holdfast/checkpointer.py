@@ -316,6 +316,9 @@ class Checkpointer:
         """Loads the newest snapshot that every rank can get back; its step, or 0 where there is
         none.  With "step" that one, and newer ones are put aside for good.
 
+        timeout: seconds.  A little before they are over, all ranks get a DeadlineError that says
+        which shards are missing and which nodes had them.
+
         Raises StateMismatchError where the snapshot does not fit the objects given (on all ranks,
         nothing is written then), NotFoundError where the named step cannot be had.
         """

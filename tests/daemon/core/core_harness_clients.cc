@@ -300,6 +300,7 @@ void CoreHarness::AskAgain(FakeClient* client) {
   body->set_named_step(client->wish.named_step.value_or(0));
   body->set_include_discarded(client->wish.include_discarded);
   body->set_after_attempt(client->attempt);
+  body->set_timeout_ms(client->restore_timeout_ms);
   SendTo(client, std::move(message));
 }
 

@@ -67,6 +67,7 @@ struct FakeClient {
   // Restore: what was asked, told, loaded, and whether restore() has returned.
   bool asks = false;
   RestoreWish wish;
+  std::uint64_t restore_timeout_ms = 0;  // 0: it waits for ever
   std::uint32_t attempt = 0;
   std::optional<SnapshotKey> told;
   bool told_nothing = false;
