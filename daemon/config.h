@@ -72,7 +72,9 @@ struct Config {
   // [coding]: how the nodes of a job protect each other
   std::uint64_t coding_data = 8;
   std::uint64_t coding_parity = 2;
-  std::string failure_domain;  // of this node; empty: not known
+  std::uint64_t coding_spread_percent = 50;
+  ByteCount coding_bytes_per_second = 0;  // 0: no limit
+  std::string failure_domain;             // of this node; empty: not known
 
   // [restore]
   std::uint64_t restore_tries = 3;

@@ -163,6 +163,14 @@ std::vector<KeySpec> CodingKeys() {
        CountField{&Config::coding_parity, 0, 4},
        "Nodes of a group that may be lost at one time without a snapshot: m of k+m. Each costs a "
        "k-th of the shards in memory, twice. 0: nodes do not protect each other."},
+      {"coding.spread_percent",
+       CountField{&Config::coding_spread_percent, 0, 100},
+       "Part of the time between two snapshots, of 30 s at the most, over which the bytes for "
+       "parity are brought, so that training keeps the network; 0: at once."},
+      {"coding.bytes_per_second",
+       BytesField{&Config::coding_bytes_per_second, kMiB, kPiB, true},
+       "The most that this node takes in for parity, where its network card is to keep room for "
+       "training; restores and rebuilds know no limit; 0: none."},
       {"coding.failure_domain",
        NameField{&Config::failure_domain},
        "What this node fails together with others by (rack, switch, power): nodes of one domain "

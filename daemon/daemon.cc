@@ -288,8 +288,29 @@ void Daemon::Parts::UpdateMetrics() {
     samples.push_back({&kTierTimeouts, root, number(tier_counts.timeouts)});
     samples.push_back({&kTierHealthy, root, tier->sickness().has_value() ? 0.0 : 1.0});
   }
+  AddJobMetrics(status, &samples);
   AddPeerMetrics(&samples);
   metrics_.Publish(samples);
+}
+
+void Daemon::Parts::AddJobMetrics(const proto::StatusReply& status, std::vector<Sample>* samples) {
+  for (const proto::JobStatus& job : status.jobs()) {
+    if (job.has_newest_complete()) {
+      const auto step = static_cast<double>(job.newest_complete().step());
+      samples->push_back({&kCompleteStep, job.name(), step});
+    }
+    if (job.has_protected_id()) {
+      const auto step = static_cast<double>(job.protected_id().step());
+      samples->push_back({&kProtectedStep, job.name(), step});
+      samples->push_back({&kMargin, job.name(), static_cast<double>(job.margin())});
+    }
+  }
+  const ParityCounters& counts = parity_.counters();
+  samples->push_back({&kRows, "", static_cast<double>(counts.rows)});
+  samples->push_back({&kRowBytes, "", static_cast<double>(counts.row_bytes)});
+  samples->push_back({&kRowsFailed, "", static_cast<double>(counts.rows_failed)});
+  samples->push_back({&kShardsBrought, "", static_cast<double>(counts.shards)});
+  samples->push_back({&kShardSeconds, "", counts.shard_seconds});
 }
 
 void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {

@@ -73,6 +73,7 @@ class Daemon::Parts {
                               const proto::ClientMessage& message);
   [[nodiscard]] boost::asio::awaitable<Result<proto::PeerReply>> AnswerPeerRequest(
       proto::PeerRequest request);
+  void AddJobMetrics(const proto::StatusReply& status, std::vector<Sample>* samples);
   void AddPeerMetrics(std::vector<Sample>* samples);
   [[nodiscard]] boost::asio::awaitable<Status> ApplyBatch(ReadyPump::SharedBatch batch);
   void RecoverParts();

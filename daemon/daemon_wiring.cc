@@ -174,7 +174,8 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
               &cpu_,
               &gate_,
               &feeds_,
-              &remote_),
+              &remote_,
+              {config.coding_spread_percent, config.coding_bytes_per_second}),
       scrubber_(io_.get_executor(),
                 PipelineContext{tiers_, slots_, layouts_},
                 &cpu_,
@@ -324,6 +325,7 @@ Status Daemon::Parts::OpenPeers() {
 }
 
 void Daemon::Parts::AddPeers(proto::StatusReply* status) const {
+  parity_.Describe(status);
   if (peers_ == nullptr) {
     return;
   }

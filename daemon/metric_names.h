@@ -141,6 +141,38 @@ inline constexpr MetricName kPrepareFailures{"holdfast_slot_prepare_failures_tot
                                              "count",
                                              "",
                                              "Slots that could not be made (memory is short)."};
+inline constexpr MetricName kCompleteStep{"holdfast_complete_step",
+                                          MetricType::kGauge,
+                                          "step",
+                                          "job",
+                                          "Newest snapshot that all ranks have, of jobs with one."};
+inline constexpr MetricName kProtectedStep{
+    "holdfast_protected_step",
+    MetricType::kGauge,
+    "step",
+    "job",
+    "Newest snapshot with all its parity, of jobs that have one and several nodes."};
+inline constexpr MetricName kMargin{"holdfast_margin",
+                                    MetricType::kGauge,
+                                    "nodes",
+                                    "job",
+                                    "Of each group, that may still be lost with that snapshot."};
+inline constexpr MetricName kRows{
+    "holdfast_parity_rows_total", MetricType::kCounter, "count", "", "Rows of parity made here."};
+inline constexpr MetricName kRowBytes{
+    "holdfast_parity_bytes_total", MetricType::kCounter, "bytes", "", "Of them."};
+inline constexpr MetricName kRowsFailed{"holdfast_parity_failures_total",
+                                        MetricType::kCounter,
+                                        "count",
+                                        "",
+                                        "Rows that could not be made; each is tried again."};
+inline constexpr MetricName kShardsBrought{"holdfast_shards_brought_total",
+                                           MetricType::kCounter,
+                                           "count",
+                                           "",
+                                           "Shards pulled from other nodes or rebuilt here."};
+inline constexpr MetricName kShardSeconds{
+    "holdfast_shards_brought_seconds_total", MetricType::kCounter, "seconds", "", "They took."};
 inline constexpr MetricName kPeersConnected{"holdfast_peers_connected",
                                             MetricType::kGauge,
                                             "count",
@@ -180,14 +212,16 @@ inline constexpr MetricName kPeerRefused{"holdfast_peer_refusals_total",
                                          "What peers did that they may not."};
 
 inline constexpr const MetricName* kAllMetrics[] = {
-    &kUpInfo,       &kUptime,         &kBoots,           &kResident,
-    &kSessions,     &kJobsLive,       &kSealed,          &kMissed,
-    &kComplete,     &kAbandoned,      &kSealSeconds,     &kArenaBytes,
-    &kArenaSlots,   &kCatalogSeconds, &kCatalogFailures, &kCatalogHealthy,
-    &kFlushBytes,   &kFlushSeconds,   &kFlushes,         &kFlushFailures,
-    &kTierTimeouts, &kTierHealthy,    &kRestores,        &kRestoreFailures,
-    &kMismatches,   &kPoisoned,       &kPrepareFailures, &kPeersConnected,
-    &kPeerMessages, &kPeerUnanswered, &kPeerReadBytes,   &kPeerFabricFallbacks,
-    &kPeerLent,     &kPeerRefused};
+    &kUpInfo,        &kUptime,         &kBoots,           &kResident,
+    &kSessions,      &kJobsLive,       &kSealed,          &kMissed,
+    &kComplete,      &kAbandoned,      &kSealSeconds,     &kArenaBytes,
+    &kArenaSlots,    &kCatalogSeconds, &kCatalogFailures, &kCatalogHealthy,
+    &kFlushBytes,    &kFlushSeconds,   &kFlushes,         &kFlushFailures,
+    &kTierTimeouts,  &kTierHealthy,    &kRestores,        &kRestoreFailures,
+    &kMismatches,    &kPoisoned,       &kPrepareFailures, &kPeersConnected,
+    &kPeerMessages,  &kPeerUnanswered, &kPeerReadBytes,   &kPeerFabricFallbacks,
+    &kPeerLent,      &kPeerRefused,    &kCompleteStep,    &kProtectedStep,
+    &kMargin,        &kRows,           &kRowBytes,        &kRowsFailed,
+    &kShardsBrought, &kShardSeconds};
 
 }  // namespace holdfast::daemon

@@ -119,8 +119,18 @@ std::string TierTable(const proto::JobStatus& job) {
                        : table.Render("  ");
 }
 
-std::string ProtectionLines(const proto::JobStatus& job) {
+std::string BringingLines(const proto::JobStatus& job) {
   std::string text;
+  for (const proto::ShardOnItsWay& shard : job.bringing()) {
+    text += "  bringing rank " + std::to_string(shard.rank()) + " of " + IdText(shard.id()) + ": " +
+            FormatBytes(shard.done_bytes()) + " of " + FormatBytes(shard.total_bytes()) + " from " +
+            SafeText(shard.from()) + "\n";
+  }
+  return text;
+}
+
+std::string ProtectionLines(const proto::JobStatus& job) {
+  std::string text = BringingLines(job);
   if (job.has_protected_id()) {
     text += "  protected: " + IdText(job.protected_id()) + ", " + Count(job.margin(), "node") +
             " of each group may be lost\n";

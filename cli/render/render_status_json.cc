@@ -71,6 +71,14 @@ Json JobJson(const proto::JobStatus& job) {
   for (const std::string& line : job.restore_log()) {
     log.push_back(line);
   }
+  Json bringing = Json::array();
+  for (const proto::ShardOnItsWay& shard : job.bringing()) {
+    bringing.push_back({{"rank", shard.rank()},
+                        {"id", IdJson(job.name(), shard.id())},
+                        {"done_bytes", shard.done_bytes()},
+                        {"total_bytes", shard.total_bytes()},
+                        {"from", shard.from()}});
+  }
   return {{"name", job.name()},
           {"job_uid", UidText(job.job_uid())},
           {"owner_uid", job.owner_uid()},
@@ -89,6 +97,7 @@ Json JobJson(const proto::JobStatus& job) {
           {"protecting", job.has_protecting() ? IdJson(job.name(), job.protecting()) : Json()},
           {"groups", GroupsJson(job)},
           {"not_protected", job.not_protected()},
+          {"bringing", bringing},
           {"ranks", ranks},
           {"tiers", tiers}};
 }

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/with_timeout.h"
 #include "daemon/pipeline/rebuild.h"
@@ -23,10 +24,10 @@ Error Refused() {
   return Error(Errc::kCancelled, "the daemon is ending");
 }
 
-ProtectOptions Options(TrafficPriority* priority) {
-  ProtectOptions options;
-  options.pacing.priority = priority;
-  return options;
+// Of other nodes, at the most: the last segments of a stripe are shorter.
+ByteCount BytesIn(const MakeRow& action) {
+  const bool whole = action.way == MakeRow::Way::kPull;
+  return action.length_bytes * (whole ? 1 : action.set.geometry.code.data);
 }
 
 // Every position's own node has its shard and all rows: who has not is found out by asking.
@@ -48,13 +49,15 @@ ParityRunner::ParityRunner(const asio::any_io_executor& executor,
                            WorkerPool* cpu,
                            CoreGate* core,
                            Feeds* feeds,
-                           const RemoteBytes* remote)
+                           const RemoteBytes* remote,
+                           ParityPaceOptions pace)
     : executor_(executor),
       context_(context),
       cpu_(cpu),
       core_(core),
       feeds_(feeds),
       remote_(remote),
+      pace_(pace),
       makers_(executor, kMakers) {}
 
 bool ParityRunner::Start(std::uint64_t ticket, Task task) {
@@ -113,6 +116,8 @@ void ParityRunner::Run(MakeRow action) {
 
 ParityRunner::Task ParityRunner::DoRow(MakeRow action) {
   const auto protecting = priority_.EnterProtect();
+  pace_.OnRow(action.job_uid, action.id, BytesIn(action), SystemClock().Now());
+  budget_.SetRate(pace_.Rate());
   RowDigests made = Refused();
   auto place = Place(action.slot, action.length_bytes);
   if (place.has_value()) {
@@ -122,6 +127,13 @@ ParityRunner::Task ParityRunner::DoRow(MakeRow action) {
   } else {
     made = place.error();
   }
+  pace_.OnRowEnded(action.job_uid, SystemClock().Now());
+  budget_.SetRate(pace_.Rate());
+  Record(action, made);
+  (*core_)->OnRowMade(action.ticket, std::move(made));
+}
+
+void ParityRunner::Record(const MakeRow& action, const RowDigests& made) {
   if (made.has_value()) {
     ++counters_.rows;
     counters_.row_bytes += action.length_bytes;
@@ -132,7 +144,13 @@ ParityRunner::Task ParityRunner::DoRow(MakeRow action) {
         "row " + std::to_string(action.row) + " of stripe " + std::to_string(action.stripe) +
             " of " + action.job_name + " " + ToText(action.id) + ": " + made.error().ToString());
   }
-  (*core_)->OnRowMade(action.ticket, std::move(made));
+}
+
+Pacing ParityRunner::RowPacing() {
+  Pacing pacing;
+  pacing.budget = &budget_;
+  pacing.priority = &priority_;
+  return pacing;
 }
 
 asio::awaitable<ParityRunner::RowDigests> ParityRunner::Make(const MakeRow& action,
@@ -174,7 +192,8 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
                                action.sidecars[position]));
     }
   }
-  const ProtectOptions options = Options(&priority_);
+  ProtectOptions options;
+  options.pacing = RowPacing();
   const FeedShape shape = RowFeedShape(*group, action.stripe, options);
   auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
     return std::vector<std::byte>(bytes);
@@ -214,9 +233,9 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Pull(const MakeRow& acti
                                                              SharedGroup group,
                                                              MutableByteView into) {
   const std::uint32_t maker = group->stripes.FirstOwner(action.stripe);
-  const FeedShape shape = RowFeedShape(*group, action.stripe, Options(&priority_));
+  const FeedShape shape = RowFeedShape(*group, action.stripe, {});
   PullOptions options;
-  options.pacing.priority = &priority_;
+  options.pacing = RowPacing();
   co_return co_await PullVector(
       cpu_,
       remote_->Feed(action.set.geometry.members[maker],
@@ -235,7 +254,7 @@ asio::awaitable<bool> ParityRunner::IsStillFed(const MakeRow& action, const Code
   const auto source =
       remote_->Feed(action.set.geometry.members[maker],
                     FeedKey(action.job_uid, action.id, action.set, action.stripe, action.row),
-                    RowFeedShape(group, action.stripe, Options(&priority_)).MemoryBytes());
+                    RowFeedShape(group, action.stripe, {}).MemoryBytes());
   const auto first = co_await source.calls->Next(0, std::chrono::steady_clock::now() + kAskMaker);
   co_return first.has_value();
 }
@@ -259,7 +278,7 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& a
   }
   co_await AddRows(action.job_uid, action.id, action.set, *group, AllOf(action.set), sources.get());
   RebuildRowOptions options;
-  options.pacing.priority = &priority_;
+  options.pacing = RowPacing();
   co_return co_await RebuildRow(
       cpu_, std::move(group), std::move(sources), action.stripe, action.row, into, options);
 }

@@ -15,10 +15,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include "common/bandwidth_budget.h"
+#include "common/clock.h"
 #include "common/offload.h"
 #include "common/result.h"
 #include "common/task_group.h"
@@ -26,11 +29,13 @@
 #include "daemon/core/action.h"
 #include "daemon/core_gate.h"
 #include "daemon/parity/feeds.h"
+#include "daemon/parity/parity_pace.h"
 #include "daemon/parity/remote_bytes.h"
 #include "daemon/pipeline/context.h"
 #include "daemon/pipeline/protect_stripe.h"
 #include "daemon/pipeline/rebuild_reader.h"
 #include "daemon/pipeline/traffic_priority.h"
+#include "proto/admin.pb.h"
 
 namespace holdfast::daemon {
 
@@ -41,6 +46,7 @@ struct ParityCounters {
   std::uint64_t shards = 0;         // pulled or rebuilt
   std::uint64_t shards_failed = 0;  // tries
   std::uint64_t shard_bytes = 0;    // of shards made
+  double shard_seconds = 0;         // that they took, those that failed left out
 };
 
 class ParityRunner {
@@ -50,7 +56,8 @@ class ParityRunner {
                WorkerPool* cpu,
                CoreGate* core,
                Feeds* feeds,
-               const RemoteBytes* remote);
+               const RemoteBytes* remote,
+               ParityPaceOptions pace);
 
   ParityRunner(const ParityRunner&) = delete;
   ParityRunner& operator=(const ParityRunner&) = delete;
@@ -62,6 +69,9 @@ class ParityRunner {
   void Run(const CancelMaking& action);
 
   [[nodiscard]] const ParityCounters& counters() const { return counters_; }
+
+  // Adds what is on its way to this node to the jobs that are there.
+  void Describe(proto::StatusReply* status) const;
 
   // For other work on the same bytes: who goes first.
   [[nodiscard]] TrafficPriority* priority() { return &priority_; }
@@ -77,6 +87,7 @@ class ParityRunner {
   [[nodiscard]] bool Start(std::uint64_t ticket, Task task);
 
   [[nodiscard]] Task DoRow(MakeRow action);
+  void Record(const MakeRow& action, const RowDigests& made);
   [[nodiscard]] Task DoSidecars(FetchSidecars action);
   [[nodiscard]] Task DoPull(PullShard action);
   [[nodiscard]] Task DoRebuild(RebuildShard action);
@@ -94,6 +105,17 @@ class ParityRunner {
   [[nodiscard]] boost::asio::awaitable<RowDigests> Rebuild(const MakeRow& action,
                                                            SharedGroup group,
                                                            MutableByteView into);
+
+  struct OnItsWay {
+    JobUid job_uid;
+    SnapshotKey id;
+    Rank rank = 0;
+    ByteCount done = 0;
+    ByteCount total = 0;
+    std::string from;
+  };
+
+  void OnShard(std::uint64_t ticket, const char* failed, MonotonicTime began, const Status& status);
   [[nodiscard]] boost::asio::awaitable<Status> BringShard(const PullShard& action);
   [[nodiscard]] boost::asio::awaitable<Status> DecodeShard(const RebuildShard& action);
   // Adds the rows that their holders have; one that cannot be asked is left out.
@@ -103,6 +125,7 @@ class ParityRunner {
                                                      const CodedGroup& group,
                                                      const std::vector<CodeHolder>& holders,
                                                      GroupSources* sources);
+  [[nodiscard]] Pacing RowPacing();
   // "length" bytes of the slot, to be written to.
   [[nodiscard]] Result<std::pair<SharedSlot, MutableByteView>> Place(SlotRef slot,
                                                                      ByteCount length) const;
@@ -114,8 +137,11 @@ class ParityRunner {
   Feeds* const feeds_;
   const RemoteBytes* const remote_;
   TrafficPriority priority_;
+  ParityPace pace_;
+  BandwidthBudget budget_{0};  // of all rows
   AsyncSemaphore makers_;
   ParityCounters counters_;
+  std::map<std::uint64_t, OnItsWay> bringing_;  // by ticket
   // A group for each, so that one can be cancelled alone; emptied ones are dropped when another
   // starts.
   std::map<std::uint64_t, std::unique_ptr<TaskGroup>> running_;

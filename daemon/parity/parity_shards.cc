@@ -31,18 +31,34 @@ void ParityRunner::Run(PullShard action) {
 }
 
 ParityRunner::Task ParityRunner::DoPull(PullShard action) {
-  const Status status = co_await BringShard(action);
-  ++(status.has_value() ? counters_.shards : counters_.shards_failed);
-  if (!status.has_value()) {
-    LogWarning("parity.shard_not_pulled", status.error().ToString());
+  const MonotonicTime began = SystemClock().Now();
+  OnShard(action.ticket, "parity.shard_not_pulled", began, co_await BringShard(action));
+}
+
+void ParityRunner::OnShard(std::uint64_t ticket,
+                           const char* failed,
+                           MonotonicTime began,
+                           const Status& status) {
+  bringing_.erase(ticket);
+  if (status.has_value()) {
+    ++counters_.shards;
+    counters_.shard_seconds += std::chrono::duration<double>(SystemClock().Now() - began).count();
+  } else {
+    ++counters_.shards_failed;
+    LogWarning(failed, status.error().ToString());
   }
-  (*core_)->OnShardMade(action.ticket, status);
+  (*core_)->OnShardMade(ticket, status);
 }
 
 asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
   HF_CO_TRY(const auto shard,
             remote_->Image(action.node_uuid, action.job_uid, action.id, action.sidecar));
   HF_CO_TRY(const auto place, Place(action.slot, shard->length()));
+  bringing_[action.ticket] = {.job_uid = action.job_uid,
+                              .id = action.id,
+                              .rank = action.rank,
+                              .total = shard->length(),
+                              .from = "node " + NodeText(action.node_uuid)};
   const auto urgent = priority_.Enter();
   const Windows windows(shard->length(), kPullWindow);
   for (std::uint64_t number = 0; number < windows.Count(); ++number) {
@@ -52,6 +68,7 @@ asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
         co_await shard->ReadRange(windows.Begin(number),
                                   place.second.subspan(windows.Begin(number), windows.Size(number)),
                                   options));
+    bringing_[action.ticket].done += windows.Size(number);
   }
   counters_.shard_bytes += shard->length();
   co_return Ok();
@@ -65,12 +82,8 @@ void ParityRunner::Run(struct RebuildShard action) {
 }
 
 ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
-  const Status status = co_await DecodeShard(action);
-  ++(status.has_value() ? counters_.shards : counters_.shards_failed);
-  if (!status.has_value()) {
-    LogWarning("parity.shard_not_rebuilt", status.error().ToString());
-  }
-  (*core_)->OnShardMade(action.ticket, status);
+  const MonotonicTime began = SystemClock().Now();
+  OnShard(action.ticket, "parity.shard_not_rebuilt", began, co_await DecodeShard(action));
 }
 
 asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
@@ -105,21 +118,44 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
     }
   }
   co_await AddRows(action.job_uid, action.id, action.set, *group, holders, sources.get());
+  const std::string from = "parity, any " + std::to_string(group->stripes.Code().data) + " of " +
+                           std::to_string(sources->Nodes(group->stripes)) + " nodes";
   HF_CO_TRY(
       auto reader,
       RebuildReader::Make(cpu_, std::move(what), group, action.position, std::move(sources), {}));
   const ByteCount length = reader->length();
+  bringing_[action.ticket] = {.job_uid = action.job_uid,
+                              .id = action.id,
+                              .rank = action.rank,
+                              .total = length,
+                              .from = from};
+  auto note = [this, ticket = action.ticket](ByteCount bytes) { bringing_[ticket].done = bytes; };
   RebuildShardOptions options;
   options.priority = &priority_;
   ShardToRebuild work(group, action.position, std::move(reader), place.second);
   // No survivor decodes for this node yet: every segment is decoded here.
   work.helpers.resize(group->stripes.Code().data);
-  const Status rebuilt = co_await RebuildShard(cpu_, std::move(work), options);
+  const Status rebuilt = co_await RebuildShard(cpu_, std::move(work), options, note);
   if (!rebuilt.has_value()) {
     co_return Error(rebuilt.error().code, rebuilt.error().message + missing);
   }
   counters_.shard_bytes += length;
   co_return Ok();
+}
+
+void ParityRunner::Describe(proto::StatusReply* status) const {
+  for (proto::JobStatus& job : *status->mutable_jobs()) {
+    for (const auto& [ticket, shard] : bringing_) {
+      if (shard.job_uid == job.job_uid()) {
+        proto::ShardOnItsWay* out = job.add_bringing();
+        out->set_rank(shard.rank);
+        *out->mutable_id() = ToProto(shard.job_uid, shard.id);
+        out->set_done_bytes(shard.done);
+        out->set_total_bytes(shard.total);
+        out->set_from(shard.from);
+      }
+    }
+  }
 }
 
 }  // namespace holdfast::daemon
