@@ -155,6 +155,10 @@ FabricStats FabricEndpoint::stats() const {
   return stats;
 }
 
+void FabricEndpoint::Settle() const {
+  thread_->Settle();
+}
+
 void FabricEndpoint::Stop() {
   thread_->Stop();
 }

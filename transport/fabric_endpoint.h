@@ -114,6 +114,10 @@ class FabricEndpoint {
 
   [[nodiscard]] FabricStats stats() const;
 
+  // Memory whose FabricMemory went some turns of the fabric's thread ago may be freed after it:
+  // whatever that thread still sent of it is sent.
+  void Settle() const;
+
   void Stop();
 
  private:

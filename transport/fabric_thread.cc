@@ -61,6 +61,10 @@ void FabricThread::GiveUp() {
   Wake();
 }
 
+void FabricThread::Settle() {
+  const MutexLock lock(mutex_);  // each turn begins with it
+}
+
 void FabricThread::Stop() {
   {
     const MutexLock lock(mutex_);

@@ -44,6 +44,9 @@ class FabricThread {
   // The read's "given_up" was set: to be looked at soon.
   void GiveUp();
 
+  // What it did in the turns that have ended has happened before this returns.
+  void Settle();
+
   void Stop();
 
  private:

@@ -98,6 +98,7 @@ asio::awaitable<void> Lender::Watch() {
     if (!slept.has_value()) {
       co_return;
     }
+    fabric_->Settle();
     let_go_.clear();
     std::vector<SharedLent> over;
     for (auto it = lent_.begin(); it != lent_.end();) {
