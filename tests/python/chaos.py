@@ -33,7 +33,9 @@ from processes import run_all
 from test_nodes import Cluster
 
 COUNT = 4
-CONFIG = "[coding]\ndata = 2\nparity = 2\n"
+#: Bytes move over the peers' connection with even seeds, over a fabric with odd ones.
+PLANES = ("tls", "tcp;ofi_rxm")
+CONFIG = 'data_plane = "{plane}"\n[coding]\ndata = 2\nparity = 2\n'
 LONGEST_START = 120.0
 
 
@@ -70,6 +72,7 @@ def judge(
 class Chaos:
     def __init__(self, folder: pathlib.Path, built: dict[str, str], seed: int) -> None:
         self._random = random.Random(seed)
+        self._config = CONFIG.format(plane=PLANES[seed % 2])
         self._folder = folder / "ranks"
         self._folder.mkdir()
         self._cluster = Cluster(folder, built, COUNT)
@@ -79,7 +82,7 @@ class Chaos:
         self._job: threading.Thread | None = None
         self.log: list[str] = []
         for i in range(COUNT):
-            self._cluster.start(i, more=CONFIG)
+            self._cluster.start(i, more=self._config)
             self._cluster.nodes[i].supervise()
 
     # ---- the job ----
@@ -210,7 +213,7 @@ class Chaos:
             self._cluster.lose(i)
         self._end()
         for i in lost:
-            self._cluster.start(i, more=CONFIG)
+            self._cluster.start(i, more=self._config)
             self._cluster.nodes[i].supervise()
         self._restart(promise, lost=True)
 
@@ -257,7 +260,10 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=86_400.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--subnet", default=Cluster.subnet,
+                        help="of the daemons, so that several runs can be at it at one time")
     options = parser.parse_args()
+    Cluster.subnet = options.subnet
     folder = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-chaos-"))
     started = time.monotonic()
     try:

@@ -11,7 +11,8 @@ from nodes_training import STEPS, NodesTraining
 from scenes import Row, Scene, require
 
 NODES = 4
-CONFIG = '[coding]\ndata = 2\nparity = 2\n[restore]\nwait = "5s"\n'
+# The first lines go on with what a node needs to be reached.
+CONFIG = 'data_plane = ["tcp;ofi_rxm", "tls"]\n[coding]\ndata = 2\nparity = 2\n[restore]\nwait = "5s"\n'
 # Every pair; each is lost right after the two others, which were rebuilt from it.
 PAIRS = [(0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)]
 # Steps that are trained between two losses, at the least.
@@ -105,7 +106,8 @@ def nodes_lost(scene: Scene) -> list[Row]:
     training.finish()
     step, margin = wait_for("the protection of the last step",
                             lambda: _last(cluster.nodes[0]))  # fmt: skip
-    scene.show(f"the end: step {step} is protected, every group may lose {margin} nodes")
+    scene.show(f"the end: step {step} is protected, every group may lose {margin} nodes; bytes moved "
+               f"over {cluster.nodes[0].json('status')['daemon']['data_plane']}")
     _story(scene, cluster, 1)
     return rows
 
