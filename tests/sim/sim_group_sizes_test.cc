@@ -100,8 +100,8 @@ TEST(SimGroupSizesTest, AnyNodeCountIsProtected) {
 
 // I10: where no rack has more than m members of a group, any rack may be lost.
 TEST(SimGroupSizesTest, AWholeFailureDomainIsRebuilt) {
-  // Two nodes a rack in two groups of 2+1, where groups that look at lengths alone would have two of
-  // a rack; and two spares in a rack of their own.
+  // Two nodes a rack in two groups of 2+1, where groups that look at lengths alone would have two
+  // of a rack; and two spares in a rack of their own.
   for (const auto& [first, second] : {std::pair(0, 4), std::pair(1, 5), std::pair(2, 3)}) {
     SimCluster sim({.nodes = 8,
                     .ranks = 6,
