@@ -60,7 +60,7 @@ void HedgedReads::Begin(Entry* entry) {
     spare_memory_.push_back(std::make_unique_for_overwrite<std::byte[]>(window_));
     entry->view = MutableByteView(spare_memory_.back().get(), entry->source.length);
   }
-  entry->begun = true;
+  entry->waits = true;
   ++waiting_;
   HOLDFAST_CHECK(tasks_.Spawn(ReadOne(entry)));
 }
@@ -68,9 +68,8 @@ void HedgedReads::Begin(Entry* entry) {
 asio::awaitable<void> HedgedReads::ReadOne(Entry* entry) {
   const Status done = co_await read_(entry->source, entry->view);
   --waiting_;
-  if (good_ == needed_) {
-    entry->outrun = true;
-  } else if (done.has_value()) {
+  entry->waits = false;
+  if (done.has_value() && good_ < needed_) {
     entry->good = true;
     last_good_ =
         std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(Clock::now() - began_));
@@ -90,15 +89,22 @@ HedgedReads::Time HedgedReads::SlowAt() const {
 asio::awaitable<void> HedgedReads::Watch() {
   while (good_ < needed_ && next_ < entries_.size() && !co_await Cancelled()) {
     const Time now = Clock::now();
-    const bool failed = good_ + waiting_ < needed_;
-    if (failed || now >= SlowAt()) {
-      began_ = failed ? began_ : now;
-      Begin(&entries_[next_++]);
-      continue;
+    if (good_ + waiting_ < needed_) {
+      Begin(&entries_[next_++]);  // for one that failed
+    } else if (now >= SlowAt()) {
+      BeginForSlow();
+    } else {
+      co_await changed_.Wait(std::chrono::ceil<std::chrono::milliseconds>(SlowAt() - now));
     }
-    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(SlowAt() - now);
-    co_await changed_.Wait(rest);
   }
+}
+
+void HedgedReads::BeginForSlow() {
+  for (Entry& entry : entries_) {
+    entry.late = entry.late || entry.waits;
+  }
+  began_ = Clock::now();
+  Begin(&entries_[next_++]);
 }
 
 std::vector<ec::SourceRange> HedgedReads::sources() const {
@@ -127,7 +133,7 @@ std::vector<ByteView> HedgedReads::bytes() const {
 std::vector<std::uint32_t> HedgedReads::slow() const {
   std::vector<std::uint32_t> positions;
   for (const Entry& entry : entries_) {
-    if (entry.outrun) {
+    if (entry.late) {
       positions.push_back(entry.source.position);
     }
   }

@@ -57,7 +57,8 @@ class HedgedReads {
   [[nodiscard]] std::vector<ec::SourceRange> sources() const;
   [[nodiscard]] std::vector<ByteView> bytes() const;
 
-  // Positions of those that others were faster than.
+  // Positions of those that another was begun for because they took so long, whoever was first
+  // then.
   [[nodiscard]] std::vector<std::uint32_t> slow() const;
 
  private:
@@ -66,14 +67,15 @@ class HedgedReads {
   struct Entry {
     ec::SourceRange source;
     MutableByteView view;
-    bool begun = false;
+    bool waits = false;
     bool good = false;
-    bool outrun = false;
+    bool late = false;
   };
 
   [[nodiscard]] boost::asio::awaitable<void> ReadOne(Entry* entry);
   [[nodiscard]] boost::asio::awaitable<void> Watch();
   void Begin(Entry* entry);
+  void BeginForSlow();
   [[nodiscard]] Time SlowAt() const;
 
   const ByteCount window_;
