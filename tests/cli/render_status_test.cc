@@ -35,6 +35,12 @@ void FillJob(proto::JobStatus* job) {
   group->set_parity(1);
   group->set_reduced(true);
   group->add_uncovered_domains("rack7");
+  proto::ShardOnItsWay* shard = job->add_bringing();
+  shard->set_rank(3);
+  *shard->mutable_id() = Id(6, 1000);
+  shard->set_done_bytes(512 * kMiB);
+  shard->set_total_bytes(kGiB);
+  shard->set_from("parity, any 1 of 2 nodes\x1b");
   proto::RankStatus* rank = job->add_ranks();
   rank->set_rank(0);
   rank->set_pid(4242);
@@ -121,6 +127,7 @@ job my-job: incarnation 7, 2 ranks, run, live, 3.00 GiB of memory
   newest complete: 1200@7
   restored: 1000@6 (attempt 2)
   passed over: step 1100 of incarnation 6: rank 1 was lost
+  bringing rank 3 of 1000@6: 512 MiB of 1.00 GiB from parity, any 1 of 2 nodes\x1b
   protected: 1190@7, 2 nodes of each group may be lost
   protecting: 1200@7
   group 1+1: 222222222222 333333333333 (less parity than configured: too few nodes); the loss of rack7 is not covered
@@ -232,6 +239,19 @@ constexpr char kStatusJson[] = R"json({
         }
       ],
       "not_protected": "",
+      "bringing": [
+        {
+          "rank": 3,
+          "id": {
+            "job": "my-job",
+            "incarnation": 6,
+            "step": 1000
+          },
+          "done_bytes": 536870912,
+          "total_bytes": 1073741824,
+          "from": "parity, any 1 of 2 nodes\u001b"
+        }
+      ],
       "ranks": [
         {
           "rank": 0,
