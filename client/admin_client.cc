@@ -21,9 +21,9 @@ Result<std::unique_ptr<AdminClient>> AdminClient::Connect(const std::string& soc
   std::unique_ptr<AdminClient> client(new AdminClient(std::move(socket)));
   proto::ClientMessage message;
   *message.mutable_hello() = MakeHello(program);
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now());
-  HF_TRY(const Reply reply,
-         client->Call(std::move(message), std::max(left, std::chrono::milliseconds(1))));
+  HF_TRY(
+      const Reply reply,
+      client->Call(std::move(message), std::max(TimeLeft(deadline), std::chrono::milliseconds(1))));
   HF_TRYV(CheckHello(reply.message));
   client->daemon_ = reply.message.hello();
   return client;
@@ -36,8 +36,7 @@ Result<Reply> AdminClient::Call(proto::ClientMessage request, std::chrono::milli
   HF_TRY(const std::string frame, transport::EncodeFrame(request));
   HF_TRYV(socket_->Send(AsBytes(frame), -1, timeout));
   while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now());
-    HF_TRY(const ByteView payload, socket_->Receive(std::max(left, std::chrono::milliseconds(0))));
+    HF_TRY(const ByteView payload, socket_->Receive(TimeLeft(deadline)));
     Reply reply;
     HF_TRY(reply.message, transport::ParseServerMessage(payload));
     if (transport::CarriesFd(reply.message)) {

@@ -1,5 +1,7 @@
 #include "client/protocol.h"
 
+#include <algorithm>
+
 #include "client/version.h"
 
 namespace holdfast::client {
@@ -30,6 +32,11 @@ Error DaemonError(const proto::ErrorReply& reply) {
   const bool known = reply.code() >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
                      reply.code() <= static_cast<std::uint32_t>(Errc::kInternal);
   return Error(known ? static_cast<Errc>(reply.code()) : Errc::kInternal, reply.message());
+}
+
+std::chrono::milliseconds TimeLeft(MonotonicTime deadline) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now());
+  return std::max(left, std::chrono::milliseconds(0));
 }
 
 }  // namespace holdfast::client

@@ -5,6 +5,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include "client/protocol.h"
 #include "common/failpoint.h"
 #include "layout/sidecar.h"
 
@@ -41,8 +42,9 @@ Result<std::unique_ptr<Restore>> Restore::Begin(Session* session,
   request->set_include_discarded(wish.include_discarded);
   request->set_after_attempt(wish.after_attempt);
   request->set_overwritten(wish.overwritten);
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().Now());
-  request->set_timeout_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1)));
+  // 0 would say nothing of it.
+  const auto left = std::max(TimeLeft(deadline), std::chrono::milliseconds(1));
+  request->set_timeout_ms(static_cast<std::uint64_t>(left.count()));
   HF_TRY(Reply reply, session->RestoreCall(message, deadline));
   if (!reply.message.has_restore()) {
     return Error(Errc::kCorruption, "holdfastd answered a restore with something else");

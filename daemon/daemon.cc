@@ -305,12 +305,6 @@ void Daemon::Parts::AddJobMetrics(const proto::StatusReply& status, std::vector<
       samples->push_back({&kMargin, job.name(), static_cast<double>(job.margin())});
     }
   }
-  const ParityCounters& counts = parity_.counters();
-  samples->push_back({&kRows, "", static_cast<double>(counts.rows)});
-  samples->push_back({&kRowBytes, "", static_cast<double>(counts.row_bytes)});
-  samples->push_back({&kRowsFailed, "", static_cast<double>(counts.rows_failed)});
-  samples->push_back({&kShardsBrought, "", static_cast<double>(counts.shards)});
-  samples->push_back({&kShardSeconds, "", counts.shard_seconds});
 }
 
 void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
@@ -326,6 +320,12 @@ void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
   samples->push_back({&kPeerReadBytes, "connection", static_cast<double>(read.connection_bytes)});
   samples->push_back({&kPeerFabricFallbacks, "", static_cast<double>(read.fallbacks)});
   samples->push_back({&kPeerLent, "", static_cast<double>(data_plane_.lent())});
+  const ParityCounters& made = parity_.counters();
+  samples->push_back({&kRows, "", static_cast<double>(made.rows)});
+  samples->push_back({&kRowBytes, "", static_cast<double>(made.row_bytes)});
+  samples->push_back({&kRowsFailed, "", static_cast<double>(made.rows_failed)});
+  samples->push_back({&kShardsBrought, "", static_cast<double>(made.shards)});
+  samples->push_back({&kShardSeconds, "", made.shard_seconds});
   for (std::size_t i = 0; i < transport::kRefusals; ++i) {
     const auto refusal = static_cast<transport::Refusal>(i);
     samples->push_back({&kPeerRefused,

@@ -325,10 +325,10 @@ Status Daemon::Parts::OpenPeers() {
 }
 
 void Daemon::Parts::AddPeers(proto::StatusReply* status) const {
-  parity_.Describe(status);
   if (peers_ == nullptr) {
     return;
   }
+  parity_.Describe(status);
   const std::vector<std::string>& endpoints = peers_->endpoints();
   status->mutable_peer_endpoints()->Assign(endpoints.begin(), endpoints.end());
   status->set_data_plane(data_plane_.Describe());

@@ -114,15 +114,14 @@ class Coordinator {
   void MarkDurable(const Source& source, const SnapshotKey& id, bool bad);
   void MarkLoadedSources(const SnapshotKey& base);
   bool TakeFatal();
-  // coordinator_deadline.cc
-  [[nodiscard]] bool EndOverdue();
-  [[nodiscard]] std::string WhatIsMissing() const;
-
   void GiveUpWaiting(const char* what, bool (*done)(const RankReport& rank, std::uint32_t attempt));
   void Commit();
   void DecideError();
   void FailAttempt(const std::string& why, Errc code = Errc::kNotFound);
   void RecordDecision();
+  // deadline of a restore
+  [[nodiscard]] bool EndOverdue();
+  [[nodiscard]] std::string WhatIsMissing() const;
   // run
   void CountFromDurables();
   void DecideOutcomes();

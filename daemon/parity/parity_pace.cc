@@ -18,9 +18,8 @@ void ParityPace::OnRow(const JobUid& job,
                        ByteCount bytes,
                        MonotonicTime now) {
   Forget(now);
-  const auto [found, is_new] = jobs_.try_emplace(job);
-  Pace& pace = found->second;
-  if (is_new || pace.id != id) {
+  Pace& pace = jobs_[job];
+  if (pace.id != id) {
     Begin(&pace, id, now);
   }
   ++pace.rows;
@@ -61,7 +60,7 @@ ByteCount ParityPace::RateOf(const Pace& pace) const {
   const std::chrono::duration<double> spread =
       std::min<std::chrono::nanoseconds>(shortest * options_.spread_percent / 100, kLongestSpread);
   const auto bytes = static_cast<double>(std::max(pace.bytes, pace.last_bytes));
-  // Beyond that the division is of next to nothing, as where ids come at once.
+  // Ids that come this close together leave nothing to spread over.
   if (spread.count() <= 0.001) {
     return 0;
   }

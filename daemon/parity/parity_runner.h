@@ -106,15 +106,9 @@ class ParityRunner {
                                                            SharedGroup group,
                                                            MutableByteView into);
 
-  struct OnItsWay {
-    JobUid job_uid;
-    SnapshotKey id;
-    Rank rank = 0;
-    ByteCount done = 0;
-    ByteCount total = 0;
-    std::string from;
-  };
-
+  // PullShard or RebuildShard, whose bytes begin to come.
+  template <typename Action>
+  void Expect(const Action& action, ByteCount total, const std::string& from);
   void OnShard(std::uint64_t ticket, const char* failed, MonotonicTime began, const Status& status);
   [[nodiscard]] boost::asio::awaitable<Status> BringShard(const PullShard& action);
   [[nodiscard]] boost::asio::awaitable<Status> DecodeShard(const RebuildShard& action);
@@ -141,7 +135,7 @@ class ParityRunner {
   BandwidthBudget budget_{0};  // of all rows
   AsyncSemaphore makers_;
   ParityCounters counters_;
-  std::map<std::uint64_t, OnItsWay> bringing_;  // by ticket
+  std::map<std::uint64_t, proto::ShardOnItsWay> bringing_;  // by ticket
   // A group for each, so that one can be cancelled alone; emptied ones are dropped when another
   // starts.
   std::map<std::uint64_t, std::unique_ptr<TaskGroup>> running_;

@@ -50,15 +50,20 @@ void ParityRunner::OnShard(std::uint64_t ticket,
   (*core_)->OnShardMade(ticket, status);
 }
 
+template <typename Action>
+void ParityRunner::Expect(const Action& action, ByteCount total, const std::string& from) {
+  proto::ShardOnItsWay& shard = bringing_[action.ticket];
+  shard.set_rank(action.rank);
+  *shard.mutable_id() = ToProto(action.job_uid, action.id);
+  shard.set_total_bytes(total);
+  shard.set_from(from);
+}
+
 asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
   HF_CO_TRY(const auto shard,
             remote_->Image(action.node_uuid, action.job_uid, action.id, action.sidecar));
   HF_CO_TRY(const auto place, Place(action.slot, shard->length()));
-  bringing_[action.ticket] = {.job_uid = action.job_uid,
-                              .id = action.id,
-                              .rank = action.rank,
-                              .total = shard->length(),
-                              .from = "node " + NodeText(action.node_uuid)};
+  Expect(action, shard->length(), "node " + NodeText(action.node_uuid));
   const auto urgent = priority_.Enter();
   const Windows windows(shard->length(), kPullWindow);
   for (std::uint64_t number = 0; number < windows.Count(); ++number) {
@@ -68,7 +73,8 @@ asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
         co_await shard->ReadRange(windows.Begin(number),
                                   place.second.subspan(windows.Begin(number), windows.Size(number)),
                                   options));
-    bringing_[action.ticket].done += windows.Size(number);
+    proto::ShardOnItsWay& on_its_way = bringing_.at(action.ticket);
+    on_its_way.set_done_bytes(on_its_way.done_bytes() + windows.Size(number));
   }
   counters_.shard_bytes += shard->length();
   co_return Ok();
@@ -124,12 +130,10 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
       auto reader,
       RebuildReader::Make(cpu_, std::move(what), group, action.position, std::move(sources), {}));
   const ByteCount length = reader->length();
-  bringing_[action.ticket] = {.job_uid = action.job_uid,
-                              .id = action.id,
-                              .rank = action.rank,
-                              .total = length,
-                              .from = from};
-  auto note = [this, ticket = action.ticket](ByteCount bytes) { bringing_[ticket].done = bytes; };
+  Expect(action, length, from);
+  auto note = [this, ticket = action.ticket](ByteCount bytes) {
+    bringing_.at(ticket).set_done_bytes(bytes);
+  };
   RebuildShardOptions options;
   options.priority = &priority_;
   ShardToRebuild work(group, action.position, std::move(reader), place.second);
@@ -146,13 +150,8 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
 void ParityRunner::Describe(proto::StatusReply* status) const {
   for (proto::JobStatus& job : *status->mutable_jobs()) {
     for (const auto& [ticket, shard] : bringing_) {
-      if (shard.job_uid == job.job_uid()) {
-        proto::ShardOnItsWay* out = job.add_bringing();
-        out->set_rank(shard.rank);
-        *out->mutable_id() = ToProto(shard.job_uid, shard.id);
-        out->set_done_bytes(shard.done);
-        out->set_total_bytes(shard.total);
-        out->set_from(shard.from);
+      if (shard.id().job_uid() == job.job_uid()) {
+        *job.add_bringing() = shard;
       }
     }
   }

@@ -1,6 +1,7 @@
 #include "daemon/pipeline/hedged_reads.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "common/check.h"
@@ -41,10 +42,7 @@ asio::awaitable<bool> HedgedReads::Run(Read read) {
     if (entries_[i].source.length == 0) {
       entries_[i].good = true;
       ++good_;
-    }
-  }
-  for (std::size_t i = 0; i < needed_; ++i) {
-    if (!entries_[i].good) {
+    } else {
       Begin(&entries_[i]);
     }
   }
@@ -52,6 +50,7 @@ asio::awaitable<bool> HedgedReads::Run(Read read) {
     HOLDFAST_CHECK(tasks_.Spawn(Watch()));
   }
   co_await tasks_.Finish();
+  Choose();
   co_return good_ == needed_;
 }
 
@@ -107,27 +106,17 @@ void HedgedReads::BeginForSlow() {
   Begin(&entries_[next_++]);
 }
 
-std::vector<ec::SourceRange> HedgedReads::sources() const {
-  std::vector<ec::SourceRange> chosen;
+void HedgedReads::Choose() {
+  std::map<std::uint32_t, const Entry*> by_index;
   for (const Entry& entry : entries_) {
     if (entry.good) {
-      chosen.push_back(entry.source);
+      by_index[entry.source.index] = &entry;
     }
   }
-  std::sort(
-      chosen.begin(), chosen.end(), [](const auto& a, const auto& b) { return a.index < b.index; });
-  return chosen;
-}
-
-std::vector<ByteView> HedgedReads::bytes() const {
-  std::vector<ByteView> views;
-  for (const ec::SourceRange& source : sources()) {
-    const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) {
-      return e.source.index == source.index;
-    });
-    views.push_back(entry->view);
+  for (const auto& [index, entry] : by_index) {
+    sources_.push_back(entry->source);
+    bytes_.push_back(entry->view);
   }
-  return views;
 }
 
 std::vector<std::uint32_t> HedgedReads::slow() const {

@@ -53,9 +53,11 @@ class HedgedReads {
   // Whether k are there.  No read runs any more when it returns (I12).
   [[nodiscard]] boost::asio::awaitable<bool> Run(Read read);
 
-  // Of the k, by rising index; those of length 0 were known to be zeros and have no bytes.
-  [[nodiscard]] std::vector<ec::SourceRange> sources() const;
-  [[nodiscard]] std::vector<ByteView> bytes() const;
+  // Of the k that Run found, by rising index; those of length 0 were known to be zeros and have no
+  // bytes.
+  [[nodiscard]] const std::vector<ec::SourceRange>& sources() const { return sources_; }
+
+  [[nodiscard]] const std::vector<ByteView>& bytes() const { return bytes_; }
 
   // Positions of those that another was begun for because they took so long, whoever was first
   // then.
@@ -77,6 +79,7 @@ class HedgedReads {
   void Begin(Entry* entry);
   void BeginForSlow();
   [[nodiscard]] Time SlowAt() const;
+  void Choose();
 
   const ByteCount window_;
   const HedgeOptions options_;
@@ -89,6 +92,8 @@ class HedgedReads {
   std::size_t next_ = 0;  // spare entry
   std::size_t good_ = 0;
   std::size_t waiting_ = 0;
+  std::vector<ec::SourceRange> sources_;
+  std::vector<ByteView> bytes_;
   Time began_;  // or the last time that one more was begun because of slowness
   std::chrono::nanoseconds last_good_{0};  // how long that took; 0: none came yet
 };

@@ -61,8 +61,8 @@ struct RebuildOptions {
 };
 
 // Decodes ranges of any vector of the group that is lost.  Members whose sources failed, but for
-// bad chunks, or were outrun by others, are asked last from then on, for as long as it lives: one
-// that lags or hangs costs one window something, not each.
+// bad chunks, or took so long that another was asked too, are asked last from then on, for as long
+// as it lives: one that lags or hangs costs one window something, not each.
 class VectorDecoder {
  public:
   VectorDecoder(WorkerPool* cpu,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import chaos
+import cluster
 import netns
 import node_ranks
 import pytest
@@ -18,7 +19,6 @@ from processes import run_all
 from test_nodes import Cluster, Outputs
 from test_parity import digests
 
-PORT = 7411
 COUNT = 4
 EVERYWHERE = list(range(COUNT))
 CODING = "[coding]\ndata = 2\nparity = 2\n"
@@ -47,7 +47,7 @@ class NetCluster(Cluster):
         return self.network.address(i)
 
     def start(self, i: int, failpoints: str = "", more: str = "") -> None:
-        listen = f'listen = "{self.address(i)}:{PORT}"\nallow_insecure = true\n'
+        listen = f'listen = "{self.address(i)}:{cluster.PORT}"\nallow_insecure = true\n'
         config = f'[peer]\n{listen}dead_after = "2s"\n[restore]\nwait = "6s"\n{CODING}{more}'
         self.nodes[i].start(failpoints, config=config)
 

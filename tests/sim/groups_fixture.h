@@ -67,6 +67,14 @@ class SimGroupsTest : public ::testing::Test {
     sim_.Pump();
   }
 
+  // What "node" was held up in ends so, nothing of it is held any more, and all ranks load.
+  void ReleaseBring(int node, const std::string& outcome) {
+    sim_.Node(node).Unhold("bring");
+    sim_.Node(node).FinishHeld("bring", outcome);
+    sim_.Pump();
+    sim_.LoadAll();
+  }
+
   void Settle() {
     for (int i = 0; i < 4; ++i) {
       sim_.Tick(std::chrono::seconds(2));

@@ -71,10 +71,7 @@ TEST_F(SimDeadlineTest, WhoGivesNoTimeIsNotEnded) {
   Ask(0);
   sim_.Tick(seconds(3'600));
   EXPECT_FALSE(sim_.Client(0).restore_error.has_value());
-  sim_.Node(3).Unhold("bring");
-  sim_.Node(3).FinishHeld("bring", "ok");
-  sim_.Pump();
-  sim_.LoadAll();
+  ReleaseBring(3, "ok");
   ExpectReturned(k11);
 }
 

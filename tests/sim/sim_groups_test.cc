@@ -176,10 +176,7 @@ TEST_F(SimGroupsTest, nothing_is_freed_while_restoring) {
   ASSERT_EQ(sim_.Node(3).HeldCount("bring"), 1U);
   Settle();
   EXPECT_EQ(Rows(sim_.Node(0), k12) + Rows(sim_.Node(1), k12), 2U);
-  sim_.Node(3).Unhold("bring");
-  sim_.Node(3).FinishHeld("bring", "io");
-  sim_.Pump();
-  sim_.LoadAll();
+  ReleaseBring(3, "io");
   ExpectReturned(k12);
 }
 
