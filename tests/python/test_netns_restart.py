@@ -156,14 +156,16 @@ class TestOldStart:
         self, five: NetCluster, tmp_path: pathlib.Path
     ) -> None:
         """I8, I4, I6: its publish was under way, and it is told that it is fenced."""
-        root, go = tmp_path / "root", tmp_path / "go"
+        root, mark, go = tmp_path / "root", tmp_path / "reached", tmp_path / "go"
         root.mkdir()
         patient = '[flush]\ntier_timeout = "5m"\n'  # its publish stands still until "go"
+        third = f"flush.before_publish=mark:{mark}@3;publish.before_manifest=wait:{go}@3"
         for i in range(5):
-            five.start(i, f"flush.before_publish=wait:{go}@3" if i == 0 else "", more=patient)
+            five.start(i, third if i == 0 else "", more=patient)
         old = Start(five, EVERYWHERE, tmp_path / "old", root)
         wait_for("two durable snapshots", lambda: len(durable(five, root, 1)) >= 2 or None, SOON)
-        wait_for("a third that is written", lambda: len(written(root, 1)) >= 3 or None, SOON)
+        # Files of all ranks are not enough: cut off before they told it, it never publishes them.
+        wait_for("the publish of a third", lambda: mark.exists() or None, SOON)
         five.network.isolate(0, "both")
         five.kill_ranks([1, 2, 3])
         new = Start(five, [4, 1, 2, 3], tmp_path / "new", root)
@@ -203,12 +205,6 @@ def durable(nodes: NetCluster, root: pathlib.Path, incarnation: int) -> set[int]
         int(s["step"]) for s in nodes.nodes[1].snapshots("--root", str(root))
         if s["incarnation"] == incarnation and s["durable_on"]
     }
-
-
-def written(root: pathlib.Path, incarnation: int) -> set[str]:
-    """Folders of snapshots that have the files of all four ranks, published or not."""
-    folders = root.glob(f"*/step-*.i{incarnation:04}")
-    return {path.name for path in folders if len(list(path.glob("rank-*.meta"))) == 4}
 
 
 def refused(nodes: NetCluster) -> bool | None:
