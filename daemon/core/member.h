@@ -253,6 +253,7 @@ class Member {
   };
 
   void Protect();
+  void NoteRowBill(const ProtectTarget& target);
   void AdoptRows(const ProtectTarget& target, const CodeSet& set);
   bool HasSidecars(const ProtectTarget& target);
   void TryRow(const ProtectTarget& target,
@@ -379,6 +380,7 @@ class Member {
   std::set<std::pair<SnapshotKey, int>> announced_;
 
   std::map<RowTryKey, RowTry> row_tries_;
+  std::uint64_t row_bill_ = 0;  // two parities of its rows, once the group's longest shard is known
 
   struct {
     std::uint64_t ticket = 0;  // 0: nothing is under way

@@ -63,7 +63,7 @@ std::uint64_t Member::ParityBill() const {
   for (const auto& [rank, state] : ranks_) {
     bill += ParityBillOf(state);
   }
-  return bill;
+  return std::max(bill, row_bill_);
 }
 
 std::uint64_t Member::ParityBytes() const {

@@ -19,6 +19,7 @@ void Member::Protect() {
     return;
   }
   const ProtectTarget& target = *command_.protect;
+  NoteRowBill(target);
   for (const CodeSet& set : target.sets) {
     AdoptRows(target, set);
   }
@@ -30,6 +31,18 @@ void Member::Protect() {
     const auto position = set.PositionOfNode(context_->node_uuid);
     for (std::uint32_t row = 0; position.has_value() && row < set.geometry.code.parity; ++row) {
       TryRow(target, set, *position, row);
+    }
+  }
+}
+
+// The longest shard of a group makes everybody's rows long: what they take is known only here. From
+// now on no rank grows into it.
+void Member::NoteRowBill(const ProtectTarget& target) {
+  row_bill_ = 0;
+  for (const CodeSet& set : target.sets) {
+    if (set.PositionOfNode(context_->node_uuid).has_value()) {
+      row_bill_ +=
+          std::uint64_t{2} * set.geometry.code.parity * CapacityFor(set.geometry.segment_bytes);
     }
   }
 }
@@ -218,7 +231,9 @@ bool Member::TakeRowSlot(RowTry* attempt) {
   if (owned + capacity > ParityBill()) {
     needed += ReservedBytes() + (hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0);
   }
-  if (context_->slots.free_bytes() < needed) {
+  const bool fits = context_->slots.free_bytes() >= needed ||
+                    (DropGrowth() && context_->slots.free_bytes() >= needed);
+  if (!fits) {
     parity_error_ = "the arena has no room for another parity row of " + FormatBytes(capacity) +
                     ": " + FormatBytes(context_->slots.free_bytes()) + " free";
     attempt->retry.Failed(context_->now, context_->options);

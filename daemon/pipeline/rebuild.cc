@@ -111,7 +111,7 @@ asio::awaitable<Status> ShardRebuild::Ask(std::uint32_t segment,
 asio::awaitable<Status> ShardRebuild::DecodeHere(ByteCount offset,
                                                  MutableByteView into,
                                                  std::uint32_t segment) {
-  const ByteCount step = options_.pull.window_bytes;
+  const ByteCount step = options_.windows_in_step * options_.pull.window_bytes;
   while (done_[segment] < into.size()) {
     if (co_await Cancelled()) {
       co_return Error(Errc::kCancelled, "cancelled while a shard was rebuilt");
@@ -119,7 +119,7 @@ asio::awaitable<Status> ShardRebuild::DecodeHere(ByteCount offset,
     const ByteCount at = done_[segment];
     const MutableByteView place = into.subspan(at, std::min(step, into.size() - at));
     ShardReadOptions read;
-    read.deadline = Clock::now() + options_.window_limit;
+    read.deadline = Clock::now() + options_.step_limit;
     HF_CO_TRYV(co_await work_.shard->ReadRange(offset + at, place, read));
     Note(segment, at + place.size());
   }
@@ -180,12 +180,17 @@ asio::awaitable<Status> RebuildShard(WorkerPool* cpu,
   std::optional<TrafficPriority::Urgent> urgent;
   EnterIfGiven(options.priority, &urgent);
   const std::uint32_t segments = work.group->stripes.Code().data;
+  // Survivors decode side by side; here each segment takes k times its windows of memory.
+  const bool alone = std::all_of(work.helpers.begin(), work.helpers.end(), [](const auto& helpers) {
+    return helpers.empty();
+  });
+  const std::size_t at_once = alone ? options.segments_at_once : segments;
   ShardRebuild rebuild(cpu, std::move(work), options, std::move(on_verified));
   HF_CO_TRYV(rebuild.Check());
   auto step = [&](std::uint64_t segment) {
     return rebuild.Segment(static_cast<std::uint32_t>(segment));
   };
-  HF_CO_TRYV(co_await ForEachWindow(segments, segments, step));
+  HF_CO_TRYV(co_await ForEachWindow(segments, at_once, step));
   co_return FailpointStatus("rebuild.before_done");
 }
 

@@ -67,9 +67,12 @@ struct ShardToRebuild {
 };
 
 struct RebuildShardOptions {
-  PullOptions pull;                                // urgent: its pacing is as a rule empty
-  std::chrono::milliseconds window_limit{60'000};  // of a window that is decoded here
-  TrafficPriority* priority = nullptr;             // borrowed; may be null
+  PullOptions pull;  // urgent: its pacing is as a rule empty
+  // Decoded here at a time: the windows of a step have their memory in turns, and side by side.
+  std::uint64_t windows_in_step = 8;
+  std::size_t segments_at_once = 2;              // of those that no helper gives
+  std::chrono::milliseconds step_limit{60'000};  // of such a step
+  TrafficPriority* priority = nullptr;           // borrowed; may be null
 };
 
 // "on_verified" is told how many bytes of the shard are there, for the status; fewer again after a

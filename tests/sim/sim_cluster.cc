@@ -26,6 +26,7 @@ SimCluster::SimCluster(const SimSize& size) : coded_(size.parity > 0) {
     options.code_data = size.data;
     options.code_parity = size.parity;
   }
+  options.budget_bytes = size.budget_bytes == 0 ? options.budget_bytes : size.budget_bytes;
   options.page_bytes = kMiB;
   options.peers = true;
   options.decide_each_report = size.many_nodes ? 0 : options.decide_each_report;

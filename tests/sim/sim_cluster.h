@@ -24,6 +24,7 @@ struct SimSize {
   std::uint32_t data = 1;    // how nodes protect each other
   std::uint32_t parity = 0;  // 0: they do not
   bool many_nodes = false;   // the core takes the job for one of very many nodes, whatever it has
+  std::uint64_t budget_bytes = 0;  // of each node; 0: enough for all that is wished for
   std::vector<std::string> failure_domains = {};  // of each node; none: each is one of its own
 };
 

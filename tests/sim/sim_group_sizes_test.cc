@@ -175,6 +175,32 @@ TEST(SimGroupSizesTest, OneOfTwoRowsIsNotProtected) {
   EXPECT_TRUE(sim.violations().empty());
 }
 
+// I9, I10: a node of a short shard, which has room to spare, took slots into the room of rows that
+// the longest shard of its group makes long; it gives them back, and does not take them again.
+TEST(SimGroupSizesTest, GrowthGivesWayToLongRows) {
+  // The longest shard has 4 MiB, and with it two slots and two rows of 2 MiB just fit.
+  SimCluster sim(
+      {.nodes = 3, .ranks = 3, .slots = 6, .data = 2, .parity = 1, .budget_bytes = 12 * kMiB});
+  sim.Node(1).Hold("make");
+  sim.Start({0, 1, 2});
+  for (Step step = 1; step <= 5; ++step) {
+    sim.Step(step);
+  }
+  sim.Node(1).Unhold("make");
+  while (sim.Node(1).HeldCount("make") > 0) {
+    sim.Node(1).FinishHeld("make", "ok");
+    sim.Pump();
+  }
+  for (Step step = 6; step <= 20; ++step) {
+    sim.Step(step);
+    Settle(&sim);
+    const auto job = sim.Node(0).core()->StatusNow().jobs(0);
+    ASSERT_TRUE(job.has_protected_id()) << job.not_protected();
+    EXPECT_EQ(job.protected_id().step(), job.newest_complete().step()) << sim.log();
+  }
+  EXPECT_TRUE(sim.violations().empty());
+}
+
 // A second node is lost while the first is being rebuilt (VELOC issue 26).
 TEST(SimGroupSizesTest, second_failure_while_the_first_is_rebuilt) {
   SimCluster sim({6, 4, 3, 2, 2});
