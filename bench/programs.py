@@ -76,12 +76,25 @@ class Program:
             raise BenchError(f"{self.name}: {line.removeprefix('error').strip()}")
         return line
 
-    def ask(self, command: str) -> list[float]:
-        """The numbers that it answers."""
+    def _tell(self, command: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
+
+    def _numbers(self) -> list[float]:
         return [float(word) for word in self._answer().split()[1:]]
+
+    def ask(self, command: str) -> list[float]:
+        """The numbers that it answers."""
+        self._tell(command)
+        return self._numbers()
+
+    @staticmethod
+    def ask_all(programs: "Sequence[Program]", command: str) -> list[list[float]]:
+        """What each answers, asked at one time."""
+        for program in programs:
+            program._tell(command)
+        return [program._numbers() for program in programs]
 
     def __enter__(self) -> "Program":
         try:
@@ -134,9 +147,12 @@ class Folders:
 
 
 class Daemon:
-    """A holdfastd with folders of its own, which go with it."""
+    """A holdfastd with folders of its own, which go with it.  config: lines of TOML."""
 
-    def __init__(self, binaries: pathlib.Path, folders: Folders, name: str, budget: str) -> None:
+    def __init__(
+        self, binaries: pathlib.Path, folders: Folders, name: str, budget: str,
+        config: str = "", metrics: str = "off",
+    ) -> None:  # fmt: skip
         self.folder = folders.disk / name
         self.arena = folders.memory / name
         self.root = self.folder / "root"
@@ -153,8 +169,10 @@ class Daemon:
         command = [
             str(binaries / "daemon/holdfastd"), "--user",
             "--state-dir", str(self.folder / "state"), "--arena", str(self.arena),
-            "--socket", str(self.socket), "--budget", budget, "--metrics", "off",
+            "--socket", str(self.socket), "--budget", budget, "--metrics", metrics,
+            "--config", str(self.folder / "holdfastd.toml"),
         ]  # fmt: skip
+        (self.folder / "holdfastd.toml").write_text(config)
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log

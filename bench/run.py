@@ -17,8 +17,11 @@ import time
 
 import report
 from programs import ROOT, BenchError, Folders, build
-from works import MIB, WORKS, Bench
+from peer_works import nodes_iteration, protect, rebuild
+from works import MIB, Bench
+from works import WORKS as ALONE
 
+WORKS = ALONE | {"protect": protect, "rebuild": rebuild, "nodes_iteration": nodes_iteration}
 RESULTS = ROOT / "bench" / "out" / "results.json"
 
 
@@ -68,6 +71,7 @@ def main() -> int:
         bench = dataclasses.replace(
             bench, rounds=min(3, options.rounds), state_bytes=256 * MIB, requests=200,
             registered=10_000, soak_rounds=5, soak_bytes=32 * MIB, nodes=(4, 16, 64),
+            peer_bytes=64 * MIB,
         )  # fmt: skip
     try:
         rows, complete = measure(bench, options.only or list(WORKS))
