@@ -16,7 +16,7 @@ from programs import ROOT, BenchError, Daemon, Folders, Program
 _STARTS = itertools.count()
 PROTECT_SECONDS = 120.0
 # How often metrics are looked at while something is timed.
-LOOK = 0.002
+LOOK = 0.01
 
 
 class Nodes:

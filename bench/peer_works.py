@@ -72,7 +72,7 @@ class Snapshots:
         return self._nodes.is_protected(self.step)
 
 
-def peer_bytes(nodes: Nodes) -> float:
+def bytes_read(nodes: Nodes) -> float:
     return nodes.total("holdfast_peer_read_bytes_total", "fabric") + nodes.total(
         "holdfast_peer_read_bytes_total", "connection"
     )
@@ -102,16 +102,17 @@ def _protect(bench: Bench, world: int, code: tuple[int, int], what: str) -> list
         wire = []
 
         def one() -> float:
-            before = peer_bytes(nodes)
+            before = bytes_read(nodes)
             seconds = snapshots.one()
-            wire.append((peer_bytes(nodes) - before) / moved)
+            wire.append((bytes_read(nodes) - before) / moved)
             return seconds
 
         with Bare(bench, code if data > 1 else None) as bare:
             ours, ceiling = _turns(bench.rounds, one, lambda: bare.seconds(moved, world * size, "isal"))
-        row = -(-size // data // CHUNK) * CHUNK
+        image = size + CHUNK  # with its header
+        row = -(-image // data // CHUNK) * CHUNK
         rest = nodes.metric(0, "holdfast_arena_bytes", "used")
-    bill = 3 * size + 2 * parity * row
+    bill = 3 * image + 2 * parity * row
     return [
         compared(
             f"protect, {what}, {size / GIB:.3g} GiB a node", "GB/s",
@@ -185,9 +186,9 @@ def _iterations(bench: Bench, nodes: Nodes, size: str, steps: int) -> list[Row]:
         ended = nodes.wait_until("protection", lambda: nodes.is_protected(last))
         return (ended - began) / steps
 
-    before = peer_bytes(nodes)
+    before = bytes_read(nodes)
     taken, without = _turns(bench.rounds, ours, plain)
-    a_step = (peer_bytes(nodes) - before) / steps / (1 + bench.rounds) / 4
+    a_step = (bytes_read(nodes) - before) / steps / (1 + bench.rounds) / 4
     row = compared(
         f"iteration at 4 nodes ({size}), 2+2, protected every step", "ms",
         [1e3 * s for s in taken], [1e3 * s for s in without], Reach("ratio", most=1.10),
