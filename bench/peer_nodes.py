@@ -14,9 +14,9 @@ from collections.abc import Callable
 from programs import ROOT, BenchError, Daemon, Folders, Program
 
 _STARTS = itertools.count()
-PROTECT_SECONDS = 120.0
-# How often metrics are looked at while something is timed.
-LOOK = 0.01
+PATIENCE = 120.0
+LOOK = 0.25  # daemons renew their metrics as often
+SETTLE = 2 * LOOK
 
 
 class Nodes:
@@ -46,6 +46,9 @@ class Nodes:
         try:
             for i in range(self._world):
                 self.daemons.append(self._daemon(i))
+            self.watch = self._stack.enter_context(
+                Program([str(self._binaries / "bench/job_watch"), str(self.daemons[0].socket), "peers"])
+            )
             self.start_ranks()
         except BaseException:
             self.__exit__()
@@ -100,17 +103,17 @@ class Nodes:
         found = re.search(rf"^{name}{labels} (\S+)$", text, re.MULTILINE)
         return float(found.group(1)) if found else 0.0
 
-    def total(self, name: str, label: str = "") -> float:
+    def settled(self, name: str, label: str = "") -> float:
+        """Of all nodes, when nothing is under way."""
+        time.sleep(SETTLE)
+        return self._total(name, label)
+
+    def _total(self, name: str, label: str = "") -> float:
         return sum(self.metric(i, name, label) for i in range(self._world))
 
-    def wait_until(self, what: str, holds: Callable[[], bool]) -> float:
-        """When it held, by time.perf_counter()."""
-        deadline = time.perf_counter() + PROTECT_SECONDS
+    def wait_for(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
         while not holds():
-            if time.perf_counter() > deadline:
-                raise BenchError(f"{what} did not happen in {PROTECT_SECONDS:.0f} s")
+            if time.monotonic() > deadline:
+                raise BenchError(f"{what} did not happen in {PATIENCE:.0f} s")
             time.sleep(LOOK)
-        return time.perf_counter()
-
-    def is_protected(self, step: int) -> bool:
-        return self.metric(0, "holdfast_protected_step", "peers") >= step

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGETS = [
     "//bench:copy_bench", "//bench:code_bench", "//bench:tier_bench", "//bench:request_bench",
     "//bench:registration_bench", "//bench:soak_bench", "//bench:fabric_bench",
-    "//bench:coordinator_bench",
+    "//bench:coordinator_bench", "//bench:job_watch",
     "//client:libholdfast.so", "//daemon:holdfastd", "//cli:holdfast",
 ]  # fmt: skip
 START_SECONDS = 60.0
@@ -76,25 +76,26 @@ class Program:
             raise BenchError(f"{self.name}: {line.removeprefix('error').strip()}")
         return line
 
-    def _tell(self, command: str) -> None:
+    def tell(self, command: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
 
-    def _numbers(self) -> list[float]:
+    def numbers(self) -> list[float]:
+        """What it answers to the last that it was told."""
         return [float(word) for word in self._answer().split()[1:]]
 
     def ask(self, command: str) -> list[float]:
         """The numbers that it answers."""
-        self._tell(command)
-        return self._numbers()
+        self.tell(command)
+        return self.numbers()
 
     @staticmethod
     def ask_all(programs: "Sequence[Program]", command: str) -> list[list[float]]:
         """What each answers, asked at one time."""
         for program in programs:
-            program._tell(command)
-        return [program._numbers() for program in programs]
+            program.tell(command)
+        return [program.numbers() for program in programs]
 
     def __enter__(self) -> "Program":
         try:

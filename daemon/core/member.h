@@ -184,6 +184,7 @@ class Member {
   std::uint64_t ParityBillOf(const RankSession& state) const;
   std::uint64_t ParityBill() const;
   std::uint64_t ParityBytes() const;
+  void NoteRowBill(const ProtectTarget& target);
   bool MayGrow() const;
   std::uint64_t OutstandingBytes(Rank rank, const RankSession& state) const;
   std::uint64_t AwaitedBytes() const;
@@ -253,7 +254,6 @@ class Member {
   };
 
   void Protect();
-  void NoteRowBill(const ProtectTarget& target);
   void AdoptRows(const ProtectTarget& target, const CodeSet& set);
   bool HasSidecars(const ProtectTarget& target);
   void TryRow(const ProtectTarget& target,

@@ -66,6 +66,18 @@ std::uint64_t Member::ParityBill() const {
   return std::max(bill, row_bill_);
 }
 
+// The longest shard of a group makes everybody's rows long: what they take is known only here. From
+// now on no rank grows into it.
+void Member::NoteRowBill(const ProtectTarget& target) {
+  row_bill_ = 0;
+  for (const CodeSet& set : target.sets) {
+    if (set.PositionOfNode(context_->node_uuid).has_value()) {
+      row_bill_ +=
+          std::uint64_t{2} * set.geometry.code.parity * CapacityFor(set.geometry.segment_bytes);
+    }
+  }
+}
+
 std::uint64_t Member::ParityBytes() const {
   std::uint64_t bytes = 0;
   std::as_const(context_->slots).ForEach([&](const Slot& slot) {

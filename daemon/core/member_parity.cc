@@ -35,18 +35,6 @@ void Member::Protect() {
   }
 }
 
-// The longest shard of a group makes everybody's rows long: what they take is known only here. From
-// now on no rank grows into it.
-void Member::NoteRowBill(const ProtectTarget& target) {
-  row_bill_ = 0;
-  for (const CodeSet& set : target.sets) {
-    if (set.PositionOfNode(context_->node_uuid).has_value()) {
-      row_bill_ +=
-          std::uint64_t{2} * set.geometry.code.parity * CapacityFor(set.geometry.segment_bytes);
-    }
-  }
-}
-
 // Rows of the same nodes, ranks and lengths are the same bytes, whichever start made them: after a
 // restart on the same nodes nothing is encoded anew.
 void Member::AdoptRows(const ProtectTarget& target, const CodeSet& set) {

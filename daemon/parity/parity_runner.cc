@@ -194,6 +194,9 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   }
   ProtectOptions options;
   options.pacing = RowPacing();
+  if (group->stripes.Code().data == 1) {
+    options.windows_in_flight *= 2;  // a mirror's window is one read, and the link wants several
+  }
   const FeedShape shape = RowFeedShape(*group, action.stripe, options);
   auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
     return std::vector<std::byte>(bytes);
