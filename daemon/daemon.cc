@@ -170,10 +170,12 @@ Daemon::Parts::Task Daemon::Parts::ShutDown() {
   watch_.Stop();
   runner_.Stop();
   parity_.Stop();
+  shares_.Stop();
   cluster_view_.Stop();
   cluster_scrub_.Stop();
   bool ended = co_await runner_.Join(left() / 2);
   ended = co_await parity_.Join(left() / 2) && ended;
+  ended = co_await shares_.Join(left() / 2) && ended;
   ended = co_await cluster_view_.Join(left() / 2) && ended;
   ended = co_await cluster_scrub_.Join(left() / 2) && ended;
   data_plane_.Stop();

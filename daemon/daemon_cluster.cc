@@ -124,6 +124,11 @@ asio::awaitable<Result<proto::PeerReply>> Daemon::Parts::AnswerPeerRequest(
     HF_CO_TRY(*reply.mutable_scrub(), co_await scrubber_.Scrub(request.scrub()));
     co_return reply;
   }
+  if (request.has_decode_share()) {
+    HF_CO_TRYV(co_await shares_.Begin(std::move(*request.mutable_decode_share())));
+    reply.mutable_decode_share();
+    co_return reply;
+  }
   co_return co_await stored_.Answer(std::move(request));
 }
 

@@ -27,6 +27,7 @@
 #include "daemon/parity/parity_runner.h"
 #include "daemon/parity/remote_bytes.h"
 #include "daemon/parity/scrubber.h"
+#include "daemon/parity/shares.h"
 #include "daemon/parity/stored_server.h"
 #include "daemon/peers/cluster_scrub.h"
 #include "daemon/peers/cluster_view.h"
@@ -119,6 +120,7 @@ class Daemon::Parts {
   std::unique_ptr<PeerNetwork> peers_;  // null: no peers
   RemoteBytes remote_;
   ParityRunner parity_;
+  ShareMaker shares_;
   Scrubber scrubber_;
   ClusterView cluster_view_;
   ClusterScrub cluster_scrub_;

@@ -176,6 +176,7 @@ Daemon::Parts::Parts(const Config& config, std::string version, StartState state
               &feeds_,
               &remote_,
               {config.coding_spread_percent, config.coding_bytes_per_second}),
+      shares_(io_.get_executor(), &cpu_, &gate_, &feeds_, &remote_, parity_.priority()),
       scrubber_(io_.get_executor(),
                 PipelineContext{tiers_, slots_, layouts_},
                 &cpu_,

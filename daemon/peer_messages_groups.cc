@@ -56,7 +56,9 @@ Result<GroupView> GroupOf(const proto::PeerGroup& group) {
                    {group.uncovered_domains().begin(), group.uncovered_domains().end()}};
 }
 
-void Fill(const ShardOrder& order, Rank rank, proto::ShardOrder* out) {
+}  // namespace
+
+void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out) {
   out->set_rank(rank);
   out->set_image_bytes(order.image_bytes);
   out->mutable_sidecar_nodes()->Assign(order.sidecar_nodes.begin(), order.sidecar_nodes.end());
@@ -92,8 +94,6 @@ Result<ShardOrder> OrderOf(const proto::ShardOrder& order) {
   }
   return out;
 }
-
-}  // namespace
 
 void FillKnown(const Report& report, proto::PeerReport* out) {
   for (const auto& [uuid, endpoints] : report.known_nodes) {
@@ -187,7 +187,7 @@ void FillGroups(const Command& command, proto::PeerCommand* out) {
     entry->set_margin(margin);
   }
   for (const auto& [rank, order] : command.orders) {
-    Fill(order, rank, out->add_shard_orders());
+    FillOrder(order, rank, out->add_shard_orders());
   }
 }
 

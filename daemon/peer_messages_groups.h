@@ -1,4 +1,5 @@
-// Parts of reports and commands (peer_messages.h): what is known of other nodes, groups, parity.
+// Parts of reports and commands (peer_messages.h): what is known of other nodes, groups, parity;
+// and what requests about them share.
 //
 // Threads:   any thread; pure functions.
 // Errors:    kInvalidArgument names what cannot be.
@@ -12,6 +13,9 @@ namespace holdfast::daemon {
 
 void FillKnown(const Report& report, proto::PeerReport* out);
 [[nodiscard]] Status ReadKnown(const proto::PeerReport& message, Report* out);
+
+void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out);
+[[nodiscard]] Result<ShardOrder> OrderOf(const proto::ShardOrder& order);
 
 void FillGroups(const Report& report, proto::PeerReport* out);
 void FillGroups(const Command& command, proto::PeerCommand* out);

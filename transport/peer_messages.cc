@@ -66,9 +66,18 @@ Status CheckKey(const proto::StoredKey& key) {
 
 Status CheckBody(const proto::FeedNextRequest& body) {
   HF_TRYV(CheckKey(body.key()));
-  return body.key().has_feed() && body.key().feed().row() > 0
+  const bool row = body.key().has_feed() && body.key().feed().row() > 0;
+  return row || body.key().has_share()
              ? Status(Ok())
              : Status(Invalid("a window of something that is no feed, or of row 0"));
+}
+
+Status CheckBody(const proto::DecodeShareRequest& body) {
+  HF_TRYV(CheckKey(body.key()));
+  return body.key().has_share() && body.order().has_set() &&
+                 body.order().rank() == body.key().share().rank()
+             ? Status(Ok())
+             : Status(Invalid("a share of something that is no lost shard"));
 }
 
 Status CheckBody(const proto::LendRequest& body) {
@@ -99,8 +108,8 @@ Status CheckBody(const proto::ViewRequest& body) {
 
 Status CheckBody(const proto::ScrubRequest& body) {
   HF_TRYV(CheckKey(body.key()));
-  if (body.key().has_feed() || !body.has_user()) {
-    return Invalid("a scrub of a feed, or for nobody");
+  if (body.key().has_feed() || body.key().has_share() || !body.has_user()) {
+    return Invalid("a scrub of what is being made, or for nobody");
   }
   if (body.chunks() == 0 || body.chunks() > kMaxScrubChunks) {
     return Invalid("a scrub of " + std::to_string(body.chunks()) + " chunks; 1 to " +
@@ -180,6 +189,8 @@ Status CheckRequest(const proto::PeerRequest& request, const std::string& sender
       return CheckBody(request.scrub());
     case proto::PeerRequest::kLend:
       return CheckBody(request.lend());
+    case proto::PeerRequest::kDecodeShare:
+      return CheckBody(request.decode_share());
     case proto::PeerRequest::BODY_NOT_SET:
       break;
   }

@@ -17,7 +17,7 @@ namespace holdfast::daemon {
 
 class Feeds {
  public:
-  // "key" has "feed"; its row does not count.
+  // "key" has "feed", whose row does not count, or "share".
   void Add(const proto::StoredKey& key, std::shared_ptr<WindowFeed> feed) {
     feeds_[NameOf(key)] = std::move(feed);
   }
@@ -38,7 +38,9 @@ class Feeds {
 
  private:
   static std::string NameOf(proto::StoredKey key) {
-    key.mutable_feed()->clear_row();
+    if (key.has_feed()) {
+      key.mutable_feed()->clear_row();
+    }
     return key.SerializeAsString();
   }
 

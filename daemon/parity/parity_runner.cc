@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/with_timeout.h"
+#include "daemon/parity/rebuild_sources.h"
 #include "daemon/pipeline/rebuild.h"
 #include "daemon/pipeline/stored_readers.h"
 
@@ -279,35 +280,13 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& a
       sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     }
   }
-  co_await AddRows(action.job_uid, action.id, action.set, *group, AllOf(action.set), sources.get());
+  const CodedId id{action.job_uid, action.id};
+  const std::vector<CodeHolder> all = AllOf(action.set);
+  co_await AddRows(remote_, id, &action.set, group.get(), &all, sources.get());
   RebuildRowOptions options;
   options.pacing = RowPacing();
   co_return co_await RebuildRow(
       cpu_, std::move(group), std::move(sources), action.stripe, action.row, into, options);
-}
-
-asio::awaitable<void> ParityRunner::AddRows(const JobUid& job,
-                                            const SnapshotKey& id,
-                                            const CodeSet& set,
-                                            const CodedGroup& group,
-                                            const std::vector<CodeHolder>& holders,
-                                            GroupSources* sources) {
-  for (std::uint32_t position = 0; position < set.Count(); ++position) {
-    for (const std::uint32_t row : holders[position].rows) {
-      const std::uint32_t stripe = set.StripeOfRow(position, row);
-      const ByteCount length = group.stripes.RowLength(stripe);
-      if (length == 0 || co_await Cancelled()) {
-        continue;
-      }
-      auto reader = co_await remote_->Row(
-          set.geometry.members[position], RowKey(job, id, set, stripe, row), length);
-      if (reader.has_value()) {
-        sources->rows[stripe][row] = std::move(reader).value();
-      } else if (IsAway(reader.error())) {
-        break;  // or it would be waited for at each of its rows
-      }
-    }
-  }
 }
 
 void ParityRunner::Run(FetchSidecars action) {

@@ -16,6 +16,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -112,13 +114,11 @@ class ParityRunner {
   void OnShard(std::uint64_t ticket, const char* failed, MonotonicTime began, const Status& status);
   [[nodiscard]] boost::asio::awaitable<Status> BringShard(const PullShard& action);
   [[nodiscard]] boost::asio::awaitable<Status> DecodeShard(const RebuildShard& action);
-  // Adds the rows that their holders have; one that cannot be asked is left out.
-  [[nodiscard]] boost::asio::awaitable<void> AddRows(const JobUid& job,
-                                                     const SnapshotKey& id,
-                                                     const CodeSet& set,
-                                                     const CodedGroup& group,
-                                                     const std::vector<CodeHolder>& holders,
-                                                     GroupSources* sources);
+  [[nodiscard]] std::vector<std::vector<FeedSource>> HelpersOf(
+      const RebuildShard& action,
+      const CodedGroup& group,
+      const GroupSources& sources,
+      const std::vector<CodeHolder>& holders) const;
   [[nodiscard]] Pacing RowPacing();
   // "length" bytes of the slot, to be written to.
   [[nodiscard]] Result<std::pair<SharedSlot, MutableByteView>> Place(SlotRef slot,

@@ -1,10 +1,15 @@
 // Shards of other nodes, and lost ones, brought into this node's memory.
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/log.h"
+#include "common/random.h"
 #include "daemon/parity/parity_runner.h"
+#include "daemon/parity/rebuild_sources.h"
+#include "daemon/parity/shares.h"
+#include "daemon/peer_messages_groups.h"
 #include "daemon/pipeline/rebuild.h"
 #include "daemon/pipeline/windows.h"
 
@@ -16,9 +21,34 @@ namespace {
 
 constexpr ByteCount kPullWindow = 8 * kMiB;
 constexpr std::chrono::milliseconds kWindowLimit{60'000};
+// For each segment of a lost shard, before it is decoded here.
+constexpr std::size_t kHelpers = 2;
+// A helper that hangs costs so much, once for each segment that it is asked for.
+constexpr std::chrono::milliseconds kHelperBegins{15'000};
+constexpr std::chrono::milliseconds kHelperGoesOn{10'000};
 
 Error Refused() {
   return Error(Errc::kCancelled, "the daemon is ending");
+}
+
+// Nodes that have any vector to decode by, but this one.
+std::vector<std::string> Survivors(const struct RebuildShard& action,
+                                   const std::vector<CodeHolder>& holders,
+                                   const GroupSources& sources) {
+  std::vector<std::string> nodes;
+  const auto add = [&nodes](const std::string& node) {
+    if (!node.empty() && std::find(nodes.begin(), nodes.end(), node) == nodes.end()) {
+      nodes.push_back(node);
+    }
+  };
+  for (std::uint32_t position = 0; position < action.set.Count(); ++position) {
+    if (position != action.position) {
+      add(sources.shards[position] != nullptr ? holders[position].shard_node
+          : holders[position].rows.empty()    ? ""
+                                              : action.set.geometry.members[position]);
+    }
+  }
+  return nodes;
 }
 
 }  // namespace
@@ -92,6 +122,38 @@ ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
   OnShard(action.ticket, "parity.shard_not_rebuilt", began, co_await DecodeShard(action));
 }
 
+// By segment, two that have a vector of it; another pair for each, so that all share the work.
+std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
+    const struct RebuildShard& action,
+    const CodedGroup& group,
+    const GroupSources& sources,
+    const std::vector<CodeHolder>& holders) const {
+  const ec::Stripes& stripes = group.stripes;
+  const std::uint32_t segments = stripes.Code().data;
+  std::vector<std::vector<FeedSource>> helpers(segments);
+  const std::vector<std::string> nodes = Survivors(action, holders, sources);
+  if (segments == 1 || nodes.empty()) {
+    return helpers;  // what is left of a mirror is the shard itself
+  }
+  for (std::uint32_t segment = 0; segment < segments; ++segment) {
+    const ByteCount length = stripes.SegmentLength(action.position, segment);
+    for (std::size_t i = 0; length > 0 && i < std::min(kHelpers, nodes.size()); ++i) {
+      proto::DecodeShareRequest request;
+      *request.mutable_key()->mutable_id() = ToProto(action.job_uid, action.id);
+      request.mutable_key()->mutable_share()->set_rank(action.rank);
+      request.mutable_key()->mutable_share()->set_segment(segment);
+      request.mutable_key()->mutable_share()->set_number(RandomToken());
+      FillOrder({action.set.geometry.shard_bytes[action.position], {}, action.set, holders},
+                action.rank,
+                request.mutable_order());
+      helpers[segment].push_back(remote_->Share(nodes[(segment + i) % nodes.size()],
+                                                std::move(request),
+                                                ShareFeedShape(length).MemoryBytes()));
+    }
+  }
+  return helpers;
+}
+
 asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
   HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
   if (action.sidecar.images().empty() || action.holders.size() != action.set.Count()) {
@@ -102,30 +164,15 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
                               action.sidecar.images(0)));
   HF_CO_TRY(const auto place, Place(action.slot, what->length()));
   auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
+  const CodedId id{action.job_uid, action.id};
   std::vector<CodeHolder> holders = action.holders;
-  std::string missing;  // I11: who had what cannot be had now
-  for (std::uint32_t position = 0; position < action.set.Count(); ++position) {
-    const std::string& node = holders[position].shard_node;
-    if (position == action.position || node.empty()) {
-      continue;
-    }
-    // Its digests are in its sidecar, which its holder has beside it.
-    const auto sidecar =
-        co_await remote_->Sidecar(node, action.job_uid, action.id, action.set.ranks[position]);
-    if (sidecar.has_value()) {
-      auto image = remote_->Image(node, action.job_uid, action.id, sidecar.value());
-      sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
-      continue;
-    }
-    missing += "; that of rank " + std::to_string(action.set.ranks[position]) + " on node " +
-               NodeText(node) + ": " + sidecar.error().message;
-    if (IsAway(sidecar.error()) && node == action.set.geometry.members[position]) {
-      holders[position].rows.clear();  // nor can they be had
-    }
-  }
-  co_await AddRows(action.job_uid, action.id, action.set, *group, holders, sources.get());
+  // I11: who had what cannot be had now.
+  const std::string missing =
+      co_await AddShards(remote_, id, &action.set, action.position, &holders, sources.get());
+  co_await AddRows(remote_, id, &action.set, group.get(), &holders, sources.get());
   const std::string from = "parity, any " + std::to_string(group->stripes.Code().data) + " of " +
                            std::to_string(sources->Nodes(group->stripes)) + " nodes";
+  auto helpers = HelpersOf(action, *group, *sources, holders);
   HF_CO_TRY(
       auto reader,
       RebuildReader::Make(cpu_, std::move(what), group, action.position, std::move(sources), {}));
@@ -136,9 +183,11 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
   };
   RebuildShardOptions options;
   options.priority = &priority_;
+  options.pull.window_bytes = ShareFeedShape(length).windows.window();
+  options.pull.first_limit = kHelperBegins;
+  options.pull.window_limit = kHelperGoesOn;
   ShardToRebuild work(group, action.position, std::move(reader), place.second);
-  // No survivor decodes for this node yet: every segment is decoded here.
-  work.helpers.resize(group->stripes.Code().data);
+  work.helpers = std::move(helpers);
   const Status rebuilt = co_await RebuildShard(cpu_, std::move(work), options, note);
   if (!rebuilt.has_value()) {
     co_return Error(rebuilt.error().code, rebuilt.error().message + missing);

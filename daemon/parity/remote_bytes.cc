@@ -1,6 +1,7 @@
 #include "daemon/parity/remote_bytes.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/bytes.h"
@@ -29,14 +30,26 @@ proto::StoredParity ParityName(const CodeSet& set, std::uint32_t stripe, std::ui
   return name;
 }
 
-// A taker's questions to the maker of its row.
+// A taker's questions to the maker of its row, or of its share once that has been told to begin.
 class RemoteFeed final : public FeedCalls {
  public:
-  RemoteFeed(NodeCall call, std::string node, proto::StoredKey key)
-      : call_(std::move(call)), node_(std::move(node)), key_(std::move(key)) {}
+  RemoteFeed(NodeCall call,
+             std::string node,
+             proto::StoredKey key,
+             std::optional<proto::DecodeShareRequest> begin)
+      : call_(std::move(call)),
+        node_(std::move(node)),
+        key_(std::move(key)),
+        begin_(std::move(begin)) {}
 
   [[nodiscard]] asio::awaitable<Result<FedWindow>> Next(std::uint64_t number,
                                                         transport::Deadline deadline) override {
+    if (begin_.has_value()) {
+      proto::PeerRequest begin;
+      *begin.mutable_decode_share() = std::move(*begin_);
+      begin_.reset();
+      HF_CO_TRYV(co_await call_(node_, std::move(begin), kSmallRequest));
+    }
     proto::PeerRequest request;
     *request.mutable_feed_next()->mutable_key() = key_;
     request.mutable_feed_next()->set_number(number);
@@ -60,6 +73,7 @@ class RemoteFeed final : public FeedCalls {
   const NodeCall call_;
   const std::string node_;
   const proto::StoredKey key_;
+  std::optional<proto::DecodeShareRequest> begin_;
 };
 
 }  // namespace
@@ -185,7 +199,17 @@ FeedSource RemoteBytes::Feed(const std::string& node,
                              const proto::StoredKey& key,
                              ByteCount ring) const {
   FeedSource source;
-  source.calls = std::make_shared<RemoteFeed>(call_, node, key);
+  source.calls = std::make_shared<RemoteFeed>(call_, node, key, std::nullopt);
+  source.ring = plane_->Reader(call_, node, key, ring);
+  return source;
+}
+
+FeedSource RemoteBytes::Share(const std::string& node,
+                              proto::DecodeShareRequest request,
+                              ByteCount ring) const {
+  FeedSource source;
+  const proto::StoredKey key = request.key();
+  source.calls = std::make_shared<RemoteFeed>(call_, node, key, std::move(request));
   source.ring = plane_->Reader(call_, node, key, ring);
   return source;
 }

@@ -80,6 +80,11 @@ class RemoteBytes {
                                 const proto::StoredKey& key,
                                 ByteCount ring) const;
 
+  // What that node decodes of a lost shard; it is asked to begin with the first window.
+  [[nodiscard]] FeedSource Share(const std::string& node,
+                                 proto::DecodeShareRequest request,
+                                 ByteCount ring) const;
+
   // With its layout, checked.
   [[nodiscard]] boost::asio::awaitable<Result<proto::Sidecar>> Sidecar(std::string node,
                                                                        JobUid job,

@@ -21,6 +21,11 @@ Error NotHere() {
   return Error(Errc::kNotFound, "this node does not have these bytes (any more, or yet)");
 }
 
+// Of what is being made: not in the arena, but in a ring.
+bool IsRing(const proto::StoredKey& key) {
+  return key.has_feed() || key.has_share();
+}
+
 Status CheckRange(const proto::ReadRangeRequest& request, std::uint64_t length) {
   if (request.offset() > length || request.length() > length - request.offset()) {
     return Error(Errc::kInvalidArgument,
@@ -65,7 +70,7 @@ asio::awaitable<Result<proto::PeerReply>> StoredServer::Answer(proto::PeerReques
 }
 
 Result<StoredBytesView> StoredServer::FindBytes(const proto::StoredKey& key) const {
-  if (key.has_feed()) {
+  if (IsRing(key)) {
     const std::shared_ptr<WindowFeed> feed = feeds_->Find(key);
     if (feed == nullptr) {
       return NotHere();
@@ -84,7 +89,7 @@ Result<StoredBytesView> StoredServer::FindBytes(const proto::StoredKey& key) con
 }
 
 asio::awaitable<Result<proto::PeerReply>> StoredServer::ReadRange(proto::ReadRangeRequest request) {
-  if (request.key().has_feed()) {
+  if (IsRing(request.key())) {
     const std::shared_ptr<WindowFeed> feed = feeds_->Find(request.key());
     if (feed == nullptr) {
       co_return NotHere();
@@ -152,7 +157,11 @@ Status StoredServer::CheckRead(const proto::ReadRangeRequest& request,
 asio::awaitable<Result<proto::PeerReply>> StoredServer::FeedNext(proto::FeedNextRequest request,
                                                                  std::chrono::milliseconds limit) {
   const std::shared_ptr<WindowFeed> feed = feeds_->Find(request.key());
-  const std::uint32_t row = request.key().feed().row();
+  const bool share = request.key().has_share();
+  const std::uint32_t lane = share ? 0 : request.key().feed().row() - 1;
+  if (feed == nullptr && share) {
+    co_return Error(Errc::kUnavailable, "that share is not decoded here (any more)");
+  }
   if (feed == nullptr) {
     // Who asks too early asks again.  A daemon that died while it pulled comes too late instead: it
     // must not wait for what has been, all the others' snapshots would wait with it.
@@ -165,12 +174,11 @@ asio::awaitable<Result<proto::PeerReply>> StoredServer::FeedNext(proto::FeedNext
     }
     co_return NotHere();
   }
-  if (row == 0 || row > feed->shape().lanes) {
+  if (lane >= feed->shape().lanes) {
     co_return NotHere();
   }
-  HF_CO_TRY(
-      FedWindow window,
-      co_await feed->Next(row - 1, request.number(), std::chrono::steady_clock::now() + limit));
+  HF_CO_TRY(FedWindow window,
+            co_await feed->Next(lane, request.number(), std::chrono::steady_clock::now() + limit));
   proto::PeerReply reply;
   reply.mutable_feed_next()->set_offset(window.offset);
   reply.mutable_feed_next()->set_length_bytes(window.length);

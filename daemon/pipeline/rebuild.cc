@@ -111,7 +111,7 @@ asio::awaitable<Status> ShardRebuild::Ask(std::uint32_t segment,
 asio::awaitable<Status> ShardRebuild::DecodeHere(ByteCount offset,
                                                  MutableByteView into,
                                                  std::uint32_t segment) {
-  const ByteCount step = options_.windows_in_step * options_.pull.window_bytes;
+  const ByteCount step = options_.step_bytes;
   while (done_[segment] < into.size()) {
     if (co_await Cancelled()) {
       co_return Error(Errc::kCancelled, "cancelled while a shard was rebuilt");

@@ -68,9 +68,9 @@ struct ShardToRebuild {
 
 struct RebuildShardOptions {
   PullOptions pull;  // urgent: its pacing is as a rule empty
-  // Decoded here at a time: the windows of a step have their memory in turns, and side by side.
-  std::uint64_t windows_in_step = 8;
-  std::size_t segments_at_once = 2;              // of those that no helper gives
+  // What no helper gives: decoded at a time, its windows side by side, and of so many segments.
+  ByteCount step_bytes = 16 * kMiB;  // a multiple of kChunkBytes
+  std::size_t segments_at_once = 2;
   std::chrono::milliseconds step_limit{60'000};  // of such a step
   TrafficPriority* priority = nullptr;           // borrowed; may be null
 };

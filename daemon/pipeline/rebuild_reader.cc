@@ -83,7 +83,8 @@ VectorDecoder::VectorDecoder(WorkerPool* cpu,
       group_(std::move(group)),
       sources_(std::move(sources)),
       options_(options),
-      order_(OrderOf(*sources_, group_->stripes.Count())) {
+      order_(OrderOf(*sources_, group_->stripes.Count())),
+      scratch_(options_.window_bytes * group_->stripes.Code().data) {
   HOLDFAST_CHECK(FitsGroup(*sources_, group_->stripes));
 }
 
@@ -105,8 +106,7 @@ struct VectorDecoder::Job {
         begin(b),
         into(o),
         read(r),
-        windows(o.size(), d.options_.window_bytes),
-        scratch(d.options_.window_bytes * stripes.Code().data) {}
+        windows(o.size(), d.options_.window_bytes) {}
 
   ShardReader* ReaderOf(std::uint32_t source) const;
   Result<ec::RebuildPiece> Plan(ByteCount at, ByteCount size, const Failures& out) const;
@@ -129,7 +129,6 @@ struct VectorDecoder::Job {
   const MutableByteView into;
   const ShardReadOptions read;
   const Windows windows;
-  ScratchPool scratch;
   Failures failed;  // for the rest of the call
   std::vector<std::uint32_t> last_indices;
   std::shared_ptr<const ec::Decoder> last_decoder;
@@ -241,7 +240,7 @@ Error WithFailures(Error error, const std::map<std::uint32_t, Error>& some) {
 asio::awaitable<Status> VectorDecoder::Job::Window(std::uint64_t number) {
   const ByteCount at = begin + windows.Begin(number);
   const MutableByteView output = into.subspan(windows.Begin(number), windows.Size(number));
-  const ScratchPool::Lease memory = scratch.Take();
+  const ScratchPool::Lease memory = decoder.scratch_.Take();
   Failures left_out;
   // Each turn leaves out at least one more source, or ends.
   for (;;) {

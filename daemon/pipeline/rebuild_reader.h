@@ -23,6 +23,7 @@
 
 #include "daemon/pipeline/hedged_reads.h"
 #include "daemon/pipeline/shard_reader.h"
+#include "daemon/pipeline/windows.h"
 #include "ec/codec.h"
 #include "ec/stripe.h"
 
@@ -90,6 +91,7 @@ class VectorDecoder {
   const SharedSources sources_;
   const RebuildOptions options_;
   std::vector<std::uint32_t> order_;  // positions, who is asked first
+  ScratchPool scratch_;               // of all calls
 };
 
 class RebuildReader final : public ShardReader {

@@ -68,8 +68,7 @@ inline constexpr KillPoint kTrainerKillPoints[] = {
 };
 
 // Passed by what protects and rebuilds: tests/daemon/pipeline/protect_kill_test.cc kills a process
-// that runs it there, tests/python/test_parity_kills.py the daemons of four nodes (but for
-// share.before_window, which no daemon passes yet).
+// that runs it there, tests/python/test_parity_kills.py the daemons of four nodes.
 inline constexpr KillPoint kPeerKillPoints[] = {
     {"BeforeWindow", "protect.before_window", 1},
     {"BeforeThirdWindow", "protect.before_window", 3},

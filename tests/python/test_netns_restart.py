@@ -68,7 +68,7 @@ def test_a_link_that_is_cut_while_a_snapshot_is_protected(
 
 
 class Rebuild:
-    """Node 3 is lost; its replacement stands still between two reads of what it decodes."""
+    """Node 3 is lost; its replacement stands still between two segments that it takes."""
 
     def __init__(self, nodes: NetCluster, folder: pathlib.Path) -> None:
         for i in EVERYWHERE:
@@ -76,7 +76,7 @@ class Rebuild:
         self.safe = train_until_protected(nodes, folder)
         self._go = folder / "go"
         nodes.lose(3)
-        nodes.start(3, f"rebuild.before_window=wait:{self._go}@2")
+        nodes.start(3, f"pull.before_window=wait:{self._go}@2")
         self.restart = Training(nodes, EVERYWHERE, folder)
         wait_for("the middle of it", lambda: held(nodes.nodes[3]), SOON)
 

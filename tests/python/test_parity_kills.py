@@ -58,13 +58,30 @@ def test_replacements_die_while_they_rebuild(four: Cluster, tmp_path: pathlib.Pa
     trained = train(four, tmp_path / "first", 4, 1)
     assert [code for code, _ in trained] == [-9] * 4, trained
     safe = wait_for("protection", lambda: protected(four.nodes[2]))
-    lost = {1: "rebuild.before_window=kill@1", 3: "rebuild.before_done=kill@1"}
+    lost = {1: "pull.before_window=kill@1", 3: "rebuild.before_done=kill@1"}
     for i, failpoint in lost.items():
         four.lose(i)
         four.start(i, failpoint, more=CODING)
     supervise(four, list(lost))
     shown = four.run(node_ranks.show, list(NODES), tmp_path / "second", 77)
     died_once(four, list(lost))
+    require_restored(trained, shown, safe)
+
+
+@pytest.mark.parametrize("failpoint", ["share.before_window", "rebuild.before_window"])
+def test_a_survivor_dies_while_it_decodes_for_a_replacement(
+    four: Cluster, tmp_path: pathlib.Path, failpoint: str
+) -> None:
+    """I5, I11: both that are left decode for both replacements; when it is back it does so again."""
+    trained = train(four, tmp_path / "first", 4, 1)
+    safe = wait_for("protection", lambda: protected(four.nodes[2]))
+    four.nodes[2].kill()
+    four.start(2, f"{failpoint}=kill@1", more=CODING)
+    for i in (1, 3):
+        lose(four, i)
+    supervise(four, [2])
+    shown = four.run(node_ranks.show, list(NODES), tmp_path / "second", 77)
+    died_once(four, [2])
     require_restored(trained, shown, safe)
 
 

@@ -105,6 +105,31 @@ TEST(PeerMessagesTest, AViewIsForSomebodyAndOfAJobThatCanBe) {
   EXPECT_EQ(CheckRequest(request, "").error().code, Errc::kInvalidArgument);
 }
 
+// I9: what is decoded for a peer is bounded by what its code set says.
+TEST(PeerMessagesTest, AShareIsOfOneRankAndOneCodeSet) {
+  proto::PeerRequest good;
+  good.set_deadline_ms(1'000);
+  proto::DecodeShareRequest* share = good.mutable_decode_share();
+  share->mutable_key()->mutable_id()->set_job_uid(std::string(kUuidBytes, 'j'));
+  share->mutable_key()->mutable_id()->set_incarnation(1);
+  share->mutable_key()->mutable_share()->set_rank(3);
+  share->mutable_order()->set_rank(3);
+  share->mutable_order()->mutable_set();
+  EXPECT_TRUE(CheckRequest(good, "").has_value());
+  std::vector<proto::PeerRequest> wrong(4, good);
+  wrong[0].mutable_decode_share()->mutable_order()->set_rank(2);
+  wrong[1].mutable_decode_share()->mutable_order()->clear_set();
+  wrong[2].mutable_decode_share()->mutable_key()->mutable_feed()->set_row(1);
+  wrong[3].mutable_decode_share()->mutable_key()->mutable_id()->clear_job_uid();
+  for (const proto::PeerRequest& request : wrong) {
+    EXPECT_EQ(CheckRequest(request, "").error().code, Errc::kInvalidArgument);
+  }
+  proto::PeerRequest next;
+  next.set_deadline_ms(1'000);
+  *next.mutable_feed_next()->mutable_key() = good.decode_share().key();
+  EXPECT_TRUE(CheckRequest(next, "").has_value());
+}
+
 // I9
 TEST(PeerMessagesTest, AScrubIsOfBoundedPartsOfAnImageOrARow) {
   proto::PeerRequest good;
@@ -116,7 +141,8 @@ TEST(PeerMessagesTest, AScrubIsOfBoundedPartsOfAnImageOrARow) {
   scrub->mutable_user();
   scrub->set_chunks(kMaxScrubChunks);
   EXPECT_TRUE(CheckRequest(good, "").has_value());
-  std::vector<proto::PeerRequest> wrong(6, good);
+  std::vector<proto::PeerRequest> wrong(7, good);
+  wrong[6].mutable_scrub()->mutable_key()->mutable_share();
   wrong[0].mutable_scrub()->set_chunks(0);
   wrong[1].mutable_scrub()->set_chunks(kMaxScrubChunks + 1);
   wrong[2].mutable_scrub()->set_first_chunk(~std::uint64_t{0} - 2);

@@ -1,0 +1,158 @@
+#include "daemon/parity/shares.h"
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "common/log.h"
+#include "daemon/peer_messages_groups.h"
+#include "daemon/pipeline/rebuild.h"
+
+namespace holdfast::daemon {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// Each has a ring of kDepth windows, and beside it what its reader decodes with.
+constexpr std::size_t kShares = 8;
+constexpr ByteCount kWindow = 8 * kMiB;
+constexpr std::size_t kDepth = 3;
+
+Error Invalid(const std::string& what) {
+  return Error(Errc::kInvalidArgument, "a share " + what);
+}
+
+}  // namespace
+
+FeedShape ShareFeedShape(ByteCount length) {
+  return FeedShape{Windows(length, kWindow), 1, kDepth};
+}
+
+struct ShareMaker::Share {
+  proto::StoredKey key;
+  CodedId id;
+  CodeSet set;
+  std::vector<CodeHolder> holders;
+  SharedGroup group;
+  std::uint32_t position = 0;  // of the lost shard
+  ByteCount offset = 0;        // of the segment in it
+  ByteCount length = 0;
+  SharedDigests what;
+  std::shared_ptr<WindowFeed> feed;
+};
+
+ShareMaker::ShareMaker(const asio::any_io_executor& executor,
+                       WorkerPool* cpu,
+                       const CoreGate* core,
+                       Feeds* feeds,
+                       const RemoteBytes* remote,
+                       TrafficPriority* priority)
+    : cpu_(cpu),
+      core_(core),
+      feeds_(feeds),
+      remote_(remote),
+      priority_(priority),
+      tasks_(executor, "shares", kShares) {}
+
+Result<std::shared_ptr<ShareMaker::Share>> ShareMaker::Plan(
+    const proto::DecodeShareRequest& request) const {
+  auto share = std::make_shared<Share>();
+  share->key = request.key();
+  share->id = {request.key().id().job_uid(), KeyOf(request.key().id())};
+  HF_TRY(ShardOrder order, OrderOf(request.order()));
+  if (!order.set.has_value()) {
+    return Invalid("without a code set");
+  }
+  share->set = std::move(*order.set);
+  share->holders = std::move(order.holders);
+  HF_TRY(share->group, CodedGroup::Make(share->set.geometry));
+  const proto::StoredShare& asked = request.key().share();
+  const auto position = share->set.PositionOfRank(asked.rank());
+  if (!position.has_value() || asked.segment() >= share->set.geometry.code.data) {
+    return Invalid("of rank " + std::to_string(asked.rank()) + ", segment " +
+                   std::to_string(asked.segment()) + ", which its code set does not have");
+  }
+  share->position = *position;
+  const ec::Stripes& stripes = share->group->stripes;
+  share->offset = asked.segment() * stripes.SegmentBytes();
+  share->length = stripes.SegmentLength(share->position, asked.segment());
+  if (share->length == 0) {
+    return Invalid("of no bytes");
+  }
+  const proto::Sidecar* sidecar = core_->view().FindSidecar(request.key().id(), asked.rank());
+  if (sidecar == nullptr || sidecar->images().empty()) {
+    return Error(Errc::kUnavailable, "this node does not know what that shard held");
+  }
+  HF_TRY(
+      share->what,
+      DigestedBytes::Of("the shard of rank " + std::to_string(asked.rank()), sidecar->images(0)));
+  return share;
+}
+
+asio::awaitable<Status> ShareMaker::Begin(proto::DecodeShareRequest request) {
+  HF_CO_TRY(std::shared_ptr<Share> share, Plan(request));
+  if (tasks_.size() >= kShares) {
+    co_return Error(Errc::kUnavailable,
+                    "this node decodes " + std::to_string(kShares) + " shares for others already");
+  }
+  const FeedShape shape = ShareFeedShape(share->length);
+  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
+    return std::vector<std::byte>(bytes);
+  };
+  HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
+  share->feed = WindowFeed::Make(tasks_.executor(), shape, std::move(memory));
+  feeds_->Add(share->key, share->feed);
+  if (!tasks_.Spawn(Run(share))) {
+    feeds_->Remove(share->key, share->feed);
+    co_return Error(Errc::kUnavailable, "this node is ending, or decodes for others already");
+  }
+  co_return Ok();
+}
+
+// Sidecars of all shards of a group are on every member before anything counts as protected (I10).
+void ShareMaker::AddShards(const Share& share, GroupSources* sources) const {
+  const proto::SnapshotId id = ToProto(share.id.job_uid, share.id.id);
+  for (std::uint32_t position = 0; position < share.set.Count(); ++position) {
+    const std::string& node = share.holders[position].shard_node;
+    const proto::Sidecar* sidecar = position == share.position || node.empty()
+                                        ? nullptr
+                                        : core_->view().FindSidecar(id, share.set.ranks[position]);
+    if (sidecar == nullptr) {
+      continue;
+    }
+    auto image = remote_->Image(node, share.id.job_uid, share.id.id, *sidecar);
+    if (image.has_value()) {
+      sources->shards[position] = std::move(image).value();
+    }
+  }
+}
+
+asio::awaitable<Status> ShareMaker::Decode(const Share& share) {
+  auto sources = std::make_shared<GroupSources>(GroupSources::None(share.group->stripes));
+  AddShards(share, sources.get());
+  co_await AddRows(remote_, share.id, &share.set, share.group.get(), &share.holders, sources.get());
+  if (const auto own = share.set.PositionOfNode(remote_->node_uuid()); own.has_value()) {
+    sources->preference = {*own};
+  }
+  HF_CO_TRY(
+      auto reader,
+      RebuildReader::Make(
+          cpu_, share.what, share.group, share.position, std::move(sources), RebuildOptions()));
+  ShareOptions options;
+  options.priority = priority_;
+  co_return co_await FeedShare(ShareToFeed(std::move(reader), share.offset, share.feed), options);
+}
+
+asio::awaitable<void> ShareMaker::Run(std::shared_ptr<Share> share) {
+  const Status done = co_await Decode(*share);
+  if (!done.has_value()) {
+    share->feed->Fail(done.error());  // unless it has failed already
+    LogDebug("parity.share_not_decoded",
+             share->what->name() + " of " + ToText(share->id.id) + ", segment " +
+                 std::to_string(share->key.share().segment()) + ": " + done.error().ToString());
+  }
+  feeds_->Remove(share->key, share->feed);
+}
+
+}  // namespace holdfast::daemon
