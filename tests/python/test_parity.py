@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
+import urllib.request
 from collections.abc import Iterator
 
 import node_ranks
 import pytest
 from node import Node, wait_for
 from test_nodes import CODING, GATE, Cluster, Outputs, flip
-
+from test_skipped_count import free_port
 
 # Stands first in the lines of a node: they go on with its [peer] table.
 FABRIC = 'data_plane = "tcp;ofi_rxm"\n'
@@ -165,4 +166,36 @@ def test_a_rotten_shard_does_not_stop_protection(
     wait_for("a reader that finds it", lambda: "slot.poisoned" in log.read_text() or None)
     training.go_on()
     wait_for("protection", lambda: protected(idle_four.nodes[2], GATE))
+    training.end()
+
+
+def told(node: Node) -> dict[str, float]:
+    """Of the job, by metric."""
+    address = node.json("status")["daemon"]["metrics_address"]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^(\w+)\{job="pair"\} (\S+)$', text, re.M)
+    return {name: float(value) for name, value in found}
+
+
+def test_metrics_of_every_node_tell_how_far_the_job_is_safe(
+    four: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """I3: protected is the job's, not the node's; an alert may ask any of them."""
+    for node in four.nodes:
+        node.kill()
+        node.start(metrics=f"127.0.0.1:{free_port()}")
+    training = four.run_gated([0, 1, 2, 3], tmp_path / "first", GATE)
+    training.arrived()
+
+    def safe(node: Node) -> float | None:
+        now = told(node)
+        step = now.get("holdfast_protected_step")
+        whole = step == now.get("holdfast_complete_step") and now.get("holdfast_margin") == 2
+        return step if whole else None
+
+    # Nothing is trained meanwhile, so that all come to tell of the same step.
+    steps = {wait_for("the metrics", lambda: safe(node)) for node in four.nodes}
+    assert len(steps) == 1 and steps.pop() > 0
+    training.go_on()
     training.end()
