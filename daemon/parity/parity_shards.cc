@@ -135,6 +135,12 @@ std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
   if (segments == 1 || nodes.empty()) {
     return helpers;  // what is left of a mirror is the shard itself
   }
+  // Who cannot be reached from here is not worth a survivor's time, unless it takes all there are.
+  const bool enough = IsDecodable(action.set, action.position, holders);
+  const ShardOrder order{action.set.geometry.shard_bytes[action.position],
+                         {},
+                         action.set,
+                         enough ? holders : action.holders};
   for (std::uint32_t segment = 0; segment < segments; ++segment) {
     const ByteCount length = stripes.SegmentLength(action.position, segment);
     for (std::size_t i = 0; length > 0 && i < std::min(kHelpers, nodes.size()); ++i) {
@@ -143,9 +149,7 @@ std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
       request.mutable_key()->mutable_share()->set_rank(action.rank);
       request.mutable_key()->mutable_share()->set_segment(segment);
       request.mutable_key()->mutable_share()->set_number(RandomToken());
-      FillOrder({action.set.geometry.shard_bytes[action.position], {}, action.set, holders},
-                action.rank,
-                request.mutable_order());
+      FillOrder(order, action.rank, request.mutable_order());
       helpers[segment].push_back(remote_->Share(nodes[(segment + i) % nodes.size()],
                                                 std::move(request),
                                                 ShareFeedShape(length).MemoryBytes()));

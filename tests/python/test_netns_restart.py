@@ -68,11 +68,12 @@ def test_a_link_that_is_cut_while_a_snapshot_is_protected(
 
 
 class Rebuild:
-    """Node 3 is lost; its replacement stands still between two segments that it takes."""
+    """Node 3 is lost; its replacement stands still between two segments that it takes.
+    failpoints: of node 0."""
 
-    def __init__(self, nodes: NetCluster, folder: pathlib.Path) -> None:
+    def __init__(self, nodes: NetCluster, folder: pathlib.Path, failpoints: str = "") -> None:
         for i in EVERYWHERE:
-            nodes.start(i)
+            nodes.start(i, failpoints if i == 0 else "")
         self.safe = train_until_protected(nodes, folder)
         self._go = folder / "go"
         nodes.lose(3)
@@ -121,11 +122,25 @@ def test_a_daemon_that_hangs_while_a_lost_node_is_rebuilt(
     rebuild.restart.kill()
 
 
+def test_one_survivor_in_reach_decodes_with_the_others(
+    idle: NetCluster, tmp_path: pathlib.Path
+) -> None:
+    """I5, I11: k of them need not be in reach of the replacement."""
+    rebuild = Rebuild(idle, tmp_path / "ranks")
+    for cut in (1, 2):
+        idle.network.part(3, cut)
+    rebuild.go_on()
+    rebuild.restart.restored()
+    rebuild.restart.judge(rebuild.safe)
+    rebuild.restart.kill()
+
+
 def test_too_few_sources_are_an_error_in_time_and_nothing_is_lost(
     idle: NetCluster, tmp_path: pathlib.Path
 ) -> None:
     """I11, R: all ranks are told what is missing and which nodes had it; later it is there."""
-    rebuild = Rebuild(idle, tmp_path / "ranks")
+    # Nor does the one that is in reach decode.
+    rebuild = Rebuild(idle, tmp_path / "ranks", "share.before_window=error:1000000")
     for cut in (1, 2):
         idle.network.part(3, cut)
     rebuild.go_on()
