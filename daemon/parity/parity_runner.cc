@@ -169,7 +169,7 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Make(const MakeRow& acti
       if (action.row > 0 && co_await IsStillFed(action, *group)) {
         co_return co_await Pull(action, std::move(group), into);
       }
-      co_return co_await Rebuild(action, std::move(group), into);
+      co_return co_await RebuildAndTell(action, group, into);
   }
   co_return Error(Errc::kInternal, "a way of making a row that is not known");
 }
@@ -236,31 +236,38 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
 asio::awaitable<ParityRunner::RowDigests> ParityRunner::Pull(const MakeRow& action,
                                                              SharedGroup group,
                                                              MutableByteView into) {
-  const std::uint32_t maker = group->stripes.FirstOwner(action.stripe);
-  const FeedShape shape = RowFeedShape(*group, action.stripe, {});
   PullOptions options;
   options.pacing = RowPacing();
-  co_return co_await PullVector(
-      cpu_,
-      remote_->Feed(action.set.geometry.members[maker],
-                    FeedKey(action.job_uid, action.id, action.set, action.stripe, action.row),
-                    shape.MemoryBytes()),
-      into,
-      {},
-      options);
+  co_return co_await PullVector(cpu_, MakerOf(action, *group), into, {}, options);
+}
+
+// The maker of a row that others than it take.
+FeedSource ParityRunner::MakerOf(const MakeRow& action, const CodedGroup& group) const {
+  return remote_->Feed(action.set.geometry.members[group.stripes.FirstOwner(action.stripe)],
+                       FeedKey(action.job_uid, action.id, action.set, action.stripe, action.row),
+                       RowFeedShape(group, action.stripe, {}).MemoryBytes());
 }
 
 // After a pull that failed, as by a connection that broke.  To ask anew tells the maker that what
 // it lends to this node is not waited for any more, unless it can begin again: it would else wait
 // for its taker until that counts as hung, and nothing newer would be protected so long.
 asio::awaitable<bool> ParityRunner::IsStillFed(const MakeRow& action, const CodedGroup& group) {
-  const std::uint32_t maker = group.stripes.FirstOwner(action.stripe);
-  const auto source =
-      remote_->Feed(action.set.geometry.members[maker],
-                    FeedKey(action.job_uid, action.id, action.set, action.stripe, action.row),
-                    RowFeedShape(group, action.stripe, {}).MemoryBytes());
+  const FeedSource source = MakerOf(action, group);
   const auto first = co_await source.calls->Next(0, std::chrono::steady_clock::now() + kAskMaker);
   co_return first.has_value();
+}
+
+// The maker may not have heard that, where the link was still away.
+asio::awaitable<ParityRunner::RowDigests> ParityRunner::RebuildAndTell(const MakeRow& action,
+                                                                       SharedGroup group,
+                                                                       MutableByteView into) {
+  RowDigests made = co_await Rebuild(action, group, into);
+  if (made.has_value() && action.row > 0) {
+    const auto windows = RowFeedShape(*group, action.stripe, {}).windows.Count();
+    const auto deadline = std::chrono::steady_clock::now() + kAskMaker;
+    (void)co_await MakerOf(action, *group).calls->Next(windows, deadline);
+  }
+  co_return made;
 }
 
 asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& action,

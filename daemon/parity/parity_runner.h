@@ -102,6 +102,10 @@ class ParityRunner {
   [[nodiscard]] boost::asio::awaitable<RowDigests> Pull(const MakeRow& action,
                                                         SharedGroup group,
                                                         MutableByteView into);
+  [[nodiscard]] FeedSource MakerOf(const MakeRow& action, const CodedGroup& group) const;
+  [[nodiscard]] boost::asio::awaitable<RowDigests> RebuildAndTell(const MakeRow& action,
+                                                                  SharedGroup group,
+                                                                  MutableByteView into);
   [[nodiscard]] boost::asio::awaitable<bool> IsStillFed(const MakeRow& action,
                                                         const CodedGroup& group);
   [[nodiscard]] boost::asio::awaitable<RowDigests> Rebuild(const MakeRow& action,

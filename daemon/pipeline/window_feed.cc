@@ -155,6 +155,11 @@ asio::awaitable<Result<FedWindow>> WindowFeed::Next(std::size_t lane,
   if (number == 0 && lane < lanes_.size() && lanes_[lane].asked > 0) {
     Drop(lane);  // its taker began anew, as one whose daemon died, and the first windows are gone
   }
+  const bool end = number == shape_.windows.Count();
+  if (end && lane < lanes_.size() && lanes_[lane].asked + 1 < number) {
+    Drop(lane);  // its taker has the vector from elsewhere
+    co_return FedWindow{};
+  }
   HF_CO_TRYV(CheckTurn(lane, number));
   if (number > lanes_[lane].asked) {
     lanes_[lane].asked = number;
@@ -162,7 +167,7 @@ asio::awaitable<Result<FedWindow>> WindowFeed::Next(std::size_t lane,
     changed_.NotifyAll();
   }
   FedWindow window;
-  if (number == shape_.windows.Count()) {
+  if (end) {
     co_return window;
   }
   while (!Published(number)) {

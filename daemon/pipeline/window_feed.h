@@ -104,7 +104,8 @@ class WindowFeed : public std::enable_shared_from_this<WindowFeed> {
 
   // --- The takers
 
-  // "number" is the one after the last that was given, or that one again (an answer was lost).
+  // "number" is the one after the last that was given, or that one again (an answer was lost); or
+  // Count() at any time: the taker has the vector from elsewhere, and is not waited for any more.
   [[nodiscard]] boost::asio::awaitable<Result<FedWindow>> Next(std::size_t lane,
                                                                std::uint64_t number,
                                                                transport::Deadline deadline);
