@@ -78,7 +78,7 @@ def test_a_leaf_comes_back_with_value_and_type(value: Any) -> None:
         {1: torch.zeros(0, 3), 2: torch.tensor([True])},
         {"a": numpy.arange(6, dtype=numpy.uint32).reshape(2, 3)[:, ::-1], "b": numpy.array(3.0)},
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,  # repr orders a set by the seed of the hash
 )
 def test_a_container_comes_back_with_order_keys_and_types(value: Any) -> None:
     assert same(round_trip(value), value)
