@@ -8,6 +8,7 @@
 
 #include "common/crc32c.h"
 #include "common/failpoint.h"
+#include "daemon/async_semaphore.h"
 #include "daemon/pipeline/windows.h"
 
 namespace holdfast::daemon {
@@ -46,11 +47,16 @@ asio::awaitable<Status> FeedWindow(const ShareToFeed& work,
 // One rebuild under way; lives in the frame of RebuildShard.
 class ShardRebuild {
  public:
-  ShardRebuild(WorkerPool* cpu,
+  ShardRebuild(const asio::any_io_executor& io,
+               WorkerPool* cpu,
                ShardToRebuild work,
                const RebuildShardOptions& options,
                VerifiedBytes on_verified)
-      : cpu_(cpu), work_(std::move(work)), options_(options), on_verified_(std::move(on_verified)) {
+      : cpu_(cpu),
+        work_(std::move(work)),
+        options_(options),
+        on_verified_(std::move(on_verified)),
+        decoders_(io, options.segments_at_once) {
     done_.resize(work_.group->stripes.Code().data);
   }
 
@@ -70,6 +76,8 @@ class ShardRebuild {
   const RebuildShardOptions options_;
   const VerifiedBytes on_verified_;
   std::vector<ByteCount> done_;  // verified from its start, by segment
+  // Survivors decode side by side; here each segment takes k times its windows of memory.
+  AsyncSemaphore decoders_;
 };
 
 Status ShardRebuild::Check() const {
@@ -112,6 +120,7 @@ asio::awaitable<Status> ShardRebuild::DecodeHere(ByteCount offset,
                                                  MutableByteView into,
                                                  std::uint32_t segment) {
   const ByteCount step = options_.step_bytes;
+  HF_CO_TRY(const auto permit, co_await decoders_.Acquire());
   while (done_[segment] < into.size()) {
     if (co_await Cancelled()) {
       co_return Error(Errc::kCancelled, "cancelled while a shard was rebuilt");
@@ -180,17 +189,13 @@ asio::awaitable<Status> RebuildShard(WorkerPool* cpu,
   std::optional<TrafficPriority::Urgent> urgent;
   EnterIfGiven(options.priority, &urgent);
   const std::uint32_t segments = work.group->stripes.Code().data;
-  // Survivors decode side by side; here each segment takes k times its windows of memory.
-  const bool alone = std::all_of(work.helpers.begin(), work.helpers.end(), [](const auto& helpers) {
-    return helpers.empty();
-  });
-  const std::size_t at_once = alone ? options.segments_at_once : segments;
-  ShardRebuild rebuild(cpu, std::move(work), options, std::move(on_verified));
+  ShardRebuild rebuild(
+      co_await asio::this_coro::executor, cpu, std::move(work), options, std::move(on_verified));
   HF_CO_TRYV(rebuild.Check());
   auto step = [&](std::uint64_t segment) {
     return rebuild.Segment(static_cast<std::uint32_t>(segment));
   };
-  HF_CO_TRYV(co_await ForEachWindow(segments, at_once, step));
+  HF_CO_TRYV(co_await ForEachWindow(segments, segments, step));
   co_return FailpointStatus("rebuild.before_done");
 }
 

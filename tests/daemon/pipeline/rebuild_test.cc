@@ -59,6 +59,46 @@ TEST_F(RebuildTest, AHelperThatDiesHalfwayIsReplacedByDecodingHere) {
   EXPECT_EQ(verified_, into_.size());
 }
 
+// Counts the reads that are under way.
+class CountedReader final : public ShardReader {
+ public:
+  CountedReader(WorkerPool* cpu, std::shared_ptr<ShardReader> inner)
+      : ShardReader(cpu, inner->what()), inner_(std::move(inner)) {}
+
+  std::string Describe() const override { return inner_->Describe(); }
+
+  std::size_t most() const { return most_; }
+
+ private:
+  boost::asio::awaitable<Status> ReadBytes(ByteCount offset,
+                                           MutableByteView into,
+                                           ShardReadOptions options) override {
+    most_ = std::max(most_, ++now_);
+    Status read = co_await inner_->ReadRange(offset, into, options);
+    --now_;
+    co_return read;
+  }
+
+  const std::shared_ptr<ShardReader> inner_;
+  std::size_t now_ = 0;
+  std::size_t most_ = 0;
+};
+
+// Each segment that is decoded here takes k times its windows of memory.
+TEST_F(RebuildTest, WhenAllHelpersFailOnlySomeSegmentsAreDecodedHereAtATime) {
+  auto reader = std::make_shared<CountedReader>(&cpu_, LostShard(kReplacement));
+  ShardToRebuild work = WorkWithHelpers();
+  work.shard = reader;
+  for (const auto& helper : helpers_) {
+    helper->calls->fault = [](std::uint64_t) { return Error(Errc::kUnavailable, "gone"); };
+  }
+  share_.taker_limit = milliseconds(200);
+  const Status done = Rebuild(std::move(work));
+  ASSERT_TRUE(done.has_value()) << done.error().ToString();
+  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_EQ(reader->most(), RebuildShardOptions().segments_at_once);
+}
+
 // I5.
 TEST_F(RebuildTest, AHelperThatLiesIsFoundByTheSidecarAndTheNextOneIsAsked) {
   ShardToRebuild work = WorkWithHelpers();
