@@ -199,11 +199,7 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
     options.windows_in_flight *= 2;  // a mirror's window is one read, and the link wants several
   }
   const FeedShape shape = RowFeedShape(*group, action.stripe, options);
-  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
-    return std::vector<std::byte>(bytes);
-  };
-  HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
-  const auto feed = WindowFeed::Make(executor_, shape, std::move(memory));
+  HF_CO_TRY(const auto feed, co_await WindowFeed::Allocate(cpu_, shape));
   const auto key = FeedKey(action.job_uid, action.id, set, action.stripe, 0);
   feeds_->Add(key, feed);
   // A maker that died in an earlier try would else wait for takers that got theirs from it.

@@ -96,12 +96,7 @@ asio::awaitable<Status> ShareMaker::Begin(proto::DecodeShareRequest request) {
     co_return Error(Errc::kUnavailable,
                     "this node decodes " + std::to_string(kShares) + " shares for others already");
   }
-  const FeedShape shape = ShareFeedShape(share->length);
-  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
-    return std::vector<std::byte>(bytes);
-  };
-  HF_CO_TRY(auto memory, co_await Offload(*cpu_, std::move(allocate)));
-  share->feed = WindowFeed::Make(tasks_.executor(), shape, std::move(memory));
+  HF_CO_TRY(share->feed, co_await WindowFeed::Allocate(cpu_, ShareFeedShape(share->length)));
   feeds_->Add(share->key, share->feed);
   if (!tasks_.Spawn(Run(share))) {
     feeds_->Remove(share->key, share->feed);

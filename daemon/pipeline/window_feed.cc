@@ -18,6 +18,15 @@ std::shared_ptr<WindowFeed> WindowFeed::Make(const asio::any_io_executor& execut
   return std::shared_ptr<WindowFeed>(new WindowFeed(executor, shape, std::move(memory)));
 }
 
+asio::awaitable<Result<std::shared_ptr<WindowFeed>>> WindowFeed::Allocate(WorkerPool* cpu,
+                                                                          FeedShape shape) {
+  auto allocate = [bytes = shape.MemoryBytes()]() -> Result<std::vector<std::byte>> {
+    return std::vector<std::byte>(bytes);
+  };
+  HF_CO_TRY(auto memory, co_await Offload(*cpu, std::move(allocate)));
+  co_return Make(co_await asio::this_coro::executor, shape, std::move(memory));
+}
+
 WindowFeed::WindowFeed(const asio::any_io_executor& executor,
                        const FeedShape& shape,
                        std::vector<std::byte> memory)

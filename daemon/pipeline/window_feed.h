@@ -39,6 +39,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include "common/bytes.h"
+#include "common/offload.h"
 #include "common/result.h"
 #include "common/units.h"
 #include "daemon/async_condition.h"
@@ -66,12 +67,16 @@ struct FedWindow {
 
 class WindowFeed : public std::enable_shared_from_this<WindowFeed> {
  public:
-  // "memory": MemoryBytes of the shape, made (and its pages touched) on a worker where it is large.
+  // "memory": MemoryBytes of the shape.
   // For a fabric it is lent as a whole until the feed is let go.
   [[nodiscard]] static std::shared_ptr<WindowFeed> Make(
       const boost::asio::any_io_executor& executor,
       const FeedShape& shape,
       std::vector<std::byte> memory);
+
+  // The same with memory that is made on the pool, for the executor that it is called on.
+  [[nodiscard]] static boost::asio::awaitable<Result<std::shared_ptr<WindowFeed>>> Allocate(
+      WorkerPool* cpu, FeedShape shape);
 
   [[nodiscard]] const FeedShape& shape() const { return shape_; }
 
