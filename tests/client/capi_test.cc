@@ -14,6 +14,7 @@
 #include "client/include/holdfast/client.h"
 #include "common/crc32c.h"
 #include "tests/client/fake_daemon.h"
+#include "tests/support/sanitized.h"
 
 namespace holdfast::client {
 namespace {
@@ -276,11 +277,9 @@ TEST_F(CapiTest, VersionsAreSaid) {
 
 // Design, section 10: the trainer process is lost in the middle of a copy.
 TEST(CapiKillTest, TrainerKilledInTheMiddleOfACopyLeavesAnUnsealedSlot) {
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-  GTEST_SKIP() << "a process with threads that forks cannot start threads in its child here";
-#endif
-#endif
+  if (kThreadSanitizer) {
+    GTEST_SKIP() << "a process with threads that forks cannot start threads in its child here";
+  }
   FakeDaemon daemon;
   const std::string path = daemon.SocketPath();
   const pid_t trainer = ::fork();

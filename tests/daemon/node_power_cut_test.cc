@@ -9,6 +9,7 @@
 
 #include "tests/daemon/power_cut_daemon.h"
 #include "tests/storage_tiers/persistent_tier_fixture.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/temp_folder.h"
 
 namespace holdfast::daemon {
@@ -18,6 +19,7 @@ enum class Disk { kTier, kCatalog };
 
 // 0: nothing unsynced survives; 1: everything on the tier.
 constexpr std::uint64_t kSeeds = 2;
+constexpr std::uint64_t kEach = UnlessSanitized(1, 4);
 
 class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
  protected:
@@ -100,7 +102,7 @@ class NodePowerCutTest : public ::testing::TestWithParam<Disk> {
 TEST_P(NodePowerCutTest, WhatWasDurableComesBackAndTrainingGoesOn) {
   for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
     bool done = false;
-    for (std::uint64_t cut = 1; !done; ++cut) {
+    for (std::uint64_t cut = 1; !done; cut += kEach) {
       SCOPED_TRACE("seed " + std::to_string(seed) + ", cut after step " + std::to_string(cut));
       const std::string folder = root_ + "/state";
       std::filesystem::create_directories(folder);

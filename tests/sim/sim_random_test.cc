@@ -7,16 +7,12 @@
 #include <gtest/gtest.h>
 
 #include "tests/sim/random_sim.h"
+#include "tests/support/sanitized.h"
 
 namespace holdfast::daemon {
 namespace {
 
-// Sanitizers make a run ten times as long and see most of what they can see in the first.
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr std::uint64_t kSeeds = 100;
-#else
-constexpr std::uint64_t kSeeds = 2'000;
-#endif
+constexpr std::uint64_t kSeeds = UnlessSanitized(2'000, 100);
 
 std::uint64_t FromEnvironment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): one thread

@@ -14,6 +14,7 @@
 #include "common/crc32c.h"
 #include "storage_tiers/uring_descriptor.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
@@ -21,12 +22,6 @@ namespace {
 
 constexpr std::size_t kBytes = 4 * kMiB;
 constexpr auto kDeadline = std::chrono::seconds(60);
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HOLDFAST_TEST_SANITIZED 1
-#endif
-#endif
 
 // A shared mapping of a file full of ones.
 class MappedFile {
@@ -270,9 +265,9 @@ TEST_F(MappingGuardTest, AnEarlierHandlerGetsFaultsThatAreNotOurs) {
 }
 
 TEST_F(MappingGuardTest, ASignalThatWasSentIgnoresOurRanges) {
-#ifdef HOLDFAST_TEST_SANITIZED
-  GTEST_SKIP() << "the sanitizer has a handler of its own";
-#endif
+  if (kSanitized) {
+    GTEST_SKIP() << "the sanitizer has a handler of its own";
+  }
   EXPECT_EXIT(
       {
         ASSERT_TRUE(InstallMappingGuard());

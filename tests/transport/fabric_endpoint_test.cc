@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/units.h"
+#include "tests/support/sanitized.h"
 #include "tests/transport/fabric_fixture.h"
 #include "tests/transport/fabric_pattern.h"
 
@@ -12,12 +13,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
-
-#if __has_feature(thread_sanitizer)
-constexpr bool kThreadSanitizer = true;
-#else
-constexpr bool kThreadSanitizer = false;
-#endif
 
 class FabricEndpointTest : public FabricTest, public testing::WithParamInterface<const char*> {
  protected:

@@ -6,13 +6,14 @@
 #include "common/crc32c.h"
 #include "common/mix64.h"
 #include "tests/client/copy_cuda/sim_trainer.h"
+#include "tests/support/sanitized.h"
 
 namespace holdfast::client {
 namespace {
 
 using std::chrono::microseconds;
 
-constexpr std::uint64_t kSeeds = 400;
+constexpr std::uint64_t kSeeds = UnlessSanitized(400, 100);
 
 cuda_sim::Options SimOf(std::uint64_t seed, int devices = 1) {
   cuda_sim::Options options;

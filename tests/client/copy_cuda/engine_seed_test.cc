@@ -2,15 +2,12 @@
 #include <gtest/gtest.h>
 
 #include "tests/client/copy_cuda/seed_exploration.h"
+#include "tests/support/sanitized.h"
 
 namespace holdfast::client {
 namespace {
 
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr std::uint64_t kSeeds = 250;
-#else
-constexpr std::uint64_t kSeeds = 1000;
-#endif
+constexpr std::uint64_t kSeeds = UnlessSanitized(1000, 250);
 
 TEST(CudaEngineSeedTest, EveryOrderGivesTheStateAtTheSnapshot) {
   for (std::uint64_t seed = 1; seed <= kSeeds && !HasFailure(); ++seed) {

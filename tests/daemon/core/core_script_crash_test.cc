@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/daemon/core/core_script.h"
+#include "tests/support/sanitized.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -24,12 +25,7 @@ namespace fs = std::filesystem;
 constexpr const char* kKinds[] = {
     "prepare", "digest", "verify", "flush", "publish", "list", "open", "delete", "claim"};
 
-// The run without a sanitizer plays all.
-#if __has_feature(address_sanitizer)
-constexpr std::uint64_t kEach = 4;
-#else
-constexpr std::uint64_t kEach = 1;
-#endif
+constexpr std::uint64_t kEach = UnlessSanitized(1, 4);
 
 std::vector<std::string> ScriptFiles() {
   std::vector<std::string> files;
