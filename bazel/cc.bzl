@@ -1,5 +1,7 @@
 """C++ rules of this repository: the native rules with our warnings, visibility and test habits."""
 
+load("//bazel:optimize.bzl", "compile_options")
+
 # The language standard is in .bazelrc (--cxxopt): here it would also reach .c files.
 _COPTS = [
     "-Wall",
@@ -14,23 +16,25 @@ _VISIBILITY = ["//:__subpackages__"]
 
 def holdfast_cc_library(name, srcs = [], hdrs = [], deps = [], copts = [], visibility = _VISIBILITY, **kwargs):
     """A library: one target for each unit. Includes are full paths from the workspace root."""
+    more_copts, more_deps = compile_options(name, kwargs.get("testonly", False)) if srcs else ([], [])
     native.cc_library(
         name = name,
         srcs = srcs,
         hdrs = hdrs,
-        deps = deps,
-        copts = _COPTS + copts,
+        deps = deps + more_deps,
+        copts = _COPTS + more_copts + copts,
         visibility = visibility,
         **kwargs
     )
 
 def holdfast_cc_binary(name, srcs, deps = [], copts = [], visibility = _VISIBILITY, **kwargs):
     """A program."""
+    more_copts, more_deps = compile_options(name, kwargs.get("testonly", False))
     native.cc_binary(
         name = name,
         srcs = srcs,
-        deps = deps,
-        copts = _COPTS + copts,
+        deps = deps + more_deps,
+        copts = _COPTS + more_copts + copts,
         visibility = visibility,
         **kwargs
     )
@@ -70,11 +74,12 @@ def holdfast_cc_shared_library(
         script = ["-Wl,--version-script=$(location %s)" % version_script]
         options = options + script
         sanitized = sanitized + script
+    more_copts, more_deps = compile_options(name, kwargs.get("testonly", False))
     native.cc_binary(
         name = name,
         srcs = srcs,
-        deps = deps,
-        copts = _COPTS + copts,
+        deps = deps + more_deps,
+        copts = _COPTS + more_copts + copts,
         additional_linker_inputs = inputs,
         linkopts = select({
             "//bazel:sanitize_mode": sanitized,
@@ -99,11 +104,12 @@ def holdfast_cc_test(name, srcs, deps = [], copts = [], size = "small", tags = [
       main: False if srcs hold a main function of their own.
       **kwargs: handed to cc_test (data, args, env, flaky, timeout, ...).
     """
+    more_copts, more_deps = compile_options(name, test = True)
     native.cc_test(
         name = name,
         srcs = srcs,
-        deps = deps + ["@sys//:gtest_main" if main else "@sys//:gmock"],
-        copts = _COPTS + copts,
+        deps = deps + ["@sys//:gtest_main" if main else "@sys//:gmock"] + more_deps,
+        copts = _COPTS + more_copts + copts,
         size = size,
         tags = tags,
         **kwargs
@@ -126,14 +132,15 @@ def holdfast_cc_fuzz(name, srcs, deps = [], copts = [], corpus = [], size = "sma
       data: further run-time files.
       **kwargs: handed to cc_test.
     """
+    more_copts, more_deps = compile_options(name)
     native.cc_test(
         name = name,
         srcs = srcs + select({
             "//bazel:fuzz_mode": [],
             "//conditions:default": ["//bazel:fuzz_replay_main.cc"],
         }),
-        deps = deps,
-        copts = _COPTS + copts,
+        deps = deps + more_deps,
+        copts = _COPTS + more_copts + copts,
         linkopts = select({
             "//bazel:fuzz_mode": ["-fsanitize=fuzzer"],
             "//conditions:default": [],
@@ -148,11 +155,12 @@ def holdfast_cc_fuzz(name, srcs, deps = [], copts = [], corpus = [], size = "sma
 
 def holdfast_cc_bench(name, srcs, deps = [], copts = [], tags = [], main = True, **kwargs):
     """A Google Benchmark program; run all by `make bench`."""
+    more_copts, more_deps = compile_options(name)
     native.cc_binary(
         name = name,
         srcs = srcs,
-        deps = deps + ["@sys//:benchmark_main" if main else "@sys//:benchmark"],
-        copts = _COPTS + copts,
+        deps = deps + ["@sys//:benchmark_main" if main else "@sys//:benchmark"] + more_deps,
+        copts = _COPTS + more_copts + copts,
         tags = tags + ["bench"],
         visibility = _VISIBILITY,
         testonly = True,

@@ -19,6 +19,10 @@ def compile_commands(aquery: dict[str, Any], execution_root: str) -> list[dict[s
         source = next((a for i, a in enumerate(arguments) if i and arguments[i - 1] == "-c"), None)
         if source is None or source.startswith("external/"):
             continue
+        # A tool sees what a file includes itself, and needs nothing that was built.
+        while "-include-pch" in arguments:
+            at = arguments.index("-include-pch")
+            arguments = arguments[:at] + arguments[at + 2 :]
         entries[source] = {"directory": execution_root, "file": source, "arguments": arguments}
     return [entries[source] for source in sorted(entries)]
 

@@ -1,0 +1,97 @@
+"""How each package is compiled for editing and testing: what is optimised, and what is precompiled.
+
+Where the compiler takes longer than what it makes would run, nothing is optimised; a sanitizer makes
+the optimiser's work twice as long.  --config=opt, which is shipped and measured, knows none of this,
+so that every file is also compiled with its own includes alone.
+"""
+
+_COMPILED_LONGER_THAN_RUN = ["cli", "daemon", "tests", "transport"]
+_SO_UNDER_SANITIZERS = ["bench", "client", "common", "storage_tiers"]
+
+# Its own load on the processor is what takes the time.
+_HOT = [
+    "client/copy_cuda",
+    "daemon/core",
+    "tests/client/copy_cuda",
+    "tests/sim",
+    "tests/support",
+]
+_HOT_TARGETS = [
+    "client:chunk_copy",
+    "client:copy_host",
+    "client:source_sample",
+    "client:stream_copy",
+]
+
+# What most files include, by way of our headers. A file still names all that it uses: --config=opt
+# and clang-tidy compile it without these.  Nothing whose header needs a library to link (Asio).
+PRECOMPILED = [
+    "algorithm",
+    "chrono",
+    "cstdint",
+    "cstring",
+    "deque",
+    "fstream",
+    "functional",
+    "map",
+    "memory",
+    "optional",
+    "set",
+    "span",
+    "sstream",
+    "string",
+    "thread",
+    "unordered_map",
+    "utility",
+    "variant",
+    "vector",
+    "boost/outcome/basic_result.hpp",
+    "boost/outcome/try.hpp",
+    "google/protobuf/extension_set.h",
+    "google/protobuf/generated_enum_reflection.h",
+    "google/protobuf/generated_message_util.h",
+    "google/protobuf/map_entry.h",
+    "google/protobuf/map_field_inl.h",
+    "google/protobuf/message.h",
+    "google/protobuf/repeated_field.h",
+]
+
+PRECOMPILED_FOR_TESTS = ["gmock/gmock.h"]
+
+def _in(folders):
+    package = native.package_name()
+    return any([package == f or package.startswith(f + "/") for f in folders])
+
+def _level(name, sanitized):
+    folders = _COMPILED_LONGER_THAN_RUN + (_SO_UNDER_SANITIZERS if sanitized else [])
+    hot = _in(_HOT) or native.package_name() + ":" + name in _HOT_TARGETS
+    return "-O0" if _in(folders) and not hot else "-O1"
+
+def pch_name(level, test):
+    # With the list in it: Bazel does not see which files have used which headers of which list.
+    what = PRECOMPILED + (PRECOMPILED_FOR_TESTS if test else [])
+    return "pch%s-%d" % (level, hash(",".join(what)))
+
+def _copts(level, test):
+    return [level, "-include-pch", "$(BINDIR)/bazel/%s.pch" % pch_name(level, test)]
+
+def compile_options(name, test = False):
+    """The options and deps of a target of this package.
+
+    Args:
+      name: of the target.
+      test: whether it uses GoogleTest.
+
+    Returns:
+      copts and deps, both made by select().
+    """
+    usual, sanitized = _level(name, False), _level(name, True)
+    return select({
+        "//bazel:opt_mode": [],
+        "//bazel:sanitize_mode": _copts(sanitized, test),
+        "//conditions:default": _copts(usual, test),
+    }), select({
+        "//bazel:opt_mode": [],
+        "//bazel:sanitize_mode": ["//bazel:" + pch_name(sanitized, test)],
+        "//conditions:default": ["//bazel:" + pch_name(usual, test)],
+    })
