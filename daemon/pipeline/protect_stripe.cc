@@ -14,8 +14,8 @@ namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
 ByteCount ProtectMemoryBytes(const ec::CodeParams& code, const ProtectOptions& options) {
-  return options.window_bytes *
-         (options.windows_in_flight * code.data + options.windows_lent * (code.parity - 1));
+  const std::size_t pulled = code.data == 1 ? 0 : options.windows_in_flight * code.data;
+  return options.window_bytes * (pulled + options.windows_lent * (code.parity - 1));
 }
 
 FeedShape RowFeedShape(const CodedGroup& group,
@@ -52,6 +52,28 @@ Result<RowDigests> EncodeWindow(const ec::Codec& codec,
   return digests;
 }
 
+// The same where there is one segment: every row is a copy of it (ec/matrix.h).  It was pulled into
+// the first, where its chunks were compared with "known".
+RowDigests MirrorWindow(ByteCount segment,
+                        std::vector<std::uint32_t> known,
+                        const std::vector<MutableByteView>& rows) {
+  const MutableByteView first = rows.front();
+  std::fill(first.begin() + static_cast<std::ptrdiff_t>(segment), first.end(), std::byte{0});
+  // A segment may end within a chunk; a row does not.
+  known.resize(segment / kChunkBytes);
+  const auto rest = ChunkDigests(first.subspan(known.size() * kChunkBytes));
+  known.insert(known.end(), rest.begin(), rest.end());
+  RowDigests digests(rows.size());
+  digests[0] = std::move(known);
+  for (std::size_t row = 1; row < rows.size(); ++row) {
+    if (!rows[row].empty()) {
+      std::copy(first.begin(), first.end(), rows[row].begin());
+      digests[row] = digests[0];
+    }
+  }
+  return digests;
+}
+
 // One stripe under way; lives in the frame of ProtectStripe.
 class Protection {
  public:
@@ -79,6 +101,12 @@ class Protection {
     return work_.shards[stripes().PositionOf(work_.stripe, column)].get();
   }
 
+  // Of a column's segment in its shard.
+  ByteCount SegmentOffset(std::uint32_t column) const {
+    const std::uint32_t position = stripes().PositionOf(work_.stripe, column);
+    return stripes().SegmentOf(work_.stripe, position) * stripes().SegmentBytes();
+  }
+
   // Of a segment's part of a window; 0 beyond its end.
   ByteCount PartOf(std::uint32_t column, std::uint64_t number) const {
     const ByteCount end = stripes().VectorLength(work_.stripe, column);
@@ -90,6 +118,9 @@ class Protection {
   asio::awaitable<Status> Window(std::uint64_t number);
   asio::awaitable<Status> Pull(std::uint64_t number, std::uint32_t column, MutableByteView into);
   asio::awaitable<Status> Encode(std::uint64_t number, std::vector<ByteView> segments);
+  asio::awaitable<Status> Mirror(std::uint64_t number);
+  template <typename Work>
+  asio::awaitable<Status> Make(std::uint64_t number, Work work);
   void Keep(std::uint64_t number, const RowDigests& digests);
 
   WorkerPool* const cpu_;
@@ -134,7 +165,7 @@ asio::awaitable<Status> Protection::Pull(std::uint64_t number,
     co_return Ok();
   }
   const std::uint32_t position = stripes().PositionOf(work_.stripe, column);
-  const ByteCount segment = stripes().SegmentOf(work_.stripe, position) * stripes().SegmentBytes();
+  const ByteCount segment = SegmentOffset(column);
   ShardReadOptions read;
   read.depth = options_.depth;
   std::vector<std::uint64_t> bad;
@@ -161,6 +192,9 @@ asio::awaitable<Status> Protection::Window(std::uint64_t number) {
   }
   HF_CO_TRYV(co_await options_.pacing.Turn(bytes));
   HF_CO_TRYV(FailpointStatus("protect.before_window"));
+  if (k() == 1) {
+    co_return co_await Mirror(number);
+  }
   const ScratchPool::Lease memory = scratch_.Take();
   std::vector<MutableByteView> views;
   for (std::uint32_t column = 0; column < k(); ++column) {
@@ -176,13 +210,35 @@ asio::awaitable<Status> Protection::Window(std::uint64_t number) {
 }
 
 asio::awaitable<Status> Protection::Encode(std::uint64_t number, std::vector<ByteView> segments) {
-  HF_CO_TRY(auto rows, co_await work_.feed->Reserve(number, options_.owner_limit));
-  rows.insert(rows.begin(), work_.own_row.subspan(windows_.Begin(number), windows_.Size(number)));
-  auto encode = [group = work_.group, segments = std::move(segments), rows = std::move(rows)] {
+  auto encode = [group = work_.group,
+                 segments = std::move(segments)](const std::vector<MutableByteView>& rows) {
     return EncodeWindow(group->codec, segments, rows);
   };
+  co_return co_await Make(number, std::move(encode));
+}
+
+asio::awaitable<Status> Protection::Mirror(std::uint64_t number) {
+  const ByteCount part = PartOf(0, number);
+  HF_CO_TRYV(co_await Pull(number, 0, work_.own_row.subspan(windows_.Begin(number), part)));
+  std::vector<std::uint32_t> known;
+  if (part > 0) {
+    HF_CO_TRY(known, ShardOf(0)->what()->ChunksOf(SegmentOffset(0) + windows_.Begin(number), part));
+  }
+  auto mirror = [part, known = std::move(known)](
+                    const std::vector<MutableByteView>& rows) -> Result<RowDigests> {
+    return MirrorWindow(part, known, rows);
+  };
+  co_return co_await Make(number, std::move(mirror));
+}
+
+// Has "work" fill a window of the rows on a worker, own row first, and lends what it made.
+template <typename Work>
+asio::awaitable<Status> Protection::Make(std::uint64_t number, Work work) {
+  HF_CO_TRY(auto rows, co_await work_.feed->Reserve(number, options_.owner_limit));
+  rows.insert(rows.begin(), work_.own_row.subspan(windows_.Begin(number), windows_.Size(number)));
+  auto make = [work = std::move(work), rows = std::move(rows)] { return work(rows); };
   HF_CO_TRYV(FailpointStatus("protect.before_encode"));
-  HF_CO_TRY(RowDigests digests, co_await Offload(*cpu_, std::move(encode)));
+  HF_CO_TRY(RowDigests digests, co_await Offload(*cpu_, std::move(make)));
   HF_CO_TRYV(FailpointStatus("protect.before_lend"));
   Keep(number, digests);
   digests.erase(digests.begin());

@@ -137,6 +137,24 @@ TEST_F(ProtectStripeTest, AFlippedBitOfAnySegmentIsNeverEncoded) {
   }
 }
 
+// I5: the row of a mirror is pulled to where it stays; it counts only when all of it has been
+// compared.
+TEST_F(ProtectStripeTest, AFlippedBitOfAMirrorsSegmentMakesNoRow) {
+  for (const std::uint32_t copies : {1U, 2U}) {
+    readers_.clear();
+    MakeStripe(1, copies, 5 * kMiB - 9);
+    SegmentByte(0, kMiB + 77) ^= std::byte{4};
+    RunStripe();
+    EXPECT_EQ(MadeError(), Errc::kCorruption);
+    ASSERT_TRUE(run_->fault.has_value());
+    EXPECT_THAT(run_->fault->bad_chunks, ElementsAre(1));
+    for (std::uint32_t row = 1; row < copies; ++row) {
+      EXPECT_EQ(PulledError(row), Errc::kUnavailable);
+      EXPECT_TRUE(Untouched(ByteView(run_->rows[row].bytes).subspan(kMiB, kMiB)));
+    }
+  }
+}
+
 TEST_F(ProtectStripeTest, ABitThatFlippedOnTheWayIsReadAgain) {
   MakeStripe(3, 2, 2 * kMiB);
   bool lied = false;
