@@ -4,12 +4,15 @@
 #include <string>
 
 #include "daemon/core/coordinator.h"
+#include "daemon/core/first_few.h"
 
 namespace holdfast::daemon {
 namespace {
 
 // Ids whose failures are told; of each all sources are.
 constexpr std::size_t kToldFailures = 3;
+// Ranks that did not ask, and ranks that are waited for.
+constexpr std::size_t kNamed = 16;
 
 }  // namespace
 
@@ -41,21 +44,26 @@ bool Coordinator::EndOverdue() {
 }
 
 std::string Coordinator::WhatIsMissing() const {
-  std::string text;
-  const auto add = [&text](const std::string& more) { text += (text.empty() ? "" : "; ") + more; };
+  FirstFew ranks("; ", kNamed);
   for (Rank rank = 0; rank < world_size(); ++rank) {
     const RankReport* state = RankOf(rank);
     if (state == nullptr || !state->asked) {
-      add("rank " + std::to_string(rank) + " did not ask");
+      ranks.Add("rank " + std::to_string(rank) + " did not ask");
     } else if (phase_ == Phase::kPrepare && state->prepared != attempt()) {
       const auto source = plan_.sources.find(rank);
-      add("attempt " + std::to_string(attempt()) + " waits for the shard of rank " +
-          std::to_string(rank) + " of " + ToText(*plan_.choice) +
-          (source == plan_.sources.end() ? "" : " from " + source->second.Text()));
+      ranks.Add("attempt " + std::to_string(attempt()) + " waits for the shard of rank " +
+                std::to_string(rank) + " of " + ToText(*plan_.choice) +
+                (source == plan_.sources.end() ? "" : " from " + source->second.Text()));
     }
   }
+  std::string text = ranks.Text();
+  const auto add = [&text](const std::string& more) { text += (text.empty() ? "" : "; ") + more; };
+  FirstFew silent(", ", kNamed);
   for (const std::string& node : Silent()) {
-    add("node " + NodeText(node) + " is silent");
+    silent.Add("node " + NodeText(node));
+  }
+  if (!silent.Text().empty()) {
+    add(silent.Text() + " is silent");
   }
   std::size_t told = 0;
   for (auto it = last_failures_.rbegin(); it != last_failures_.rend() && told < kToldFailures;

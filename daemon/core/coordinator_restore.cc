@@ -4,8 +4,14 @@
 #include <utility>
 
 #include "daemon/core/coordinator.h"
+#include "daemon/core/first_few.h"
 
 namespace holdfast::daemon {
+namespace {
+
+constexpr std::size_t kNamed = 16;
+
+}  // namespace
 
 // The number is raised in the record before the attempt's first message, so that one number never
 // names two attempts, whatever crashes in between (I11).
@@ -164,18 +170,19 @@ void Coordinator::GiveUpWaiting(const char* what,
   if (context_->now - *waiting_since_ < context_->options.restore_wait) {
     return;
   }
-  std::string ranks;
+  FirstFew ranks(", ", kNamed);
   for (Rank rank = 0; rank < world_size(); ++rank) {
     const RankReport* state = RankOf(rank);
     if (state == nullptr || !done(*state, attempt())) {
-      ranks += (ranks.empty() ? "rank " : ", ") + std::to_string(rank);
-      ranks +=
-          IsOutOfSight(rank) ? " (its node " + NodeText(servers_.at(rank)) + " is silent)" : "";
+      ranks.Add(
+          std::to_string(rank) +
+          (IsOutOfSight(rank) ? " (its node " + NodeText(servers_.at(rank)) + " is silent)" : ""));
     }
   }
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(context_->options.restore_wait);
-  FailAttempt(ranks + " " + what + " (restore.wait is " + std::to_string(seconds.count()) +
+  FailAttempt("rank " + ranks.Text() + " " + what + " (restore.wait is " +
+                  std::to_string(seconds.count()) +
                   " s): see why it is not running, then start the job again",
               Errc::kUnavailable);
 }

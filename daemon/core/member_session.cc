@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/core/first_few.h"
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
@@ -311,20 +312,16 @@ bool Member::live() const {
 }
 
 std::string Member::LiveTrainers(const ClientIdentity& asker, bool only_connected) const {
-  constexpr int kNamed = 16;
-  std::string text;
-  int found = 0;
+  FirstFew trainers(", ", 16);
   for (const auto& [rank, state] : ranks_) {
     const bool gone = state.dead || state.finished || (only_connected && state.session == 0);
     if (gone || IsSameProcess(state.process, asker)) {
       continue;
     }
-    if (++found <= kNamed) {
-      text += (text.empty() ? "" : ", ");
-      text += "rank " + std::to_string(rank) + " is process " + std::to_string(state.process.pid);
-    }
+    trainers.Add("rank " + std::to_string(rank) + " is process " +
+                 std::to_string(state.process.pid));
   }
-  return found <= kNamed ? text : text + " and " + std::to_string(found - kNamed) + " more";
+  return trainers.Text();
 }
 
 // I12: a request that is not answered would count against its session for ever.

@@ -1,5 +1,6 @@
 // A coordinator on another node that is out of sight: who waits for it is told, in time.
 
+#include "daemon/core/first_few.h"
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
@@ -46,16 +47,11 @@ std::string Member::WhoIsSilent() const {
     return "node " + NodeText(job_->CoordinatorNode()) +
            ", which serves rank 0, is silent: nothing becomes complete without it";
   }
-  std::string names;
-  std::size_t named = 0;
+  FirstFew nodes(", ", kNamed);
   for (const std::string& node : command_.silent) {
-    if (named++ < kNamed) {
-      names += (names.empty() ? "node " : ", node ") + NodeText(node);
-    }
+    nodes.Add("node " + NodeText(node));
   }
-  if (named > kNamed) {
-    names += " and " + std::to_string(named - kNamed) + " more";
-  }
+  const std::string names = nodes.Text();
   return names.empty() ? "" : names + " is silent: nothing becomes complete without it";
 }
 
