@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import random
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +19,13 @@ from holdfast._state import rng_state
 from holdfast._encoding import Encoder
 
 HERE = pathlib.Path(__file__).resolve().parent
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def raw(tensor: torch.Tensor) -> bytes:

@@ -8,10 +8,8 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +19,7 @@ import holdfast
 import trainer_process
 from node import Node, alive, wait_for
 from processes import run_all
-from support import Training, make, take
+from support import Training, free_port, make, take
 
 def die(mode: str, argument: str) -> dict[int, str]:
     """Digests that a trainer printed before it was killed, by step."""
@@ -208,15 +206,8 @@ def test_pickled_state_is_loaded_only_where_that_is_allowed(node: Node) -> None:
     allowed.close(drain=False)
 
 
-@pytest.fixture
-def port() -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = int(free.getsockname()[1])
-    yield number
-
-
-def test_the_metrics_endpoint_tells_what_happened(node: Node, port: int) -> None:
+def test_the_metrics_endpoint_tells_what_happened(node: Node) -> None:
+    port = free_port()
     node.stop()
     node.start(metrics=f"127.0.0.1:{port}")
 

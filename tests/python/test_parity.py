@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import node_ranks
 import pytest
 from node import Node, wait_for
+from support import free_port
 from test_nodes import CODING, GATE, Cluster, Outputs, flip
-from test_skipped_count import free_port
 
 # Stands first in the lines of a node: they go on with its [peer] table.
 FABRIC = 'data_plane = "tcp;ofi_rxm"\n'

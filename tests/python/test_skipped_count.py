@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 
 import holdfast
 from node import Node, wait_for
-from support import Training, make, take
+from support import Training, free_port, make, take
 
 METRIC = 'holdfast_snapshots_missed_total{reason="no_slot"}'
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def start(node: Node, checkpointer: holdfast.Checkpointer) -> None:
