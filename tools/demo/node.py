@@ -29,16 +29,18 @@ class NoAnswer(DemoError):
 
 
 def wait_for(what: str, look: Callable[[], _Found | None], seconds: float = WAIT_SECONDS) -> _Found:
-    """Looks until there is something; says what was awaited in vain."""
+    """Looks until there is something; says what was awaited in vain.  Whoever looks by running a
+    program does so for a third of the time at most, or what is awaited would wait for that."""
     deadline = time.monotonic() + seconds
     while True:
+        began = time.monotonic()
         with contextlib.suppress(NoAnswer):
             found = look()
             if found is not None:
                 return found
         if time.monotonic() > deadline:
             raise DemoError(f"{what} did not happen within {seconds:.0f} s")
-        time.sleep(0.01)
+        time.sleep(min(0.2, max(0.01, 2 * (time.monotonic() - began))))
 
 
 def alive(pid: int) -> bool:
