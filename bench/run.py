@@ -31,6 +31,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="figures of each kind (7)")
     parser.add_argument("--quick", action="store_true",
                         help="small and few: to see that everything runs, not to judge by")
+    parser.add_argument("--peer-mib", type=int, default=Bench.peer_bytes // MIB,
+                        help="MiB of one rank's state where several nodes share this machine (512)")
     parser.add_argument("--disk", type=pathlib.Path, default=pathlib.Path("/var/tmp"),
                         help="a folder on the disk to measure (/var/tmp)")
     return parser.parse_args()  # fmt: skip
@@ -66,7 +68,7 @@ def main() -> int:
     print(f"{os.cpu_count()} processors; load before the run: {load}", flush=True)
     folders = Folders(options.disk)
     print(folders.note, flush=True)
-    bench = Bench(binaries, folders, rounds=options.rounds)
+    bench = Bench(binaries, folders, rounds=options.rounds, peer_bytes=options.peer_mib * MIB)
     if options.quick:
         bench = dataclasses.replace(
             bench, rounds=min(3, options.rounds), state_bytes=256 * MIB, requests=200,
