@@ -13,6 +13,7 @@ _HOT = [
     "client/copy_cuda",
     "daemon/core",
     "tests/client/copy_cuda",
+    "tests/daemon/core",
     "tests/sim",
     "tests/support",
 ]
