@@ -33,16 +33,23 @@ Status DataPlane::OpenBlocking(const DataPlaneOptions& options,
   if (fabric.providers.empty()) {
     return Ok();
   }
-  auto opened = transport::FabricEndpoint::OpenBlocking(executor_, std::move(fabric));
-  if (!opened.has_value()) {
-    if (connection == options.planes.end()) {
-      return Error(opened.error()).WithContext("peer.data_plane without tls");
-    }
-    LogDebug("data_plane.none", opened.error().ToString());
+  const Status opened = OpenFabricBlocking(std::move(fabric));
+  if (opened.has_value()) {
+    lender_ = std::make_unique<Lender>(executor_, pool, lending_.get(), std::move(find));
     return Ok();
   }
-  fabric_ = std::move(opened).value();
-  lender_ = std::make_unique<Lender>(executor_, pool, fabric_.get(), std::move(find));
+  if (connection == options.planes.end()) {
+    return Error(opened.error()).WithContext("peer.data_plane without tls");
+  }
+  LogDebug("data_plane.none", opened.error().ToString());
+  return Ok();
+}
+
+Status DataPlane::OpenFabricBlocking(transport::FabricOptions options) {
+  HF_TRY(auto lending, transport::FabricEndpoint::OpenBlocking(executor_, options));
+  options.providers = {lending->provider()};
+  HF_TRY(reading_, transport::FabricEndpoint::OpenBlocking(executor_, std::move(options)));
+  lending_ = std::move(lending);
   return Ok();
 }
 
@@ -55,7 +62,7 @@ std::shared_ptr<transport::RangeReader> DataPlane::Reader(NodeCall call,
 
 asio::awaitable<Result<proto::LendReply>> DataPlane::Lend(proto::LendRequest request,
                                                           std::chrono::milliseconds limit) {
-  if (fabric_ == nullptr || fabric_->provider() != request.provider()) {
+  if (lending_ == nullptr || lending_->provider() != request.provider()) {
     co_return Error(
         Errc::kUnavailable,
         "this node's bytes are read over " + Describe() + ", not over " + request.provider());
@@ -67,16 +74,16 @@ asio::awaitable<Result<proto::LendReply>> DataPlane::Lend(proto::LendRequest req
 }
 
 std::string DataPlane::Describe() const {
-  return fabric_ == nullptr ? "the peers' connection" : fabric_->Describe();
+  return lending_ == nullptr ? "the peers' connection" : lending_->Describe();
 }
 
 std::vector<proto::DataPlane> DataPlane::Planes() const {
   std::vector<proto::DataPlane> planes;
-  if (fabric_ != nullptr) {
+  if (lending_ != nullptr) {
     proto::DataPlane& plane = planes.emplace_back();
     plane.set_kind("fabric");
-    plane.set_provider(fabric_->provider());
-    plane.set_address(fabric_->address());
+    plane.set_provider(lending_->provider());
+    plane.set_address(lending_->address());
   }
   planes.emplace_back().set_kind(kConnectionPlane);
   return planes;
@@ -89,14 +96,17 @@ asio::awaitable<void> DataPlane::Watch() {
 }
 
 void DataPlane::Stop() {
-  if (fabric_ != nullptr) {
-    fabric_->Stop();
+  if (reading_ != nullptr) {
+    reading_->Stop();
+  }
+  if (lending_ != nullptr) {
+    lending_->Stop();
   }
 }
 
 bool DataPlane::IsWorthTrying(const std::string& node) const {
   const auto away = away_.find(node);
-  return fabric_ != nullptr && (away == away_.end() || steady_clock::now() >= away->second.until);
+  return reading_ != nullptr && (away == away_.end() || steady_clock::now() >= away->second.until);
 }
 
 void DataPlane::OnFabricRead(const std::string& node, ByteCount bytes) {

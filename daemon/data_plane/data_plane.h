@@ -74,8 +74,10 @@ class DataPlane {
   [[nodiscard]] boost::asio::awaitable<Result<proto::LendReply>> Lend(
       proto::LendRequest request, std::chrono::milliseconds limit);
 
-  // Null: there is none.
-  [[nodiscard]] transport::FabricEndpoint* fabric() const { return fabric_.get(); }
+  // Null: there is none.  Where peers read; and where this node reads.
+  [[nodiscard]] transport::FabricEndpoint* lending() const { return lending_.get(); }
+
+  [[nodiscard]] transport::FabricEndpoint* reading() const { return reading_.get(); }
 
   // "tcp;ofi_rxm at ... (eth0)", or "the peers' connection".
   [[nodiscard]] std::string Describe() const;
@@ -105,10 +107,15 @@ class DataPlane {
     std::chrono::seconds pause{};
   };
 
+  [[nodiscard]] Status OpenFabricBlocking(transport::FabricOptions options);
+
   const boost::asio::any_io_executor executor_;
-  std::unique_ptr<transport::FabricEndpoint> fabric_;  // null: none
-  std::unique_ptr<Lender> lender_;                     // null: no fabric
-  std::map<std::string, Away> away_;                   // nodes whose fabric failed
+  // All null: no fabric.  Two, for each has a thread of its own, which with tcp copies all bytes:
+  // nodes that protect each other read and are read at the same time.
+  std::unique_ptr<transport::FabricEndpoint> lending_;
+  std::unique_ptr<transport::FabricEndpoint> reading_;
+  std::unique_ptr<Lender> lender_;
+  std::map<std::string, Away> away_;  // nodes whose fabric failed
   DataPlaneCounters counters_;
 };
 

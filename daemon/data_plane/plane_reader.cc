@@ -123,7 +123,7 @@ asio::awaitable<Result<std::shared_ptr<transport::RangeReader>>> PlaneReader::As
     transport::Deadline deadline) {
   proto::PeerRequest request;
   *request.mutable_lend()->mutable_key() = key_;
-  request.mutable_lend()->set_provider(plane_->fabric()->provider());
+  request.mutable_lend()->set_provider(plane_->reading()->provider());
   HF_CO_TRY(const proto::PeerReply reply,
             co_await call_(node_, std::move(request), Left(deadline)));
   HF_CO_TRY(const transport::FabricRegion region, transport::FromProto(reply.lend().region()));
@@ -133,7 +133,7 @@ asio::awaitable<Result<std::shared_ptr<transport::RangeReader>>> PlaneReader::As
         "a region of " + std::to_string(region.length) + " bytes for " + std::to_string(length()));
   }
   HF_CO_TRY(std::unique_ptr<transport::RangeReader> reader,
-            plane_->fabric()->Reader(region, "node " + NodeText(node_)));
+            plane_->reading()->Reader(region, "node " + NodeText(node_)));
   co_return std::shared_ptr<transport::RangeReader>(std::move(reader));
 }
 

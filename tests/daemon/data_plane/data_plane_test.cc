@@ -71,8 +71,8 @@ class DataPlaneTest : public testing::Test {
   void OpenBoth() {
     Open(&reader_, "127.0.1.1", {kProvider, "tls"});
     Open(&holder_, "127.0.1.2", {kProvider, "tls"});
-    ASSERT_NE(reader_.fabric(), nullptr) << "no libfabric";
-    ASSERT_NE(holder_.fabric(), nullptr);
+    ASSERT_NE(reader_.reading(), nullptr) << "no libfabric";
+    ASSERT_NE(holder_.lending(), nullptr);
     ASSERT_TRUE(tasks_.Spawn(holder_.Watch()));
   }
 
@@ -285,7 +285,7 @@ TEST_F(DataPlaneTest, LentMemoryIsBoundedAndComesBack) {
   Lender lender(
       io_.get_executor(),
       &pool_,
-      holder_.fabric(),
+      holder_.lending(),
       [this](const proto::StoredKey& key) { return Find(key); },
       limits);
   ASSERT_TRUE(tasks_.Spawn(lender.Watch()));
@@ -323,7 +323,7 @@ TEST_F(DataPlaneTest, AListWithoutTheConnectionNeedsItsFabric) {
   EXPECT_EQ(alone.error().code, Errc::kUnavailable) << alone.error().ToString();
   options.planes = {"efa", "tls", kProvider};
   ASSERT_TRUE(reader_.OpenBlocking(options, &pool_, find).has_value());
-  EXPECT_EQ(reader_.fabric(), nullptr) << "what stands after tls is never looked for";
+  EXPECT_EQ(reader_.reading(), nullptr) << "what stands after tls is never looked for";
   EXPECT_EQ(reader_.Describe(), "the peers' connection");
 }
 
