@@ -65,6 +65,7 @@ constexpr const char* kStories[] = {
     "lost_report_is_repaired_by_the_next",
     "lower_epoch_command_after_daemon_restart",
     "lower_epoch_command_changes_nothing",
+    "many_ranks_that_never_ask_are_counted",
     "missed_step_is_abandoned_for_all",
     "missing_root_ends_a_drain",
     "new_epoch_keeps_old_snapshots",
