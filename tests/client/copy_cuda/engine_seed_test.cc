@@ -7,7 +7,7 @@
 namespace holdfast::client {
 namespace {
 
-constexpr std::uint64_t kSeeds = UnlessSanitized(1000, 250);
+constexpr std::uint64_t kSeeds = UnlessSanitized(1000, 100);
 
 TEST(CudaEngineSeedTest, EveryOrderGivesTheStateAtTheSnapshot) {
   for (std::uint64_t seed = 1; seed <= kSeeds && !HasFailure(); ++seed) {
