@@ -85,16 +85,13 @@ def test_a_survivor_dies_while_it_decodes_for_a_replacement(
     require_restored(trained, shown, safe)
 
 
-@pytest.mark.parametrize("failpoint", ["pull.before_done", "rebuild.before_row_done"])
-def test_a_replacement_dies_while_it_protects_again(
-    four: Cluster, tmp_path: pathlib.Path, failpoint: str
-) -> None:
+def test_a_replacement_dies_while_it_protects_again(four: Cluster, tmp_path: pathlib.Path) -> None:
     """I3: repair is protection of what came back; it is done in the end, and two others may go."""
     trained = train(four, tmp_path / "first", 4, 1)
     safe = wait_for("protection", lambda: protected(four.nodes[2]))
     lose(four, 0)
     four.lose(1)
-    four.start(1, f"{failpoint}=kill@1", more=CODING)
+    four.start(1, "pull.before_done=kill@1", more=CODING)
     supervise(four, [1])
     again = train(four, tmp_path / "second", safe + 6, 50)
     assert [code for code, _ in again] == [-9] * 4, again
