@@ -98,8 +98,6 @@ asio::awaitable<void> DataPlane::Watch() {
 void DataPlane::Stop() {
   if (reading_ != nullptr) {
     reading_->Stop();
-  }
-  if (lending_ != nullptr) {
     lending_->Stop();
   }
 }

@@ -11,7 +11,6 @@
 #include "common/bandwidth_budget.h"
 #include "common/crc32c.h"
 #include "tests/daemon/pipeline/group_fixture.h"
-#include "tests/support/sanitized.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -281,7 +280,7 @@ TEST_F(ProtectStripeTest, CancelledAtAnyMomentNothingIsLeftBehind) {
   std::size_t cancelled = 0;
   options_.window_bytes = 4 * kMiB;
   // The first three handlers start the tasks.
-  for (std::size_t steps = 3; !whole && !HasFailure(); steps += UnlessSanitized(2, 5)) {
+  for (std::size_t steps = 3; !whole && !HasFailure(); steps += 2) {
     readers_.clear();
     MakeStripe(2, 3, 8 * kMiB);
     FaultAll(After(milliseconds(1)));
@@ -311,7 +310,7 @@ TEST_F(ProtectStripeTest, CancelledAtAnyMomentNothingIsLeftBehind) {
       EXPECT_TRUE(Untouched(run_->rows[row].bytes));
     }
   }
-  EXPECT_GT(cancelled, UnlessSanitized(10U, 4U));
+  EXPECT_GT(cancelled, 10U);
 }
 
 // I12: what a worker writes to is the caller's again when ProtectStripe has returned, not before.
