@@ -22,6 +22,8 @@ _HOT_TARGETS = [
     "client:copy_host",
     "client:source_sample",
     "client:stream_copy",
+    "tests/client:random_state",
+    "tests/ec:reference",
 ]
 
 # What most files include, by way of our headers. A file still names all that it uses: --config=opt

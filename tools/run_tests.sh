@@ -80,7 +80,7 @@ for stage in $stages; do
     fuzz) FUZZ_CONFIG=asan FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
     tsan) run_bazel tsan --config=tsan //... ;;
     # What a sanitizer makes useless or ten times as long: whole processes killed, thousands of seeds.
-    plain) run_bazel plain --build_tests_only --local_test_jobs=4 --test_tag_filters=once,plain //... ;;
+    plain) run_bazel plain --build_tests_only --local_test_jobs=HOST_CPUS*3 --test_tag_filters=once,plain //... ;;
     python) run_python ;;
     *) echo "unknown stage $stage" >> "$work/failed"; failed=$((failed + 1)) ;;
   esac

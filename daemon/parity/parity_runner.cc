@@ -283,9 +283,9 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& a
       sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     }
   }
-  const CodedId id{action.job_uid, action.id};
+  const Wanted wanted{{action.job_uid, action.id}, &action.set, group.get(), {action.stripe}};
   const std::vector<CodeHolder> all = AllOf(action.set);
-  co_await AddRows(remote_, id, &action.set, group.get(), &all, sources.get());
+  co_await AddRows(remote_, wanted, &all, sources.get());
   RebuildRowOptions options;
   options.pacing = RowPacing();
   co_return co_await RebuildRow(

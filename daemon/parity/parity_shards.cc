@@ -168,12 +168,14 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
                               action.sidecar.images(0)));
   HF_CO_TRY(const auto place, Place(action.slot, what->length()));
   auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
-  const CodedId id{action.job_uid, action.id};
+  const Wanted wanted{{action.job_uid, action.id},
+                      &action.set,
+                      group.get(),
+                      StripesOfShard(action.set, *group, action.position)};
   std::vector<CodeHolder> holders = action.holders;
   // I11: who had what cannot be had now.
   const std::string missing =
-      co_await AddShards(remote_, id, &action.set, action.position, &holders, sources.get());
-  co_await AddRows(remote_, id, &action.set, group.get(), &holders, sources.get());
+      co_await AddShardsAndRows(remote_, wanted, action.position, &holders, sources.get());
   const std::string from = "parity, any " + std::to_string(group->stripes.Code().data) + " of " +
                            std::to_string(sources->Nodes(group->stripes)) + " nodes";
   auto helpers = HelpersOf(action, *group, *sources, holders);

@@ -1,7 +1,7 @@
 // What is left of a code set to decode from: shards and rows that other nodes have, as readers.
 //
-// All holders are asked side by side: one that does not answer is waited for once, and the others
-// meanwhile.
+// All holders are asked side by side.  Once those that answered are enough, the others are waited
+// for a moment longer only: a node that hangs must not hold up a rebuild that needs nothing of it.
 //
 // Threads:   the io thread only.
 // Ownership: borrows "remote"; readers borrow it too.
@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,21 +28,32 @@ struct CodedId {
   SnapshotKey id;
 };
 
-// Adds the images of the shards that "holders", by position, have, each with the digests of the
-// sidecar beside it; that of position "lost" is not looked for.  Strikes from "holders" what cannot
-// be had now.  Returns who had what is missing, for people; empty: nothing is.
-[[nodiscard]] boost::asio::awaitable<std::string> AddShards(const RemoteBytes* remote,
-                                                            CodedId what,
-                                                            const CodeSet* set,
-                                                            std::uint32_t lost,
-                                                            std::vector<CodeHolder>* holders,
-                                                            GroupSources* sources);
+// What is looked for.  Borrowed by the calls below, and by their readers.
+struct Wanted {
+  CodedId id;
+  const CodeSet* set;
+  const CodedGroup* group;
+  std::set<std::uint32_t> stripes;  // that something is to be decoded of: others are not asked for
+};
 
-// Adds the rows that "holders" have.
+// Those that the shard at "position" has segments in.
+[[nodiscard]] std::set<std::uint32_t> StripesOfShard(const CodeSet& set,
+                                                     const CodedGroup& group,
+                                                     std::uint32_t position);
+
+// Adds the images of the shards that "holders", by position, have, each with the digests of the
+// sidecar beside it, and their rows; the shard of position "lost" is not looked for.  Strikes from
+// "holders" what cannot be had now.  Returns who had which missing shard, for people; empty: none
+// is missing.
+[[nodiscard]] boost::asio::awaitable<std::string> AddShardsAndRows(const RemoteBytes* remote,
+                                                                   Wanted wanted,
+                                                                   std::uint32_t lost,
+                                                                   std::vector<CodeHolder>* holders,
+                                                                   GroupSources* sources);
+
+// Adds the rows that "holders" have to shards that are there already.
 [[nodiscard]] boost::asio::awaitable<void> AddRows(const RemoteBytes* remote,
-                                                   CodedId what,
-                                                   const CodeSet* set,
-                                                   const CodedGroup* group,
+                                                   Wanted wanted,
                                                    const std::vector<CodeHolder>* holders,
                                                    GroupSources* sources);
 

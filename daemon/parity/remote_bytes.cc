@@ -30,6 +30,12 @@ proto::StoredParity ParityName(const CodeSet& set, std::uint32_t stripe, std::ui
   return name;
 }
 
+std::chrono::milliseconds Left(transport::Deadline deadline) {
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      deadline - std::chrono::steady_clock::now());
+  return std::max(left, std::chrono::milliseconds(1));
+}
+
 // A taker's questions to the maker of its row, or of its share once that has been told to begin.
 class RemoteFeed final : public FeedCalls {
  public:
@@ -48,16 +54,13 @@ class RemoteFeed final : public FeedCalls {
       proto::PeerRequest begin;
       *begin.mutable_decode_share() = std::move(*begin_);
       begin_.reset();
-      HF_CO_TRYV(co_await call_(node_, std::move(begin), kSmallRequest));
+      HF_CO_TRYV(co_await call_(node_, std::move(begin), std::min(kSmallRequest, Left(deadline))));
     }
     proto::PeerRequest request;
     *request.mutable_feed_next()->mutable_key() = key_;
     request.mutable_feed_next()->set_number(number);
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
-    HF_CO_TRY(
-        const proto::PeerReply reply,
-        co_await call_(node_, std::move(request), std::max(left, std::chrono::milliseconds(1))));
+    HF_CO_TRY(const proto::PeerReply reply,
+              co_await call_(node_, std::move(request), Left(deadline)));
     const proto::FeedNextReply& next = reply.feed_next();
     FedWindow window;
     window.offset = next.offset();

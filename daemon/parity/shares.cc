@@ -126,7 +126,12 @@ void ShareMaker::AddShards(const Share& share, GroupSources* sources) const {
 asio::awaitable<Status> ShareMaker::Decode(const Share& share) {
   auto sources = std::make_shared<GroupSources>(GroupSources::None(share.group->stripes));
   AddShards(share, sources.get());
-  co_await AddRows(remote_, share.id, &share.set, share.group.get(), &share.holders, sources.get());
+  const std::uint32_t segment = share.key.share().segment();
+  const Wanted wanted{share.id,
+                      &share.set,
+                      share.group.get(),
+                      {share.group->stripes.StripeOf(share.position, segment)}};
+  co_await AddRows(remote_, wanted, &share.holders, sources.get());
   if (const auto own = share.set.PositionOfNode(remote_->node_uuid()); own.has_value()) {
     sources->preference = {*own};
   }

@@ -6,8 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "common/check.h"
 #include "common/crc32c.h"
 #include "common/failpoint.h"
+#include "common/task_group.h"
 #include "daemon/async_semaphore.h"
 #include "daemon/pipeline/windows.h"
 
@@ -17,6 +19,14 @@ namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
 namespace {
+
+// How late it may be seen that a helper is too slow.
+constexpr std::chrono::milliseconds kLook{50};
+
+template <typename T>
+asio::awaitable<void> StoreResult(asio::awaitable<T> work, T* out) {
+  *out = co_await std::move(work);
+}
 
 void EnterIfGiven(TrafficPriority* priority, std::optional<TrafficPriority::Urgent>* urgent) {
   if (priority != nullptr) {
@@ -56,6 +66,7 @@ class ShardRebuild {
         work_(std::move(work)),
         options_(options),
         on_verified_(std::move(on_verified)),
+        pace_(work_.group->stripes.Code().data, options.patience),
         decoders_(io, options.segments_at_once) {
     done_.resize(work_.group->stripes.Code().data);
   }
@@ -68,6 +79,8 @@ class ShardRebuild {
                               const FeedSource& helper,
                               MutableByteView into,
                               std::vector<std::uint32_t> digests);
+  // Cancels "pull" when its helper is too slow; whether it was.
+  asio::awaitable<bool> Watch(std::uint32_t segment, TaskGroup* pull);
   asio::awaitable<Status> DecodeHere(ByteCount offset, MutableByteView into, std::uint32_t segment);
   void Note(std::uint32_t segment, ByteCount bytes);
 
@@ -76,6 +89,7 @@ class ShardRebuild {
   const RebuildShardOptions options_;
   const VerifiedBytes on_verified_;
   std::vector<ByteCount> done_;  // verified from its start, by segment
+  HelperPace pace_;
   // Survivors decode side by side; here each segment takes k times its windows of memory.
   AsyncSemaphore decoders_;
 };
@@ -106,14 +120,38 @@ asio::awaitable<Status> ShardRebuild::Ask(std::uint32_t segment,
   // What a later helper writes over is as good, but the window in which it fails may be half
   // written: the decoding here goes on from where the last one was, not from the farthest.
   Note(segment, 0);
-  auto note = [this, segment](ByteCount bytes) { Note(segment, bytes); };
-  VerifiedBytes on_verified = note;
-  auto pulled = co_await PullVector(
-      cpu_, helper, into, std::move(digests), options_.pull, std::move(on_verified));
-  if (!pulled.has_value()) {
-    co_return std::move(pulled).error().WithContext(helper.calls->Describe());
+  pace_.Begin(segment);
+  VerifiedBytes on_verified = [this, segment](ByteCount bytes) {
+    Note(segment, bytes);
+    pace_.Moved(segment);
+  };
+  Result<std::vector<std::uint32_t>> pulled = Error(Errc::kInternal, "ended without a result");
+  TaskGroup pull(co_await asio::this_coro::executor, "pull of a segment", 1);
+  HOLDFAST_CHECK(pull.Spawn(StoreResult(
+      PullVector(cpu_, helper, into, std::move(digests), options_.pull, std::move(on_verified)),
+      &pulled)));
+  const bool slow = co_await Watch(segment, &pull);
+  co_await pull.Finish();
+  if (pulled.has_value()) {
+    co_return Ok();
   }
-  co_return Ok();
+  Error error = slow ? Error(Errc::kTimeout, "much slower than the others, or it hangs")
+                     : std::move(pulled).error();
+  co_return std::move(error).WithContext(helper.calls->Describe());
+}
+
+asio::awaitable<bool> ShardRebuild::Watch(std::uint32_t segment, TaskGroup* pull) {
+  while (!co_await pull->Join(kLook)) {
+    const auto slow_at = pace_.SlowAt(segment);
+    if (co_await Cancelled()) {
+      co_return false;
+    }
+    if (slow_at.has_value() && HelperPace::Clock::now() >= *slow_at) {
+      pull->Cancel();
+      co_return true;
+    }
+  }
+  co_return false;
 }
 
 asio::awaitable<Status> ShardRebuild::DecodeHere(ByteCount offset,

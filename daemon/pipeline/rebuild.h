@@ -3,7 +3,8 @@
 //
 //   lost shard     each of its k segments is decoded by a survivor (FeedShare: k - 1 vectors come
 //                  to it, its own is there), the replacement pulls S in all (RebuildShard); what no
-//                  survivor gives is decoded at the replacement itself
+//                  survivor gives is decoded at the replacement itself; one that hangs or is much
+//                  slower than the others is left for the next
 //   lost row       the replacement decodes it from k vectors (RebuildRow), in the background
 //
 // A rebuilt shard counts when RebuildShard has returned Ok: every chunk of it was compared with the
@@ -24,6 +25,7 @@
 
 #include <boost/asio/awaitable.hpp>
 
+#include "daemon/pipeline/helper_pace.h"
 #include "daemon/pipeline/pull_vector.h"
 #include "daemon/pipeline/rebuild_reader.h"
 #include "daemon/pipeline/shard_reader.h"
@@ -68,6 +70,7 @@ struct ShardToRebuild {
 
 struct RebuildShardOptions {
   PullOptions pull;  // urgent: its pacing is as a rule empty
+  HelperPatience patience;
   // What no helper gives: decoded at a time, its windows side by side, and of so many segments.
   ByteCount step_bytes = 16 * kMiB;  // a multiple of kChunkBytes
   std::size_t segments_at_once = 2;

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "cli/app.h"
@@ -12,6 +11,7 @@
 #include "common/bytes.h"
 #include "common/crc32c.h"
 #include "layout/image.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast::cli {
 namespace {
@@ -175,8 +175,7 @@ RunResult CliTest::Run(const std::vector<std::string>& arguments) {
 }
 
 std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  return WholeFile(path);
 }
 
 void WriteFile(const std::string& path, const std::string& contents) {

@@ -9,6 +9,7 @@
 
 #include "layout/dtype.h"
 #include "layout/layout_hash.h"
+#include "tests/support/bulk_bytes.h"
 
 namespace holdfast::client {
 namespace {
@@ -74,9 +75,7 @@ void Finish(RandomState* state) {
 
 void AddMemory(RandomState* state, std::mt19937_64* random, std::uint64_t bytes, bool unaligned) {
   auto& memory = state->memory.emplace_back(bytes + 64);
-  for (auto& byte : memory) {
-    byte = static_cast<std::byte>((*random)());
-  }
+  FillPattern(memory, (*random)());
   state->pointers.push_back(memory.data() + (unaligned ? (*random)() % 64 : 0));
 }
 

@@ -12,6 +12,7 @@
 #include "common/crc32c.h"
 #include "common/failpoint.h"
 #include "tests/client/random_state.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/support/sanitized.h"
 
 namespace holdfast::client {
@@ -43,13 +44,7 @@ class TornCopyTest : public testing::Test {
   void TearDown() override { ASSERT_FALSE(ArmFailpoints("").has_error()); }
 
   // The whole tensor gets other bytes, as an update gives it.
-  void Update(const std::string& name) {
-    const std::size_t i = state_.IndexOf(name);
-    auto& memory = state_.memory[i];
-    for (auto& byte : memory) {
-      byte ^= std::byte{0x11};
-    }
-  }
+  void Update(const std::string& name) { FlipAll(state_.memory[state_.IndexOf(name)]); }
 
   std::shared_ptr<CopyJob> MakeJob() {
     auto job = std::make_shared<CopyJob>();
@@ -235,10 +230,8 @@ class LargeTensorTest : public testing::Test {
 
   // The bytes [from, from + bytes) of the tensor change.
   void Write(std::size_t from, std::size_t bytes) {
-    auto& memory = state_.memory[0];
-    for (std::size_t i = from; i < std::min(from + bytes, memory.size()); ++i) {
-      memory[i] ^= std::byte{0x11};
-    }
+    const MutableByteView memory(state_.memory[0]);
+    FlipAll(memory.subspan(from, std::min(bytes, memory.size() - from)));
   }
 
   RandomState state_;

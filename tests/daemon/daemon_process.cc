@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <thread>
 
 #include <fcntl.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "client/admin_client.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast::tests {
 namespace {
@@ -123,8 +123,7 @@ int DaemonProcess::KillAndWait() {
 }
 
 std::string DaemonProcess::Log() const {
-  std::ifstream file(folder_ + "/log");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return WholeFile(folder_ + "/log");
 }
 
 }  // namespace holdfast::tests

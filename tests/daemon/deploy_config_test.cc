@@ -1,19 +1,17 @@
 // The annotated configuration that is shipped says what the daemon does.
 
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include <gtest/gtest.h>
 
 #include "daemon/config.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast::daemon {
 namespace {
 
 std::string ReadShipped() {
-  std::ifstream file("deploy/holdfastd.toml");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return WholeFile("deploy/holdfastd.toml");
 }
 
 // "#budget = ..." becomes "budget = ...": every key set to what the file calls its default.

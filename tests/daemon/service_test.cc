@@ -21,6 +21,7 @@
 #include "daemon/config.h"
 #include "tests/daemon/daemon_process.h"
 #include "tests/support/unique_name.h"
+#include "tests/support/whole_file.h"
 #include "transport/owned_fd.h"
 
 namespace holdfast {
@@ -216,8 +217,7 @@ TEST_F(ServiceTest, SystemdItselfAcceptsTheUnit) {
   const int status =
       // NOLINTNEXTLINE(concurrency-mt-unsafe): as above
       std::system(("systemd-analyze verify " + copy + " > " + said + " 2>&1").c_str());
-  std::ifstream file(said);
-  const std::string output{std::istreambuf_iterator<char>(file), {}};
+  const std::string output = WholeFile(said);
   EXPECT_EQ(status, 0) << output;
   EXPECT_EQ(output.find("holdfastd.service"), std::string::npos) << output;
 }

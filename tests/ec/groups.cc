@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/mix64.h"
+
 namespace holdfast::ec {
 namespace {
 

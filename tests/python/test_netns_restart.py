@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import net_ranks
+import node_ranks
 import pytest
 from net_nodes import (
     EVERYWHERE, SOON, NetCluster, Training, held, judge, lines, namespaces, protected, restore,
@@ -69,16 +70,18 @@ def test_a_link_that_is_cut_while_a_snapshot_is_protected(
 
 class Rebuild:
     """Node 3 is lost; its replacement stands still between two segments that it takes.
-    failpoints: of node 0."""
+    failpoints: of node 0.  limit: of each rank's restore, in seconds."""
 
-    def __init__(self, nodes: NetCluster, folder: pathlib.Path, failpoints: str = "") -> None:
+    def __init__(
+        self, nodes: NetCluster, folder: pathlib.Path, failpoints: str = "", limit: float = 60.0
+    ) -> None:
         for i in EVERYWHERE:
             nodes.start(i, failpoints if i == 0 else "")
         self.safe = train_until_protected(nodes, folder)
         self._go = folder / "go"
         nodes.lose(3)
         nodes.start(3, f"pull.before_window=wait:{self._go}@2")
-        self.restart = Training(nodes, EVERYWHERE, folder)
+        self.restart = Training(nodes, EVERYWHERE, folder, node_ranks.go_on, limit)
         wait_for("the middle of it", lambda: held(nodes.nodes[3]), SOON)
 
     def go_on(self) -> None:
@@ -140,7 +143,7 @@ def test_too_few_sources_are_an_error_in_time_and_nothing_is_lost(
 ) -> None:
     """I11, R: all ranks are told what is missing and which nodes had it; later it is there."""
     # Nor does the one that is in reach decode.
-    rebuild = Rebuild(idle, tmp_path / "ranks", "share.before_window=error:1000000")
+    rebuild = Rebuild(idle, tmp_path / "ranks", "share.before_window=error:1000000", 20.0)
     for cut in (1, 2):
         idle.network.part(3, cut)
     rebuild.go_on()

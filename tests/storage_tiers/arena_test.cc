@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/failpoint.h"
 #include "tests/storage_tiers/arena_test_support.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/support/temp_folder.h"
 
 namespace holdfast::storage_tiers {
@@ -155,8 +156,7 @@ TEST_F(ArenaTest, ASlotHasAllItsPagesAndIsPrivate) {
   ASSERT_EQ(::stat((path_ + "/slots/3.9").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0600u);
   EXPECT_EQ(slot->identity(), (FileIdentity{status.st_dev, status.st_ino}));
-  EXPECT_TRUE(std::all_of(
-      slot->view().begin(), slot->view().end(), [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(AllAre(slot->view(), std::byte{0}));
 }
 
 TEST_F(ArenaTest, ATakenNameIsNotTouched) {

@@ -2,18 +2,19 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 
 #include <gtest/gtest.h>
+
+#include "tests/support/whole_file.h"
 
 namespace holdfast {
 
 namespace {
 
 std::string Read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file.good()) << path << " cannot be read";
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string text = WholeFile(path);
+  EXPECT_FALSE(text.empty()) << path << " cannot be read";
+  return text;
 }
 
 }  // namespace

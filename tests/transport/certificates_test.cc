@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "tests/support/whole_file.h"
 #include "transport/peer_messages.h"
 #include "transport/tls.h"
 
@@ -45,11 +46,6 @@ class CertificatesTest : public testing::Test {
 
     EXPECT_EQ(::stat(file.c_str(), &info), 0);
     return info.st_mode & 07777;
-  }
-
-  static std::string Contents(const std::string& file) {
-    std::ifstream in(file);
-    return {std::istreambuf_iterator<char>(in), {}};
   }
 
   std::string folder_;
@@ -99,12 +95,12 @@ TEST_F(CertificatesTest, NothingIsEverReplaced) {
   ASSERT_TRUE(CreateAuthority(folder_, AuthorityOptions()).has_value());
   const auto node = IssueNodeCertificate(folder_, Node('a'));
   ASSERT_TRUE(node.has_value());
-  const std::string authority_key = Contents(folder_ + "/ca.key");
-  const std::string node_key = Contents(node.value().key);
+  const std::string authority_key = WholeFile(folder_ + "/ca.key");
+  const std::string node_key = WholeFile(node.value().key);
   EXPECT_EQ(CreateAuthority(folder_, AuthorityOptions()).error().code, Errc::kAlreadyExists);
   EXPECT_EQ(IssueNodeCertificate(folder_, Node('a')).error().code, Errc::kAlreadyExists);
-  EXPECT_EQ(Contents(folder_ + "/ca.key"), authority_key);
-  EXPECT_EQ(Contents(node.value().key), node_key);
+  EXPECT_EQ(WholeFile(folder_ + "/ca.key"), authority_key);
+  EXPECT_EQ(WholeFile(node.value().key), node_key);
   // A certificate alone: no key without its certificate is left beside it.
   std::filesystem::remove(node.value().key);
   EXPECT_EQ(IssueNodeCertificate(folder_, Node('a')).error().code, Errc::kAlreadyExists);

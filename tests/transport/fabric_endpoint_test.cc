@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "common/units.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/support/sanitized.h"
 #include "tests/transport/fabric_fixture.h"
-#include "tests/transport/fabric_pattern.h"
 
 namespace holdfast::transport {
 namespace {
@@ -123,8 +123,7 @@ TEST_P(FabricEndpointTest, APeerThatHangsCostsItsOwnReadsOnly) {
   const Status healed = ReadAll(reader.get(), 0, fresh);
   ASSERT_TRUE(healed.has_value()) << healed.error().ToString();
   EXPECT_EQ(FirstOdd(fresh, 0), fresh.size());
-  EXPECT_TRUE(
-      std::all_of(into.begin(), into.end(), [](std::byte b) { return b == std::byte{0x5a}; }));
+  EXPECT_TRUE(AllAre(into, std::byte{0x5a}));
 }
 
 TEST_P(FabricEndpointTest, ACancelledReadEndsSoonAndWritesNothingAfterwards) {
@@ -146,8 +145,7 @@ TEST_P(FabricEndpointTest, ACancelledReadEndsSoonAndWritesNothingAfterwards) {
   lender->Signal(SIGCONT);
   std::vector<std::byte> fresh(8 * kMiB);
   ASSERT_TRUE(ReadAll(reader.get(), 0, fresh).has_value());
-  EXPECT_TRUE(
-      std::all_of(into.begin(), into.end(), [](std::byte b) { return b == std::byte{0x5a}; }));
+  EXPECT_TRUE(AllAre(into, std::byte{0x5a}));
 }
 
 TEST_P(FabricEndpointTest, APeerThatEndsInAnOrderlyWayWhileItIsReadDoesNotCrash) {

@@ -6,7 +6,7 @@
 //   lend   lends its memory (again), says the region in hexadecimal
 //   drop   ends the loan, says "ok"
 //   quit   closes the endpoint, in an orderly way, and ends
-// Byte i of the memory is PatternAt(i).  The end of its input ends it.
+// The memory is as FillPattern makes it.  The end of its input ends it.
 #include <cstdlib>
 #include <iostream>
 #include <optional>
@@ -16,7 +16,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "common/bytes.h"
-#include "tests/transport/fabric_pattern.h"
+#include "tests/support/bulk_bytes.h"
 #include "transport/fabric_endpoint.h"
 
 namespace holdfast::transport {

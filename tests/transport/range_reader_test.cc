@@ -6,8 +6,8 @@
 #include <gmock/gmock.h>
 
 #include "common/bandwidth_budget.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/support/fault_range_reader.h"
-#include "tests/transport/fabric_pattern.h"
 #include "tests/transport/peer_fixture.h"
 #include "transport/rpc_range_reader.h"
 
@@ -171,9 +171,7 @@ TEST_F(RpcRangeReaderTest, ReadsOverThePeersConnectionInBlocksOfFourMebibytes) {
     // The node answers with a letter that follows from the offset.
     const std::size_t at = request.read_range().offset() - 26 * kMiB;
     const auto letter = static_cast<std::byte>('A' + request.read_range().offset() % 26);
-    EXPECT_TRUE(std::all_of(into.begin() + static_cast<std::ptrdiff_t>(at),
-                            into.begin() + static_cast<std::ptrdiff_t>(at + lengths.back()),
-                            [letter](std::byte b) { return b == letter; }));
+    EXPECT_TRUE(AllAre(ByteView(into).subspan(at, lengths.back()), letter));
   }
   std::sort(lengths.begin(), lengths.end());
   EXPECT_EQ(lengths, (std::vector<std::uint64_t>{kMiB, 4 * kMiB, 4 * kMiB}));
@@ -202,8 +200,7 @@ TEST_F(RpcRangeReaderTest, ACancelledReadWritesNothingAfterwards) {
   EXPECT_EQ(out->error().code, Errc::kCancelled);
   b_.LetGo(0);
   ASSERT_TRUE(RunUntil([&] { return client_->channel()->calls() == 0; }));
-  EXPECT_TRUE(
-      std::all_of(into.begin(), into.end(), [](std::byte b) { return b == std::byte{0x5a}; }));
+  EXPECT_TRUE(AllAre(into, std::byte{0x5a}));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 
 #include "client/image_load.h"
 #include "common/crc32c.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
 
 namespace holdfast::client {
@@ -115,9 +116,7 @@ TEST_F(DeviceSinkTest, AChunkThatDoesNotMatchNeverReachesADevice) {
     EXPECT_EQ(Load(image, 2).error().code, Errc::kCorruption);
     const auto* landed = cuda_sim::HostViewAs<std::byte>(memory_[0]);
     const std::size_t end = std::min<std::size_t>((bad + 1) * kChunkBytes, kImageBytes);
-    EXPECT_TRUE(std::all_of(landed + bad * kChunkBytes, landed + end, [](std::byte byte) {
-      return byte == std::byte{0};
-    }));
+    EXPECT_TRUE(AllAre(ByteView(landed + bad * kChunkBytes, landed + end), std::byte{0}));
     const std::uint64_t good = bad == 5 ? 4 : 7;
     EXPECT_EQ(
         std::memcmp(landed + good * kChunkBytes, image.data() + good * kChunkBytes, kChunkBytes),

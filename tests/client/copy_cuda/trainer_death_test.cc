@@ -8,7 +8,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +23,7 @@
 #include "tests/daemon/daemon_process.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
 #include "tests/support/cuda_sim/gate.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast {
 namespace {
@@ -208,8 +208,7 @@ class CudaTrainerDeathTest : public testing::Test {
     }
     std::vector<std::string> found;
     for (const auto& entry : std::filesystem::directory_iterator(daemon_.arena() + "/slots")) {
-      std::ifstream file(entry.path(), std::ios::binary);
-      const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+      const std::string bytes = WholeFile(entry.path());
       // The image's header is short, and a slot a page longer than the image at most.
       for (std::size_t at = 0; at + kBytes <= bytes.size(); at += 8) {
         // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): the image is asked for these bits

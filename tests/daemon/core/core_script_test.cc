@@ -6,12 +6,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/support/whole_file.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -147,8 +148,7 @@ class CoreScriptTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(CoreScriptTest, DoesWhatItsScriptExpects) {
   const fs::path path = Folder() / (GetParam() + ".txt");
-  std::ifstream file(path);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::string text = WholeFile(path);
   ASSERT_FALSE(text.empty()) << path;
   const ScriptResult result = RunScriptText(text);
   for (const std::string& failure : result.failures) {

@@ -6,9 +6,9 @@
 
 #include "common/check.h"
 #include "common/crc32c.h"
-#include "common/mix64.h"
 #include "common/with_timeout.h"
 #include "tests/ec/groups.h"
+#include "tests/support/bulk_bytes.h"
 
 namespace holdfast::daemon {
 
@@ -37,11 +37,7 @@ TestGroup::TestGroup(const ec::CodeParams& code, const std::vector<ByteCount>& s
     : group(CodedGroup::Make(ec::GeometryOf(code, shard_bytes)).value()) {
   for (std::uint32_t position = 0; position < n(); ++position) {
     std::vector<std::byte> image(shard_bytes[position]);
-    std::uint64_t word = Mix64(position + 1);
-    for (std::size_t i = 0; i < image.size(); i += 8) {
-      word = word * 6364136223846793005U + 1442695040888963407U;
-      std::memcpy(image.data() + i, &word, std::min<std::size_t>(8, image.size() - i));
-    }
+    FillPattern(image, position + 1);
     digests.push_back(
         DigestedBytes::Make("rank " + std::to_string(position), image.size(), ChunkDigests(image))
             .value());

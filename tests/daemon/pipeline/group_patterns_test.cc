@@ -8,6 +8,7 @@
 
 #include "common/crc32c.h"
 #include "tests/daemon/pipeline/group_fixture.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/support/sanitized.h"
 
 namespace holdfast::daemon {
@@ -30,7 +31,7 @@ class GroupPatternsTest : public GroupTest {
     ProtectAll(group, options);
     for (std::uint32_t stripe = 0; stripe < group->n(); ++stripe) {
       for (std::uint32_t row = 0; row < group->m(); ++row) {
-        EXPECT_EQ(group->rows[stripe][row].bytes, reference.rows[stripe][row].bytes);
+        EXPECT_TRUE(SameBytes(group->rows[stripe][row].bytes, reference.rows[stripe][row].bytes));
         EXPECT_EQ(group->rows[stripe][row].crc32c, reference.rows[stripe][row].crc32c);
       }
     }
@@ -47,7 +48,7 @@ class GroupPatternsTest : public GroupTest {
     std::vector<std::byte> image(group.images[position].size());
     const Status read = RunToEnd(reader.value()->ReadRange(0, image, Soon()));
     ASSERT_TRUE(read.has_value()) << read.error().ToString();
-    EXPECT_TRUE(image == group.images[position]);
+    EXPECT_TRUE(SameBytes(image, group.images[position]));
   }
 
   void ExpectRowsComeBack(const TestGroup& group,
@@ -65,7 +66,7 @@ class GroupPatternsTest : public GroupTest {
       const auto digests = RunToEnd(
           RebuildRow(&cpu_, group.group, sources, stripe, index - group.k(), row, options));
       ASSERT_TRUE(digests.has_value()) << digests.error().ToString();
-      EXPECT_TRUE(row == stored.bytes);
+      EXPECT_TRUE(SameBytes(row, stored.bytes));
       EXPECT_EQ(digests.value(), stored.crc32c);
     }
   }

@@ -8,6 +8,7 @@
 
 #include "common/crc32c.h"
 #include "tests/daemon/pipeline/group_fixture.h"
+#include "tests/support/bulk_bytes.h"
 #include "tests/transport/peer_fixture.h"
 #include "transport/fabric_endpoint.h"
 #include "transport/peer_client.h"
@@ -44,7 +45,7 @@ class ProtectPlanesTest : public GroupTest {
     ProtectAll(group_.get(), SmallWindows());
     for (std::uint32_t stripe = 0; stripe < 4; ++stripe) {
       for (std::uint32_t row = 0; row < 2; ++row) {
-        ASSERT_TRUE(group_->rows[stripe][row].bytes == reference.rows[stripe][row].bytes);
+        ASSERT_TRUE(SameBytes(group_->rows[stripe][row].bytes, reference.rows[stripe][row].bytes));
       }
     }
     ShareRows();
@@ -61,7 +62,7 @@ class ProtectPlanesTest : public GroupTest {
       options.deadline = Clock::now() + seconds(30);
       const Status read = RunToEnd(reader.value()->ReadRange(0, image, options));
       ASSERT_TRUE(read.has_value()) << read.error().ToString();
-      EXPECT_TRUE(image == group_->images[first]);
+      EXPECT_TRUE(SameBytes(image, group_->images[first]));
     }
   }
 

@@ -93,6 +93,7 @@ class RebuildTest : public GroupTest {
   Status Rebuild(ShardToRebuild work) {
     RebuildShardOptions options;
     options.pull = pull_;
+    options.patience = patience_;
     auto told = [this](ByteCount bytes) { verified_ = bytes; };
     return RunToEnd(RebuildShard(&cpu_, std::move(work), options, told));
   }
@@ -132,6 +133,7 @@ class RebuildTest : public GroupTest {
   std::vector<std::byte> into_;
   RebuildOptions rebuild_;
   ShareOptions share_;
+  HelperPatience patience_;
   std::vector<std::unique_ptr<Helper>> helpers_;
   ByteCount verified_ = 0;
 };

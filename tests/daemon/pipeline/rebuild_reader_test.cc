@@ -6,6 +6,7 @@
 
 #include "common/crc32c.h"
 #include "tests/daemon/pipeline/rebuild_fixture.h"
+#include "tests/support/bulk_bytes.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -40,7 +41,7 @@ TEST_F(RebuildReaderTest, FlippedBitsOfDifferentSourcesAreNeverDecoded) {
   const auto reader = LostShard(kReplacement);
   const Status read = Read(reader.get());
   ASSERT_TRUE(read.has_value()) << read.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
 }
 
 TEST_F(RebuildReaderTest, AFlippedBitWithoutASpareSourceIsAnErrorThatNamesIt) {
@@ -92,7 +93,7 @@ TEST_F(RebuildReaderTest, ASourceThatHangsCostsItsLimitOnceAndNotForEachWindow) 
     const Status read = RunToEnd(reader->ReadRange(at, window, options));
     ASSERT_TRUE(read.has_value()) << read.error().ToString();
   }
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ((readers_.at({kReplacement, 0})->blocks), 1U);
 }
 
@@ -106,7 +107,7 @@ TEST_F(RebuildReaderTest, ASlowSourceIsOutrunByAnotherAndAskedLastFromThenOn) {
   const auto began = Clock::now();
   const Status read = Read(reader.get());
   ASSERT_TRUE(read.has_value()) << read.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ(slow.blocks, 1U);
   EXPECT_LT(Clock::now() - began, seconds(5));
 }
@@ -117,7 +118,7 @@ TEST_F(RebuildReaderTest, ASlowSourceThatIsNeededIsWaitedFor) {
   readers_.at({kReplacement, 0})->faults = Slow(milliseconds(200));
   const Status read = Read(reader.get());
   ASSERT_TRUE(read.has_value()) << read.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
 }
 
 // A network that is slow for all is asked for more only after a long silence.

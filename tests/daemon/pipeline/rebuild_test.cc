@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/daemon/pipeline/rebuild_fixture.h"
+#include "tests/support/bulk_bytes.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -17,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 TEST_F(RebuildTest, SurvivorsDecodeSharesAndTheReplacementPullsItsShardOnce) {
   const Status done = Rebuild(WorkWithHelpers());
   ASSERT_TRUE(done.has_value()) << done.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ(verified_, into_.size());
   ByteCount pulled = 0;
   for (const auto& helper : helpers_) {
@@ -35,7 +36,7 @@ TEST_F(RebuildTest, SurvivorsDecodeSharesAndTheReplacementPullsItsShardOnce) {
 TEST_F(RebuildTest, WithoutHelpersItIsDecodedAtTheReplacement) {
   const Status done = Rebuild(Work(LostShard(kReplacement)));
   ASSERT_TRUE(done.has_value()) << done.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ(verified_, into_.size());
 }
 
@@ -55,7 +56,7 @@ TEST_F(RebuildTest, AHelperThatDiesHalfwayIsReplacedByDecodingHere) {
   share_.taker_limit = milliseconds(200);
   const Status done = Rebuild(std::move(work));
   ASSERT_TRUE(done.has_value()) << done.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ(verified_, into_.size());
 }
 
@@ -95,7 +96,7 @@ TEST_F(RebuildTest, WhenAllHelpersFailOnlySomeSegmentsAreDecodedHereAtATime) {
   share_.taker_limit = milliseconds(200);
   const Status done = Rebuild(std::move(work));
   ASSERT_TRUE(done.has_value()) << done.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ(reader->most(), RebuildShardOptions().segments_at_once);
 }
 
@@ -111,7 +112,7 @@ TEST_F(RebuildTest, AHelperThatLiesIsFoundByTheSidecarAndTheNextOneIsAsked) {
   work.helpers[0].push_back({second.calls, second.ring});
   const Status done = Rebuild(std::move(work));
   ASSERT_TRUE(done.has_value()) << done.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_EQ(second.ring->bytes_read, 3 * kMiB);
 }
 
@@ -122,8 +123,52 @@ TEST_F(RebuildTest, AHelperThatHangsIsLeftAfterItsLimit) {
   const auto began = Clock::now();
   const Status done = Rebuild(std::move(work));
   ASSERT_TRUE(done.has_value()) << done.error().ToString();
-  EXPECT_TRUE(into_ == group_->images[kLost]);
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
   EXPECT_LT(Clock::now() - began, seconds(10));
+}
+
+// A slow source is not waited for.  The limits are those of the default: a minute and more.
+TEST_F(RebuildTest, AHelperThatHangsWhereOthersGoOnIsLeftLongBeforeItsLimit) {
+  patience_.first = milliseconds(200);
+  ShardToRebuild work = WorkWithHelpers();
+  helpers_[2]->ring->faults = Hang();
+  Helper& second = StartHelper(2, 4);
+  work.helpers[2].push_back({second.calls, second.ring});
+  const auto began = Clock::now();
+  const Status done = Rebuild(std::move(work));
+  ASSERT_TRUE(done.has_value()) << done.error().ToString();
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
+  EXPECT_EQ(second.ring->bytes_read, group_->group->stripes.SegmentLength(kLost, 2));
+  EXPECT_LT(Clock::now() - began, seconds(20));
+}
+
+TEST_F(RebuildTest, AHelperThatIsMuchSlowerThanTheOthersIsLeft) {
+  patience_.next = milliseconds(200);
+  ShardToRebuild work = WorkWithHelpers();
+  helpers_[1]->ring->faults = [](ByteCount offset, ByteCount) {
+    FaultRangeReader::Fault fault;
+    fault.delay = offset == 0 ? milliseconds(0) : milliseconds(20'000);
+    return fault;
+  };
+  const auto began = Clock::now();
+  const Status done = Rebuild(std::move(work));
+  ASSERT_TRUE(done.has_value()) << done.error().ToString();
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
+  EXPECT_GT(BytesReadBy(kReplacement), 0U);
+  EXPECT_LT(Clock::now() - began, seconds(20));
+}
+
+// Another helper would be no faster.
+TEST_F(RebuildTest, WhereAllHelpersAreSlowNoneIsLeft) {
+  patience_ = {milliseconds(1), milliseconds(1), 4};
+  ShardToRebuild work = WorkWithHelpers();
+  for (const auto& helper : helpers_) {
+    helper->calls->delay = milliseconds(400);
+  }
+  const Status done = Rebuild(std::move(work));
+  ASSERT_TRUE(done.has_value()) << done.error().ToString();
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
+  EXPECT_EQ(BytesReadBy(kReplacement), 0U);
 }
 
 TEST_F(RebuildTest, RestoreAndRebuildAreUrgentWhileTheyRun) {
@@ -182,7 +227,7 @@ TEST_F(RebuildTest, CancelledAtAnyMomentNothingIsLeftBehind) {
       EXPECT_EQ(source->in_flight, 0U);
     }
     (void)RunUntil([until = Clock::now() + milliseconds(2)] { return Clock::now() > until; });
-    EXPECT_TRUE(after == into_ && row_after == row_bytes);
+    EXPECT_TRUE(SameBytes(after, into_) && SameBytes(row_after, row_bytes));
     for (const auto& helper : helpers_) {
       helper->calls.reset();
       EXPECT_EQ(helper->feed.use_count(), 1);

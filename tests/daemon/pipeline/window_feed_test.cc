@@ -8,6 +8,7 @@
 
 #include "common/crc32c.h"
 #include "tests/daemon/pipeline/group_fixture.h"
+#include "tests/support/bulk_bytes.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -197,7 +198,7 @@ TEST_F(WindowFeedTest, AVectorIsPulledWholeAndTheMakerHearsOfIt) {
   const auto digests = Pull(source);
   ASSERT_TRUE(digests.has_value()) << digests.error().ToString();
   EXPECT_EQ(digests.value(), ChunkDigests(vector_));
-  EXPECT_TRUE(into_ == vector_);
+  EXPECT_TRUE(SameBytes(into_, vector_));
   ASSERT_TRUE(RunUntil([this] { return made_.has_value(); }));
   EXPECT_TRUE(feed_->Taken(0));
   EXPECT_EQ(ring_->bytes_read, kLength);

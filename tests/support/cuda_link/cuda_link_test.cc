@@ -1,13 +1,12 @@
 // A library with device code and the static runtime loads without a driver, and says so when
 // called.
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/cuda_link/probe.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast {
 namespace {
@@ -31,8 +30,7 @@ TEST(CudaLink, LoadsWithoutADriverAndSaysWhatIsMissing) {
 }
 
 TEST(CudaLink, NeedsNoSharedRuntime) {
-  std::ifstream file("tests/support/cuda_link/libcuda_link_probe.so", std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  const std::string bytes = WholeFile("tests/support/cuda_link/libcuda_link_probe.so");
   ASSERT_FALSE(bytes.empty());
   EXPECT_EQ(bytes.find("libcudart.so"), std::string::npos);
 }
