@@ -283,13 +283,16 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& a
       sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     }
   }
-  const Wanted wanted{{action.job_uid, action.id}, &action.set, group.get(), {action.stripe}};
-  const std::vector<CodeHolder> all = AllOf(action.set);
-  co_await AddRows(remote_, wanted, &all, sources.get());
+  const Wanted wanted{
+      {action.job_uid, action.id}, &action.set, group.get(), {action.stripe}, std::nullopt};
+  SourceSearch search(
+      co_await asio::this_coro::executor, remote_, wanted, AllOf(action.set), sources);
   RebuildRowOptions options;
   options.pacing = RowPacing();
-  co_return co_await RebuildRow(
-      cpu_, std::move(group), std::move(sources), action.stripe, action.row, into, options);
+  auto rebuild = [&] {
+    return RebuildRow(cpu_, group, sources, action.stripe, action.row, into, options);
+  };
+  co_return co_await search.Run(std::move(rebuild));
 }
 
 void ParityRunner::Run(FetchSidecars action) {

@@ -41,6 +41,8 @@
 
 namespace holdfast::daemon {
 
+class SourceSearch;
+
 struct ParityCounters {
   std::uint64_t rows = 0;           // made
   std::uint64_t rows_failed = 0;    // tries
@@ -118,6 +120,10 @@ class ParityRunner {
   void OnShard(std::uint64_t ticket, const char* failed, MonotonicTime began, const Status& status);
   [[nodiscard]] boost::asio::awaitable<Status> BringShard(const PullShard& action);
   [[nodiscard]] boost::asio::awaitable<Status> DecodeShard(const RebuildShard& action);
+  [[nodiscard]] boost::asio::awaitable<Status> DecodeFound(const RebuildShard& action,
+                                                           const SourceSearch& search,
+                                                           SharedGroup group,
+                                                           std::shared_ptr<GroupSources> sources);
   [[nodiscard]] std::vector<std::vector<FeedSource>> HelpersOf(
       const RebuildShard& action,
       const CodedGroup& group,

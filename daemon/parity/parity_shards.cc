@@ -21,9 +21,7 @@ namespace {
 
 constexpr ByteCount kPullWindow = 8 * kMiB;
 constexpr std::chrono::milliseconds kWindowLimit{60'000};
-// For each segment of a lost shard, before it is decoded here.
-constexpr std::size_t kHelpers = 2;
-// A helper that hangs costs so much, once for each segment that it is asked for.
+// A helper costs so much where all hang, so that none stands out.
 constexpr std::chrono::milliseconds kHelperBegins{15'000};
 constexpr std::chrono::milliseconds kHelperGoesOn{10'000};
 
@@ -122,7 +120,7 @@ ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
   OnShard(action.ticket, "parity.shard_not_rebuilt", began, co_await DecodeShard(action));
 }
 
-// By segment, two that have a vector of it; another pair for each, so that all share the work.
+// By segment, all that have a vector of it; another first one for each, so that all share the work.
 std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
     const struct RebuildShard& action,
     const CodedGroup& group,
@@ -143,7 +141,7 @@ std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
                          enough ? holders : action.holders};
   for (std::uint32_t segment = 0; segment < segments; ++segment) {
     const ByteCount length = stripes.SegmentLength(action.position, segment);
-    for (std::size_t i = 0; length > 0 && i < std::min(kHelpers, nodes.size()); ++i) {
+    for (std::size_t i = 0; length > 0 && i < nodes.size(); ++i) {
       proto::DecodeShareRequest request;
       *request.mutable_key()->mutable_id() = ToProto(action.job_uid, action.id);
       request.mutable_key()->mutable_share()->set_rank(action.rank);
@@ -163,22 +161,28 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
   if (action.sidecar.images().empty() || action.holders.size() != action.set.Count()) {
     co_return Error(Errc::kInternal, "a shard to rebuild without sidecar or holders");
   }
-  HF_CO_TRY(SharedDigests what,
-            DigestedBytes::Of("the shard of rank " + std::to_string(action.rank),
-                              action.sidecar.images(0)));
-  HF_CO_TRY(const auto place, Place(action.slot, what->length()));
   auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
   const Wanted wanted{{action.job_uid, action.id},
                       &action.set,
                       group.get(),
-                      StripesOfShard(action.set, *group, action.position)};
-  std::vector<CodeHolder> holders = action.holders;
-  // I11: who had what cannot be had now.
-  const std::string missing =
-      co_await AddShardsAndRows(remote_, wanted, action.position, &holders, sources.get());
+                      StripesOfShard(action.set, *group, action.position),
+                      action.position};
+  SourceSearch search(co_await asio::this_coro::executor, remote_, wanted, action.holders, sources);
+  auto decode = [&] { return DecodeFound(action, search, group, sources); };
+  co_return co_await search.Run(std::move(decode));
+}
+
+asio::awaitable<Status> ParityRunner::DecodeFound(const struct RebuildShard& action,
+                                                  const SourceSearch& search,
+                                                  SharedGroup group,
+                                                  std::shared_ptr<GroupSources> sources) {
+  HF_CO_TRY(SharedDigests what,
+            DigestedBytes::Of("the shard of rank " + std::to_string(action.rank),
+                              action.sidecar.images(0)));
+  HF_CO_TRY(const auto place, Place(action.slot, what->length()));
   const std::string from = "parity, any " + std::to_string(group->stripes.Code().data) + " of " +
                            std::to_string(sources->Nodes(group->stripes)) + " nodes";
-  auto helpers = HelpersOf(action, *group, *sources, holders);
+  auto helpers = HelpersOf(action, *group, *sources, search.Reached());
   HF_CO_TRY(
       auto reader,
       RebuildReader::Make(cpu_, std::move(what), group, action.position, std::move(sources), {}));
@@ -196,7 +200,7 @@ asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& act
   work.helpers = std::move(helpers);
   const Status rebuilt = co_await RebuildShard(cpu_, std::move(work), options, note);
   if (!rebuilt.has_value()) {
-    co_return Error(rebuilt.error().code, rebuilt.error().message + missing);
+    co_return Error(rebuilt.error().code, rebuilt.error().message + search.Missing());
   }
   counters_.shard_bytes += length;
   co_return Ok();

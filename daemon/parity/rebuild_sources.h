@@ -1,20 +1,32 @@
 // What is left of a code set to decode from: shards and rows that other nodes have, as readers.
 //
+//   SourceSearch search(executor, remote, wanted, holders, sources);
+//   co_return co_await search.Run([&] { return Decode(...); });   // no coroutine itself
+//
 // All holders are asked side by side.  Once those that answered are enough, the others are waited
-// for a moment longer only: a node that hangs must not hold up a rebuild that needs nothing of it.
+// for a moment longer, and the decoding begins: a node that hangs must not hold up a rebuild that
+// needs nothing of it.  Who answers later is added while the decoding runs, so that nothing is lost
+// by not waiting.
 //
 // Threads:   the io thread only.
-// Ownership: borrows "remote"; readers borrow it too.
-// Errors:    none: who does not answer, or has not what was named, is left out.
+// Ownership: borrows "remote", also for the readers that it makes; shares the sources.
+// Errors:    none of its own: who does not answer, or has not what was named, is left out.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include "common/task_group.h"
+#include "daemon/async_event.h"
 #include "daemon/core/code_set.h"
 #include "daemon/core/ids.h"
 #include "daemon/parity/remote_bytes.h"
@@ -28,12 +40,13 @@ struct CodedId {
   SnapshotKey id;
 };
 
-// What is looked for.  Borrowed by the calls below, and by their readers.
+// What is looked for.  Set and group are borrowed.
 struct Wanted {
   CodedId id;
   const CodeSet* set;
   const CodedGroup* group;
   std::set<std::uint32_t> stripes;  // that something is to be decoded of: others are not asked for
+  std::optional<std::uint32_t> lost;  // shards are looked for too, but that of this position
 };
 
 // Those that the shard at "position" has segments in.
@@ -41,20 +54,52 @@ struct Wanted {
                                                      const CodedGroup& group,
                                                      std::uint32_t position);
 
-// Adds the images of the shards that "holders", by position, have, each with the digests of the
-// sidecar beside it, and their rows; the shard of position "lost" is not looked for.  Strikes from
-// "holders" what cannot be had now.  Returns who had which missing shard, for people; empty: none
-// is missing.
-[[nodiscard]] boost::asio::awaitable<std::string> AddShardsAndRows(const RemoteBytes* remote,
-                                                                   Wanted wanted,
-                                                                   std::uint32_t lost,
-                                                                   std::vector<CodeHolder>* holders,
-                                                                   GroupSources* sources);
+class SourceSearch {
+ public:
+  // "holders": who is said to have what, by position.  "sources" is what is there already, and gets
+  // the rest.
+  SourceSearch(const boost::asio::any_io_executor& executor,
+               const RemoteBytes* remote,
+               Wanted wanted,
+               std::vector<CodeHolder> holders,
+               std::shared_ptr<GroupSources> sources);
 
-// Adds the rows that "holders" have to shards that are there already.
-[[nodiscard]] boost::asio::awaitable<void> AddRows(const RemoteBytes* remote,
-                                                   Wanted wanted,
-                                                   const std::vector<CodeHolder>* holders,
-                                                   GroupSources* sources);
+  // What "decode" gives, which is called when there is enough to begin, or no more to be had.
+  // Nothing of the search runs any more when this returns (I12).
+  template <typename Decode>
+  auto Run(Decode decode) -> decltype(decode()) {
+    co_await UntilEnough();
+    auto result = co_await decode();
+    sources_->open = false;
+    tasks_.Cancel();
+    co_await tasks_.Finish();
+    co_return result;
+  }
+
+  // --- While "decode" runs
+
+  // Without what cannot be had now, or has not been heard of yet.
+  [[nodiscard]] std::vector<CodeHolder> Reached() const;
+
+  // I11: who had which missing shard, for people; empty: none is missing.
+  [[nodiscard]] std::string Missing() const;
+
+ private:
+  [[nodiscard]] boost::asio::awaitable<void> UntilEnough();
+  [[nodiscard]] bool IsEnough() const;
+  [[nodiscard]] boost::asio::awaitable<void> Ask(std::uint32_t position);
+  [[nodiscard]] boost::asio::awaitable<void> AskForShard(std::uint32_t position);
+  [[nodiscard]] boost::asio::awaitable<void> AskForRows(std::uint32_t position);
+  [[nodiscard]] std::string MissingText(std::uint32_t position, const std::string& why) const;
+
+  const RemoteBytes* const remote_;
+  const Wanted wanted_;
+  std::vector<CodeHolder> holders_;
+  const std::shared_ptr<GroupSources> sources_;
+  TaskGroup tasks_;
+  AsyncEvent changed_;
+  std::set<std::uint32_t> waiting_;   // positions
+  std::vector<std::string> missing_;  // by position
+};
 
 }  // namespace holdfast::daemon

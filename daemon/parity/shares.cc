@@ -130,8 +130,9 @@ asio::awaitable<Status> ShareMaker::Decode(const Share& share) {
   const Wanted wanted{share.id,
                       &share.set,
                       share.group.get(),
-                      {share.group->stripes.StripeOf(share.position, segment)}};
-  co_await AddRows(remote_, wanted, &share.holders, sources.get());
+                      {share.group->stripes.StripeOf(share.position, segment)},
+                      std::nullopt};
+  SourceSearch search(co_await asio::this_coro::executor, remote_, wanted, share.holders, sources);
   if (const auto own = share.set.PositionOfNode(remote_->node_uuid()); own.has_value()) {
     sources->preference = {*own};
   }
@@ -141,7 +142,10 @@ asio::awaitable<Status> ShareMaker::Decode(const Share& share) {
           cpu_, share.what, share.group, share.position, std::move(sources), RebuildOptions()));
   ShareOptions options;
   options.priority = priority_;
-  co_return co_await FeedShare(ShareToFeed(std::move(reader), share.offset, share.feed), options);
+  auto feed = [&] {
+    return FeedShare(ShareToFeed(std::move(reader), share.offset, share.feed), options);
+  };
+  co_return co_await search.Run(std::move(feed));
 }
 
 asio::awaitable<void> ShareMaker::Run(std::shared_ptr<Share> share) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -20,6 +21,8 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
+// Helpers of a segment that are asked before it is decoded here.
+constexpr std::size_t kBeforeDecodingHere = 2;
 // How late it may be seen that a helper is too slow.
 constexpr std::chrono::milliseconds kLook{50};
 
@@ -75,6 +78,10 @@ class ShardRebuild {
   asio::awaitable<Status> Segment(std::uint32_t segment);
 
  private:
+  asio::awaitable<Status> AskAll(std::uint32_t segment,
+                                 std::span<const FeedSource> helpers,
+                                 MutableByteView into,
+                                 const std::vector<std::uint32_t>& digests);
   asio::awaitable<Status> Ask(std::uint32_t segment,
                               const FeedSource& helper,
                               MutableByteView into,
@@ -110,6 +117,26 @@ void ShardRebuild::Note(std::uint32_t segment, ByteCount bytes) {
   if (on_verified_) {
     on_verified_(std::accumulate(done_.begin(), done_.end(), ByteCount{0}));
   }
+}
+
+// One after the other, until one has given it whole.  The message of the error is of all of them,
+// and empty where there are none.
+asio::awaitable<Status> ShardRebuild::AskAll(std::uint32_t segment,
+                                             std::span<const FeedSource> helpers,
+                                             MutableByteView into,
+                                             const std::vector<std::uint32_t>& digests) {
+  std::string refusals;
+  for (const FeedSource& helper : helpers) {
+    const Status asked = co_await Ask(segment, helper, into, digests);
+    if (asked.has_value()) {
+      co_return Ok();
+    }
+    if (co_await Cancelled()) {
+      co_return Error(Errc::kCancelled, "cancelled while a shard was rebuilt");
+    }
+    refusals += "; " + asked.error().message;
+  }
+  co_return Error(Errc::kUnavailable, refusals);
 }
 
 // A helper begins at the start of the segment, also after another has given a part of it.
@@ -182,22 +209,22 @@ asio::awaitable<Status> ShardRebuild::Segment(std::uint32_t segment) {
   const ByteCount offset = segment * stripes.SegmentBytes();
   const MutableByteView into = work_.into.subspan(offset, length);
   HF_CO_TRY(const auto digests, work_.shard->what()->ChunksOf(offset, length));
-  std::string refusals;
-  for (const FeedSource& helper : work_.helpers[segment]) {
-    const Status asked = co_await Ask(segment, helper, into, digests);
-    if (asked.has_value()) {
-      co_return Ok();
-    }
-    if (co_await Cancelled()) {
-      co_return Error(Errc::kCancelled, "cancelled while a shard was rebuilt");
-    }
-    refusals += "; " + asked.error().message;
+  const std::span<const FeedSource> helpers = work_.helpers[segment];
+  const std::size_t first = std::min(kBeforeDecodingHere, helpers.size());
+  const Status asked = co_await AskAll(segment, helpers.first(first), into, digests);
+  if (asked.has_value() || co_await Cancelled()) {
+    co_return asked;
   }
   Status here = co_await DecodeHere(offset, into, segment);
-  if (!here.has_value()) {
-    here.error().message += refusals;
+  if (here.has_value() || co_await Cancelled()) {
+    co_return here;
   }
-  co_return here;
+  const Status others = co_await AskAll(segment, helpers.subspan(first), into, digests);
+  if (others.has_value()) {
+    co_return Ok();
+  }
+  co_return Error(here.error().code,
+                  here.error().message + asked.error().message + others.error().message);
 }
 
 }  // namespace

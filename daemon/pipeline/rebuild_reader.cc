@@ -50,6 +50,9 @@ std::size_t GroupSources::Nodes(const ec::Stripes& stripes) const {
 
 namespace {
 
+// For a source that may still come.
+constexpr std::chrono::milliseconds kLookAgain{50};
+
 bool FitsGroup(const GroupSources& sources, const ec::Stripes& stripes) {
   return sources.shards.size() == stripes.Count() && sources.rows.size() == stripes.Count() &&
          std::all_of(sources.rows.begin(), sources.rows.end(), [&](const auto& rows) {
@@ -242,13 +245,17 @@ asio::awaitable<Status> VectorDecoder::Job::Window(std::uint64_t number) {
   const MutableByteView output = into.subspan(windows.Begin(number), windows.Size(number));
   const ScratchPool::Lease memory = decoder.scratch_.Take();
   Failures left_out;
-  // Each turn leaves out at least one more source, or ends.
+  // Each turn leaves out at least one more source, waits for one more, or ends.
   for (;;) {
     HF_CO_TRYV(FailpointStatus("rebuild.before_window"));
     if (Clock::now() >= read.deadline) {
       co_return WithFailures(Error(Errc::kTimeout, "the deadline of a rebuild is over"), failed);
     }
     auto plan = Plan(at, output.size(), left_out);
+    if (!plan.has_value() && decoder.sources_->open) {
+      HF_CO_TRYV(co_await SleepFor(kLookAgain));
+      continue;
+    }
     if (!plan.has_value()) {
       co_return WithFailures(WithFailures(std::move(plan).error(), failed), left_out);
     }

@@ -40,10 +40,12 @@ struct CodedGroup {
 using SharedGroup = std::shared_ptr<const CodedGroup>;
 
 // Who can be read from; null: lost.  A member's own reader is there for its own vectors too.
+// Readers may be added while it is decoded from, and none is taken away.
 struct GroupSources {
   std::vector<std::shared_ptr<ShardReader>> shards;             // by position
   std::vector<std::vector<std::shared_ptr<ShardReader>>> rows;  // by stripe and row
   std::vector<std::uint32_t> preference;  // positions, the nearest first; others after them
+  bool open = false;  // more may come: what has too few waits for it until its deadline
 
   // All lost.
   [[nodiscard]] static GroupSources None(const ec::Stripes& stripes);

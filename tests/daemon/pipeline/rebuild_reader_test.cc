@@ -112,6 +112,40 @@ TEST_F(RebuildReaderTest, ASlowSourceIsOutrunByAnotherAndAskedLastFromThenOn) {
   EXPECT_LT(Clock::now() - began, seconds(5));
 }
 
+// A node that answers late is not lost, also where one that was counted on fails.
+TEST_F(RebuildReaderTest, WhereMoreMayComeTooFewSourcesAreWaitedFor) {
+  for (const bool comes : {true, false}) {
+    std::fill(into_.begin(), into_.end(), kCanary);
+    auto sources = std::make_shared<GroupSources>(*Sources(*group_, {kLost, 0, 4}, kReplacement));
+    sources->open = true;
+    const auto reader =
+        RebuildReader::Make(&cpu_, group_->digests[kLost], group_->group, kLost, sources, rebuild_)
+            .value();
+    ShardReadOptions options;
+    options.deadline = Clock::now() + seconds(30);
+    std::optional<Status> read;
+    Start(reader->ReadRange(0, into_, options), &read);
+    (void)RunUntil([until = Clock::now() + milliseconds(150)] { return Clock::now() > until; });
+    ASSERT_FALSE(read.has_value());
+    if (comes) {
+      const auto all = Sources(*group_, {kLost, 4}, kReplacement);
+      sources->shards[0] = all->shards[0];
+      for (std::uint32_t stripe = 0; stripe < 5; ++stripe) {
+        for (std::uint32_t row = 0; row < 2; ++row) {
+          auto& reader_of_row = sources->rows[stripe][row];
+          reader_of_row = reader_of_row == nullptr ? all->rows[stripe][row] : reader_of_row;
+        }
+      }
+    } else {
+      sources->open = false;
+    }
+    ASSERT_TRUE(RunUntil([&] { return read.has_value(); }));
+    EXPECT_EQ(read->has_value(), comes);
+    EXPECT_EQ(SameBytes(into_, group_->images[kLost]), comes);
+    EXPECT_TRUE(comes || read->error().code == Errc::kUnavailable) << read->error().ToString();
+  }
+}
+
 TEST_F(RebuildReaderTest, ASlowSourceThatIsNeededIsWaitedFor) {
   rebuild_.hedge.least = milliseconds(10);
   const auto reader = LostShard(kReplacement, {kLost, 4});

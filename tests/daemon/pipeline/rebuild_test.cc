@@ -100,6 +100,24 @@ TEST_F(RebuildTest, WhenAllHelpersFailOnlySomeSegmentsAreDecodedHereAtATime) {
   EXPECT_EQ(reader->most(), RebuildShardOptions().segments_at_once);
 }
 
+// A survivor may reach whom the replacement cannot.
+TEST_F(RebuildTest, WhatCannotBeDecodedHereIsAskedOfEveryOtherHelper) {
+  ShardToRebuild work = WorkWithHelpers();
+  work.shard = LostShard(kReplacement, {kLost, 0, 2, 3});
+  Helper& second = StartHelper(0, 2);
+  Helper& third = StartHelper(0, 4);
+  work.helpers[0].push_back({second.calls, second.ring});
+  work.helpers[0].push_back({third.calls, third.ring});
+  for (const auto& helper : {helpers_[0].get(), &second}) {
+    helper->calls->fault = [](std::uint64_t) { return Error(Errc::kUnavailable, "gone"); };
+  }
+  share_.taker_limit = milliseconds(200);
+  const Status done = Rebuild(std::move(work));
+  ASSERT_TRUE(done.has_value()) << done.error().ToString();
+  EXPECT_TRUE(SameBytes(into_, group_->images[kLost]));
+  EXPECT_EQ(third.ring->bytes_read, 3 * kMiB);
+}
+
 // I5.
 TEST_F(RebuildTest, AHelperThatLiesIsFoundByTheSidecarAndTheNextOneIsAsked) {
   ShardToRebuild work = WorkWithHelpers();
