@@ -48,12 +48,11 @@ run_bazel() {
 }
 
 # All tests but those tagged "once" under AddressSanitizer and UBSan, and the lines that they cover.
-# Everything is built, benchmarks too.
 run_asan() {
   local profiles=$work/profiles
   mkdir "$profiles"
   run_bazel asan --config=asan --test_env=LLVM_PROFILE_FILE="$profiles/%m-%p.profraw" \
-    --sandbox_writable_path="$profiles" --nocache_test_results --test_tag_filters=-once //...
+    --sandbox_writable_path="$profiles" --nocache_test_results --build_tests_only --test_tag_filters=-once //...
   if compgen -G "$profiles/*.profraw" > /dev/null; then
     run_checks coverage tools/run_coverage.sh --report "$profiles"
     rm -rf "$profiles"
@@ -65,7 +64,7 @@ run_python() {
   local -a counts
   [[ -d tests/python ]] || return 0
   python=$(tools/venv_path.sh)/bin/python
-  "$python" -m pytest -q -n "${TEST_WORKERS:-3}" --dist worksteal --junit-xml="$work/python.xml" tests/python || code=$?
+  "$python" -m pytest -q -n "${TEST_WORKERS:-4}" --dist load --maxschedchunk=1 --junit-xml="$work/python.xml" tests/python || code=$?
   read -r -a counts < <(tools/test_report.py junit "$work/python.xml" "$code" "$work")
   add python "${counts[@]}"
 }
@@ -80,7 +79,8 @@ for stage in $stages; do
     fuzz) FUZZ_CONFIG=asan FUZZ_SECONDS=${FUZZ_SECONDS:-5} run_checks fuzz tools/run_fuzz.sh ;;
     tsan) run_bazel tsan --config=tsan //... ;;
     # What a sanitizer makes useless or ten times as long: whole processes killed, thousands of seeds.
-    plain) run_bazel plain --build_tests_only --local_test_jobs=HOST_CPUS*3 --test_tag_filters=once,plain //... ;;
+    # Benchmarks are built.
+    plain) run_bazel plain --local_test_jobs=HOST_CPUS*3 --build_tag_filters=once,plain,bench --test_tag_filters=once,plain //... ;;
     python) run_python ;;
     *) echo "unknown stage $stage" >> "$work/failed"; failed=$((failed + 1)) ;;
   esac

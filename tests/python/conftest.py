@@ -31,6 +31,20 @@ torch.set_num_threads(1)
 cluster.Cluster.subnet = f"127.0.{1 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"
 
 
+#: What takes longest comes first, so that no worker is left with it when the others have ended.
+_LONGEST = (
+    "test_gpu_bench", "test_demo", "test_torn", "test_chaos", "test_wheel", "test_netns_restart",
+    "test_parity_kills", "test_parity", "test_netns", "test_nodes", "test_faults", "test_simulated",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     """A daemon that exists in this process only; every Checkpointer made talks to it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["ranks", "sharded", "trainer_process"])
+_context.set_forkserver_preload(["warm", "ranks", "sharded", "trainer_process"])
 _PASSED_ON = ("HOLDFAST_", "HOME", "XDG_")
 
 

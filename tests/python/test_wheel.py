@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -50,7 +51,14 @@ def wheel(bazel_bin: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> 
     named = os.environ.get("HOLDFAST_WHEEL")
     if named:
         return pathlib.Path(named).resolve()
-    return build.build(bazel_bin, tmp_path_factory.mktemp("dist"))
+    # One for all workers, whose folders are beside each other: it takes a minute.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = list(folder.glob("*.whl"))
+        return made[0] if made else build.build(bazel_bin, folder)
 
 
 @pytest.fixture
