@@ -36,7 +36,7 @@ proto::ClientMessage Session::RegisterMessage(const std::shared_ptr<Registered>&
   }
   NameFrozen(registered->static_hash, body);
   if (resume) {
-    for (proto::HeldSlot& slot : slots_.Held()) {
+    for (proto::HeldSlot& slot : slots_.Held(registered->generation)) {
       *body->add_held() = std::move(slot);
     }
   }

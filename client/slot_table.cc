@@ -153,16 +153,17 @@ void SlotTable::DropAll(Mappings* dropped) {
   entries_.clear();
 }
 
-std::vector<proto::HeldSlot> SlotTable::Held() const {
+std::vector<proto::HeldSlot> SlotTable::Held(std::uint32_t layout_generation) const {
   std::vector<proto::HeldSlot> held;
   for (const auto& [ref, entry] : entries_) {
-    if (entry.use == SlotUse::kLent) {
+    const bool busy = entry.use == SlotUse::kFilling || entry.use == SlotUse::kDraining;
+    if (entry.use == SlotUse::kLent || (!busy && entry.layout_generation != layout_generation)) {
       continue;
     }
     proto::HeldSlot slot;
     slot.set_slot(ref.slot);
     slot.set_generation(ref.generation);
-    if (entry.use == SlotUse::kFilling || entry.use == SlotUse::kDraining) {
+    if (busy) {
       slot.set_use(entry.use == SlotUse::kFilling ? proto::HeldSlot::FILLING
                                                   : proto::HeldSlot::DRAINING);
       slot.set_step(entry.step);

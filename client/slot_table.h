@@ -104,8 +104,10 @@ class SlotTable {
 
   void DropAll(Mappings* dropped);
 
-  // What a resuming client vouches for: every slot that it may write to.
-  [[nodiscard]] std::vector<proto::HeldSlot> Held() const;
+  // What a resuming client vouches for: every slot that it may write to, now or when it begins. One
+  // that is idle and was granted for another layout is not named: the daemon would keep it as
+  // granted and never tell its new generation, if that grant was lost with the connection.
+  [[nodiscard]] std::vector<proto::HeldSlot> Held(std::uint32_t layout_generation) const;
 
   // After a resume: all but "kept" is forgotten, sealed ones too, so that both sides agree about
   // what is mapped.  Slots kept idle belong to "new_generation" if they did to "old_generation".

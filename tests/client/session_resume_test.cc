@@ -187,6 +187,30 @@ TEST_F(SessionResumeTest, GenerationsCountedAnewByARestartedDaemonAreFollowed) {
   EXPECT_EQ(daemon_.Received(Body::kSeal)[0].seal().layout_generation(), 8U);
 }
 
+// L: the grant for a new layout is lost with the daemon, which knows of it; an idle slot of the old
+// layout, named at the resume, would count as that grant, and no other would ever come.
+TEST_F(SessionResumeTest, AGrantLostWithTheConnectionIsNotTakenForAnOldOne) {
+  Begin();
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  daemon_.SetHook([&](const proto::ClientMessage& message) {
+    if (!message.has_register_() || ++seen_ > 1) {
+      return Verdict::kDefault;
+    }
+    proto::ServerMessage answer;
+    answer.mutable_register_()->set_session_token(99);
+    answer.mutable_register_()->set_layout_generation(2);
+    daemon_.Answer(message, answer);  // and no grant follows
+    return Verdict::kHandled;
+  });
+  auto specs = state_.specs;
+  specs.pop_back();
+  ASSERT_FALSE(session_->SetLayout(specs).has_error());
+  daemon_.CutConnections();
+  ASSERT_NO_FATAL_FAILURE(WaitReconnected(1));
+  EXPECT_EQ(LastRegister().held_size(), 0);
+}
+
 TEST_F(SessionResumeTest, DaemonThatKnowsNothingOfTheSessionGetsANewOne) {
   Begin();
   daemon_.SetHook([&](const proto::ClientMessage& message) {

@@ -92,7 +92,7 @@ TEST_F(SlotTableTest, ClientVouchesForAllThatItMayWrite) {
   (void)table_.Take(1, 4096, 7);
   table_.MarkDraining({2, 1}, 6);
   (void)table_.MarkLent({3, 1}, 7);
-  const auto held = table_.Held();
+  const auto held = table_.Held(1);
   ASSERT_EQ(held.size(), 3U);
   EXPECT_EQ(held[0].use(), proto::HeldSlot::FILLING);
   EXPECT_EQ(held[0].step(), 5);
@@ -100,6 +100,16 @@ TEST_F(SlotTableTest, ClientVouchesForAllThatItMayWrite) {
   EXPECT_EQ(held[1].step(), 6);
   EXPECT_EQ(held[2].slot(), 4U);
   EXPECT_EQ(held[2].use(), proto::HeldSlot::IDLE);
+}
+
+// L: or the daemon takes it for one of the new layout, and the client waits for a grant of that.
+TEST_F(SlotTableTest, AnIdleSlotOfAnotherLayoutIsNotVouchedFor) {
+  Grant({1, 1});
+  Grant({2, 1});
+  (void)table_.Take(1, 4096, 5);
+  const auto held = table_.Held(2);
+  ASSERT_EQ(held.size(), 1U);
+  EXPECT_EQ(held[0].use(), proto::HeldSlot::FILLING);
 }
 
 TEST_F(SlotTableTest, OnlyWhatTheDaemonKeptStays) {
