@@ -64,8 +64,9 @@ struct ShardToRebuild {
   // The lost shard: its digests, and what decodes the segments that no helper gave.
   std::shared_ptr<ShardReader> shard;
   MutableByteView into;  // of the shard's length
-  // By segment: survivors that decode it, asked one after the other.  When the first two fail, it is
-  // decoded here; the others are for when that fails too, as where they reach whom this node cannot.
+  // By segment: survivors that decode it, asked one after the other.  When the first two fail, it
+  // is decoded here; the others are for when that fails too, as where they reach whom this node
+  // cannot.
   std::vector<std::vector<FeedSource>> helpers;
 };
 
