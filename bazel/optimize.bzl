@@ -75,13 +75,6 @@ def pch_name(level, test):
     what = PRECOMPILED + (PRECOMPILED_FOR_TESTS if test else [])
     return "pch%s-%d" % (level, hash(",".join(what)))
 
-# Nobody asks which lines of a test are covered, and no search follows its edges.
-_NOT_COUNTED = [
-    "-fno-profile-instr-generate",
-    "-fno-coverage-mapping",
-    "-fno-sanitize-coverage=inline-8bit-counters,pc-table",
-]
-
 def _copts(level, test):
     return [level, "-include-pch", "$(BINDIR)/bazel/%s.pch" % pch_name(level, test)]
 
@@ -96,10 +89,9 @@ def compile_options(name, test = False):
       copts and deps, both made by select().
     """
     usual, sanitized = _level(name, False), _level(name, True)
-    not_counted = _NOT_COUNTED if _in(["bench", "tests"]) else []
     return select({
         "//bazel:opt_mode": [],
-        "//bazel:sanitize_mode": _copts(sanitized, test) + not_counted,
+        "//bazel:sanitize_mode": _copts(sanitized, test),
         "//conditions:default": _copts(usual, test),
     }), select({
         "//bazel:opt_mode": [],

@@ -61,7 +61,7 @@ class SimTrainer {
   void UpdateAside();
 
   // Writes one element of a tensor that only the update may write.
-  void WriteOneElement(cudaStream_t stream);
+  void WriteOneElement(cudaStream_t stream);  // if any tensor has bytes
 
   // Waits until "step" has ended, and for all streams; the outcome.
   [[nodiscard]] CopyOutcome WaitDone(std::int64_t step);
