@@ -143,6 +143,7 @@ void SimTrainer::Record(Shot* shot) {
 void SimTrainer::PinSlots(CopyEngine* engine, int count) {
   std::unique_lock<std::mutex> lock(mutex_);
   std::vector<std::shared_ptr<SlotMapping>> slots;
+  slots.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) {
     slots.push_back(MakeSlot(state_.layout));
   }
