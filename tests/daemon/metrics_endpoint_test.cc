@@ -122,6 +122,12 @@ class MetricsEndpointTest : public testing::Test {
     ASSERT_TRUE(trainer.client().Drain(30'000, &drained).ok());
     ASSERT_EQ(drained.durable, 1U) << drained.reason;
     EXPECT_EQ(WaitFor("holdfast_jobs_live", 1), 1);
+    // What is served is renewed now and then: until the snapshots are in it.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (Scrape().find("\nholdfast_complete_step{") == std::string::npos &&
+           std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
   }
 
   DaemonProcess daemon_;
