@@ -24,19 +24,6 @@ def out_of_memory(loader: Loader, restore: object, threads: int) -> None:
     raise MemoryError("as torch raises it")
 
 
-def take(checkpointer: holdfast.Checkpointer, step: int, may_miss: bool) -> None:
-    """may_miss: where a daemon dies meanwhile, a step is skipped on its rank and abandoned on all."""
-    result = checkpointer.snapshot(step)
-    if result.skipped:
-        assert may_miss and "away" in result.reason, result.reason
-        return
-    try:
-        checkpointer.wait(step)
-    except holdfast.AbandonedError:
-        if not may_miss:
-            raise
-
-
 def main(rank: int, world: int, store: str, steps: int, seed: int, mode: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -73,7 +60,8 @@ def main(rank: int, world: int, store: str, steps: int, seed: int, mode: str) ->
         optimizer.step()
         cursor.position += 1
         checkpointer.prepare()
-        take(checkpointer, step, may_miss=mode == "die" and step < steps)
+        assert checkpointer.snapshot(step)
+        checkpointer.wait(step)
     state = [dict(plain.state_dict()), optimizer.state_dict(), cursor.state_dict(),
              torch.get_rng_state()]
     print("digest", digest(state), flush=True)
