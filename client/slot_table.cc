@@ -11,6 +11,11 @@ std::string Text(SlotRef ref) {
   return "slot " + std::to_string(ref.slot) + "." + std::to_string(ref.generation);
 }
 
+// A snapshot of the slot is under way: its bytes are the copy's.
+bool IsBusy(SlotUse use) {
+  return use == SlotUse::kFilling || use == SlotUse::kDraining;
+}
+
 }  // namespace
 
 Status SlotTable::AddGranted(SlotRef ref,
@@ -46,7 +51,7 @@ Result<std::shared_ptr<SlotMapping>> SlotTable::GrantAgain(SlotRef ref,
                  "holdfastd granted " + Text(ref) + " without descriptor, and it is not mapped");
   }
   Entry& entry = found->second;
-  if (entry.use == SlotUse::kFilling || entry.use == SlotUse::kDraining) {
+  if (IsBusy(entry.use)) {
     // A grant that crossed a resume: it was taken from what the resume kept.
     return std::shared_ptr<SlotMapping>();
   }
@@ -128,8 +133,7 @@ bool SlotTable::IsDraining(SlotRef ref, std::int64_t step) const {
 std::shared_ptr<SlotMapping> SlotTable::MarkLent(SlotRef ref, std::int64_t step) {
   const auto found = entries_.find(ref);
   const bool mine =
-      found != entries_.end() && found->second.step == step &&
-      (found->second.use == SlotUse::kFilling || found->second.use == SlotUse::kDraining);
+      found != entries_.end() && found->second.step == step && IsBusy(found->second.use);
   if (!mine) {
     return nullptr;
   }
@@ -156,7 +160,7 @@ void SlotTable::DropAll(Mappings* dropped) {
 std::vector<proto::HeldSlot> SlotTable::Held(std::uint32_t layout_generation) const {
   std::vector<proto::HeldSlot> held;
   for (const auto& [ref, entry] : entries_) {
-    const bool busy = entry.use == SlotUse::kFilling || entry.use == SlotUse::kDraining;
+    const bool busy = IsBusy(entry.use);
     if (entry.use == SlotUse::kLent || (!busy && entry.layout_generation != layout_generation)) {
       continue;
     }
