@@ -147,7 +147,7 @@ Status ArmFailpoints(std::string_view specification) {
   }
   std::lock_guard lock(table_mutex);
   ArmedTable() = std::move(table);
-  internal::failpoints_armed.store(!ArmedTable().empty(), std::memory_order_relaxed);
+  internal::failpoints_armed.store(!ArmedTable().empty(), std::memory_order_release);
   return Ok();
 }
 

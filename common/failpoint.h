@@ -11,9 +11,10 @@
 //   mark:PATH the file PATH is created, then the thread goes on
 // "@n" acts at the n-th passage only (from 1); without it at every passage.
 // Every shipped binary has them, since what is killed in tests must be what users run; unarmed,
-// a failpoint costs one relaxed load.
+// a failpoint costs one load.
 //
-// Threads: any thread.
+// Threads: any thread.  What happened before a failpoint was cleared happened before all passages
+// that find it cleared: tests order what they do by it.
 #pragma once
 
 #include <atomic>
@@ -35,7 +36,7 @@ Status HitFailpointStatus(std::string_view name);
 Status ArmFailpoints(std::string_view specification);
 
 inline Status FailpointStatus(std::string_view name) {
-  if (!internal::failpoints_armed.load(std::memory_order_relaxed)) {
+  if (!internal::failpoints_armed.load(std::memory_order_acquire)) {
     return Ok();
   }
   return internal::HitFailpointStatus(name);
@@ -45,7 +46,7 @@ inline Status FailpointStatus(std::string_view name) {
 
 #define HOLDFAST_FAILPOINT(name)                                                  \
   do {                                                                            \
-    if (::holdfast::internal::failpoints_armed.load(std::memory_order_relaxed)) { \
+    if (::holdfast::internal::failpoints_armed.load(std::memory_order_acquire)) { \
       ::holdfast::internal::HitFailpoint(name);                                   \
     }                                                                             \
   } while (false)
