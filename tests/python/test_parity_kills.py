@@ -30,10 +30,14 @@ def died_once(cluster: Cluster, nodes: list[int]) -> None:
     assert [cluster.nodes[i].restarts for i in nodes] == [1] * len(nodes)
 
 
+# A row whose encoding failed is decoded from the segments: there it dies too.
+DECODED = "protect.before_window=error:5@1;rebuild.before_row_done"
+
+
 @pytest.mark.parametrize(
     "failpoint",
     ["protect.before_window", "protect.before_encode", "protect.before_lend",
-     "protect.before_done", "pull.before_window", "pull.before_done"],
+     "protect.before_done", "pull.before_window", "pull.before_done", DECODED],
 )  # fmt: skip
 def test_a_daemon_dies_while_it_protects(
     idle_four: Cluster, tmp_path: pathlib.Path, failpoint: str
