@@ -135,7 +135,7 @@ Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
                     shard.world_size(),
                     shard.token(),
                     shard.image_bytes(),
-                    shard.shares_static()};
+                    shard.static_bytes()};
 }
 
 Result<Phase> PhaseOf(proto::PeerCommand::Phase phase) {
@@ -254,7 +254,7 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
     entry->set_world_size(shard.world_size);
     entry->set_token(shard.token);
     entry->set_image_bytes(shard.image_bytes);
-    entry->set_shares_static(shard.shares_static);
+    entry->set_static_bytes(shard.static_bytes);
   }
   for (const SnapshotKey& key : report.known_complete) {
     Fill(key, out->add_known_complete());

@@ -56,6 +56,32 @@ Result<GroupView> GroupOf(const proto::PeerGroup& group) {
                    {group.uncovered_domains().begin(), group.uncovered_domains().end()}};
 }
 
+using Holders = google::protobuf::RepeatedPtrField<proto::PeerHolder>;
+
+void FillHolders(const std::vector<CodeHolder>& holders, Holders* out) {
+  for (const CodeHolder& holder : holders) {
+    proto::PeerHolder* entry = out->Add();
+    entry->set_shard_node(holder.shard_node);
+    entry->mutable_rows()->Assign(holder.rows.begin(), holder.rows.end());
+  }
+}
+
+Result<std::vector<CodeHolder>> HoldersOf(const std::optional<CodeSet>& set,
+                                          const Holders& holders) {
+  const auto members = set.has_value() ? set->Count() : 0;
+  if (static_cast<std::uint32_t>(holders.size()) != members) {
+    return Invalid("a code set of " + std::to_string(members) + " members with " +
+                   std::to_string(holders.size()) + " holders");
+  }
+  std::vector<CodeHolder> out;
+  for (const proto::PeerHolder& holder : holders) {
+    HF_TRYV(holder.shard_node().empty() ? Status(Ok()) : CheckNode(holder.shard_node()));
+    HF_TRY(std::set<std::uint32_t> rows, RowsOf(holder.rows()));
+    out.push_back({holder.shard_node(), std::move(rows)});
+  }
+  return out;
+}
+
 }  // namespace
 
 void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out) {
@@ -65,11 +91,11 @@ void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out) {
   if (order.set.has_value()) {
     *out->mutable_set() = ToProto(*order.set);
   }
-  for (const CodeHolder& holder : order.holders) {
-    proto::PeerHolder* entry = out->add_holders();
-    entry->set_shard_node(holder.shard_node);
-    entry->mutable_rows()->Assign(holder.rows.begin(), holder.rows.end());
+  FillHolders(order.holders, out->mutable_holders());
+  if (order.static_set.has_value()) {
+    *out->mutable_static_set() = ToProto(*order.static_set);
   }
+  FillHolders(order.static_holders, out->mutable_static_holders());
 }
 
 Result<ShardOrder> OrderOf(const proto::ShardOrder& order) {
@@ -82,16 +108,11 @@ Result<ShardOrder> OrderOf(const proto::ShardOrder& order) {
   if (order.has_set()) {
     HF_TRY(out.set, FromProto(order.set()));
   }
-  const auto members = out.set.has_value() ? out.set->Count() : 0;
-  if (static_cast<std::uint32_t>(order.holders_size()) != members) {
-    return Invalid("a code set of " + std::to_string(members) + " members with " +
-                   std::to_string(order.holders_size()) + " holders");
+  HF_TRY(out.holders, HoldersOf(out.set, order.holders()));
+  if (order.has_static_set()) {
+    HF_TRY(out.static_set, FromProto(order.static_set()));
   }
-  for (const proto::PeerHolder& holder : order.holders()) {
-    HF_TRYV(holder.shard_node().empty() ? Status(Ok()) : CheckNode(holder.shard_node()));
-    HF_TRY(std::set<std::uint32_t> rows, RowsOf(holder.rows()));
-    out.holders.push_back({holder.shard_node(), std::move(rows)});
-  }
+  HF_TRY(out.static_holders, HoldersOf(out.static_set, order.static_holders()));
   return out;
 }
 
@@ -138,6 +159,8 @@ void FillGroups(const Report& report, proto::PeerReport* out) {
     state->set_epoch_number(entry.epoch);
     state->set_version(entry.version);
     state->mutable_rows()->Assign(entry.rows.begin(), entry.rows.end());
+    state->set_kind(entry.kind);
+    state->set_shares_static(entry.shares_static);
     if (entry.set.has_value()) {
       *state->mutable_set() = ToProto(*entry.set);
     }
@@ -203,6 +226,8 @@ Status ReadGroups(const proto::PeerReport& message, Report* out) {
     entry.epoch = state.epoch_number();
     entry.version = state.version();
     HF_TRY(entry.rows, RowsOf(state.rows()));
+    entry.kind = state.kind();
+    entry.shares_static = state.shares_static();
     if (state.has_set()) {
       HF_TRY(entry.set, FromProto(state.set()));
     }

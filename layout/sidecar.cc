@@ -60,6 +60,9 @@ Status CheckIdentity(const proto::Sidecar& s) {
   if (s.layout_hash().size() != kLayoutHashBytes) {
     return Invalid("layout_hash must have 16 bytes");
   }
+  if (!s.static_hash().empty() && s.static_hash().size() != kLayoutHashBytes) {
+    return Invalid("static_hash must have 16 bytes or none");
+  }
   if (!s.node_uuid().empty() && s.node_uuid().size() != kUidBytes) {
     return Invalid("node_uuid must have 16 bytes or none");
   }

@@ -54,7 +54,7 @@ std::string SidecarKey(const proto::SnapshotId& id, std::uint32_t rank) {
 std::string RowKey(const proto::RowRecord& record) {
   return SnapshotKey(CatalogFamily::kRow, record.id()) + BigEndianKey(record.set().epoch_number()) +
          BigEndian32(record.set().version()) + BigEndian32(record.set().local_rank()) +
-         BigEndian32(record.row());
+         BigEndian32(record.row()) + (record.set().kind() == proto::STATIC ? "S" : "");
 }
 
 std::string OutcomeKey(const proto::SnapshotId& id) {

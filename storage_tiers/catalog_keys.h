@@ -9,7 +9,8 @@
 //   H header      "H"                                            CatalogHeader
 //   C sidecar     "C" job_uid[16] incarnation[8] step[8] rank[4] SidecarRecord
 //   E row         "E" job_uid[16] incarnation[8] step[8] epoch[8]
-//                     version[4] local_rank[4] row[4]            RowRecord
+//                     version[4] local_rank[4] row[4]            RowRecord, of a dynamic image;
+//                     ... row[4] "S"                             of a static one
 //   I incarnation "I" job_uid[16] number[8]                      IncarnationRecord
 //   J job         "J" job_uid[16]                                JobRecord
 //   L layout      "L" hash[16]                                   LayoutRecord

@@ -103,6 +103,11 @@ Status CheckSet(const proto::CodeSetRecord& set) {
   if (set.epoch_number() == 0 || set.version() == 0) {
     return Invalid("a code set of no groups");
   }
+  const bool statics = set.static_bytes_size() == 0 ||
+                       (set.kind() == proto::DYNAMIC && set.static_bytes_size() == members);
+  if (!proto::ImageKind_IsValid(set.kind()) || !statics) {
+    return Invalid("a code set of images of no known kind, or with static images of other shards");
+  }
   for (const std::string& uuid : set.node_uuids()) {
     HF_TRYV(CheckUid(uuid, "the node uuid of a code set"));
   }

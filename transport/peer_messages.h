@@ -22,7 +22,7 @@
 
 namespace holdfast::transport {
 
-inline constexpr std::uint32_t kPeerProtocolVersion = 1;
+inline constexpr std::uint32_t kPeerProtocolVersion = 2;
 // Strings and sub-messages that one payload may hold: three for each of 100,000 ranks.
 inline constexpr std::size_t kMaxPeerParts = 300'000;
 inline constexpr ByteCount kMaxReadRangeBytes = 4 * kMiB;

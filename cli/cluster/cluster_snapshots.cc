@@ -47,11 +47,28 @@ void MergeInfo(const proto::SnapshotInfo& from, proto::SnapshotInfo* into) {
   into->set_parity_rows(into->parity_rows() + from.parity_rows());
 }
 
-using SetName = std::tuple<std::uint64_t, std::uint32_t, std::uint32_t, std::string>;
+using SetName =
+    std::tuple<std::uint64_t, std::uint32_t, std::uint32_t, std::string, proto::ImageKind>;
 
 // Epoch, version, local rank, first node: sets of several groups have the same numbers.
 SetName NameOf(const proto::CodeSetRecord& set) {
-  return {set.epoch_number(), set.version(), set.local_rank(), set.node_uuids(0)};
+  return {set.epoch_number(), set.version(), set.local_rank(), set.node_uuids(0), set.kind()};
+}
+
+// The set of the static images of a dynamic set's shards; null: nothing of it is left.
+const SeenSet* StaticsOf(const ClusterSnapshot& snapshot, const SeenSet& set) {
+  SetName name = NameOf(set.set);
+  std::get<proto::ImageKind>(name) = proto::STATIC;
+  const auto found =
+      std::find_if(snapshot.sets.begin(), snapshot.sets.end(), [&](const SeenSet& other) {
+        return NameOf(other.set) == name;
+      });
+  return found == snapshot.sets.end() ? nullptr : &*found;
+}
+
+bool SharesStatic(const SeenSet& set, std::uint32_t position) {
+  const int at = static_cast<int>(position);
+  return at < set.set.static_bytes_size() && set.set.static_bytes(at) != 0;
 }
 
 void AddRows(const std::string& node, const proto::HeldRows& held, ClusterSnapshot* snapshot) {
@@ -145,6 +162,11 @@ bool IsDecodable(const ClusterSnapshot& snapshot, const SeenSet& set, std::uint3
   if (!position.has_value() || !described) {
     return false;
   }
+  const SeenSet* statics = SharesStatic(set, *position) ? StaticsOf(snapshot, set) : nullptr;
+  if (SharesStatic(set, *position) &&
+      (statics == nullptr || !IsDecodable(snapshot, *statics, rank))) {
+    return false;
+  }
   for (std::uint32_t stripe = 0; stripe < set.Count(); ++stripe) {
     if (!set.OwnsRowOf(*position, stripe) && set.Available(stripe) < set.set.data_shards()) {
       return false;
@@ -169,8 +191,9 @@ std::uint32_t MarginOf(const ClusterSnapshot& snapshot) {
     std::vector<bool>& members = whole[set.set.node_uuids(0)];
     members.resize(set.Count(), true);
     data[set.set.node_uuids(0)] = set.set.data_shards();
+    const bool coded = set.set.static_bytes().empty() || StaticsOf(snapshot, set) != nullptr;
     for (std::uint32_t position = 0; position < set.Count(); ++position) {
-      members[position] = members[position] && set.whole[position];
+      members[position] = members[position] && set.whole[position] && coded;
       if (set.set.shard_bytes(static_cast<int>(position)) > 0) {
         covered.insert(set.set.ranks(static_cast<int>(position)));
       }
@@ -202,7 +225,7 @@ void LookAt(ClusterSnapshot* snapshot) {
     snapshot->missing.push_back(rank);
     const bool decodable =
         std::any_of(snapshot->sets.begin(), snapshot->sets.end(), [&](const SeenSet& set) {
-          return IsDecodable(*snapshot, set, rank);
+          return set.set.kind() == proto::DYNAMIC && IsDecodable(*snapshot, set, rank);
         });
     if (!decodable && snapshot->info.durable_on().empty()) {
       snapshot->lost.push_back(rank);

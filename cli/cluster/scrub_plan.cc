@@ -59,6 +59,7 @@ void ScrubPlan::Add(const std::string& node, const proto::SnapshotInfo& snapshot
       key->set_group_version(held.set().version());
       key->set_stripe(row.stripe());
       key->set_row(row.row());
+      key->set_kind(held.set().kind());
       parity.length = row.length_bytes();
       Push(std::move(parity));
     }

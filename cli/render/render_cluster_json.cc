@@ -80,6 +80,7 @@ Json SetJson(const SeenSet& set) {
     stripes.push_back(set.Available(stripe));
   }
   return {{"local_rank", set.set.local_rank()},
+          {"image", set.set.kind() == proto::STATIC ? "static" : "dynamic"},
           {"group_epoch", set.set.epoch_number()},
           {"group_version", set.set.version()},
           {"data", set.set.data_shards()},

@@ -140,7 +140,8 @@ std::string StripeTable(const SeenSet& set) {
 }
 
 std::string SetLines(const SeenSet& set) {
-  return "  local rank " + std::to_string(set.set.local_rank()) + ", group " +
+  return "  local rank " + std::to_string(set.set.local_rank()) +
+         (set.set.kind() == proto::STATIC ? ", frozen tensors" : "") + ", group " +
          std::to_string(set.set.data_shards()) + "+" + std::to_string(set.set.parity_shards()) +
          " of incarnation " + std::to_string(set.set.epoch_number()) + ", version " +
          std::to_string(set.set.version()) + ", segments of " +

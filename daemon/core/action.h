@@ -260,8 +260,8 @@ struct FetchSidecars {
   std::map<Rank, std::vector<std::string>> from;  // nodes that may have it, the likeliest first
 };
 
-// Copies a sealed shard of another node, whole, into the slot, and compares every chunk of it in
-// its place with the sidecar (I5).  Urgent.  Answers with OnShardMade.
+// Copies an image of a sealed shard of another node, whole, into the slot, and compares every chunk
+// of it in its place with the sidecar (I5).  Urgent.  Answers with OnShardMade.
 struct PullShard {
   std::uint64_t ticket = 0;
   JobUid job_uid;
@@ -270,10 +270,11 @@ struct PullShard {
   Rank rank = 0;
   SlotRef slot;
   proto::Sidecar sidecar;
+  proto::ImageKind image = proto::DYNAMIC;  // which of its images
   std::string node_uuid;
 };
 
-// The same for a shard that is lost: decodes it from any k vectors of each stripe (pipeline/
+// The same for a shard that is lost: decodes the image that the set is of, from any k vectors of each stripe (pipeline/
 // rebuild.h, RebuildShard).  Sidecars and row digests of the others come from their holders.
 struct RebuildShard {
   std::uint64_t ticket = 0;

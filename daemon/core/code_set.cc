@@ -20,16 +20,65 @@ std::optional<std::uint32_t> CodeSet::PositionOfRank(Rank rank) const {
   return std::nullopt;
 }
 
+std::optional<CodeSet> StaticSetOf(const CodeSet& dynamic) {
+  const ec::Geometry& geometry = dynamic.geometry;
+  if (dynamic.kind != proto::DYNAMIC || dynamic.static_bytes.empty()) {
+    return std::nullopt;
+  }
+  Result<ec::Geometry> made = ec::MakeGeometry(geometry.version,
+                                               geometry.members,
+                                               {geometry.code.data, geometry.code.parity},
+                                               dynamic.static_bytes);
+  if (!made.has_value()) {
+    return std::nullopt;
+  }
+  CodeSet set;
+  set.local_rank = dynamic.local_rank;
+  set.epoch = dynamic.epoch;
+  set.geometry = std::move(made).value();
+  set.ranks = dynamic.ranks;
+  set.kind = proto::STATIC;
+  return set;
+}
+
+const proto::ImageDigest* ImageOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
+  for (const proto::ImageDigest& image : sidecar.images()) {
+    if (image.kind() == kind) {
+      return &image;
+    }
+  }
+  return nullptr;
+}
+
 bool IsSameCode(const CodeSet& a, const CodeSet& b) {
   // All but the epoch and the version.
   const ec::Geometry& one = a.geometry;
   const ec::Geometry& other = b.geometry;
-  return a.local_rank == b.local_rank && a.ranks == b.ranks && one.members == other.members &&
+  return a.local_rank == b.local_rank && a.kind == b.kind && a.ranks == b.ranks &&
+         a.static_bytes == b.static_bytes && one.members == other.members &&
          one.shard_bytes == other.shard_bytes && one.code == other.code &&
          one.segment_bytes == other.segment_bytes;
 }
 
 namespace {
+
+// What static_bytes say must be a set of its own.
+Status CheckStatics(const CodeSet& set) {
+  if (set.kind != proto::DYNAMIC && set.kind != proto::STATIC) {
+    return Error(Errc::kInvalidArgument, "a code set of images of no known kind");
+  }
+  if (set.static_bytes.empty()) {
+    return Ok();
+  }
+  bool of_shards = set.kind == proto::DYNAMIC && set.static_bytes.size() == set.ranks.size();
+  for (std::uint32_t position = 0; of_shards && position < set.Count(); ++position) {
+    of_shards = set.HasShard(position) || set.static_bytes[position] == 0;
+  }
+  if (!of_shards || !StaticSetOf(set).has_value()) {
+    return Error(Errc::kInvalidArgument, "a code set whose static images are not its shards'");
+  }
+  return Ok();
+}
 
 bool HasVector(const CodeSet& set,
                const ec::Stripes& stripes,
@@ -86,6 +135,8 @@ proto::CodeSetRecord ToProto(const CodeSet& set) {
   record.set_parity_shards(set.geometry.code.parity);
   record.set_matrix_id(set.geometry.code.matrix_id);
   record.set_segment_bytes(set.geometry.segment_bytes);
+  record.set_kind(set.kind);
+  record.mutable_static_bytes()->Add(set.static_bytes.begin(), set.static_bytes.end());
   return record;
 }
 
@@ -99,6 +150,8 @@ Result<CodeSet> FromProto(const proto::CodeSetRecord& record) {
   set.geometry.code = {record.data_shards(), record.parity_shards(), record.matrix_id()};
   set.geometry.segment_bytes = record.segment_bytes();
   set.ranks.assign(record.ranks().begin(), record.ranks().end());
+  set.kind = record.kind();
+  set.static_bytes.assign(record.static_bytes().begin(), record.static_bytes().end());
   HF_TRYV(ec::ValidateGeometry(set.geometry));
   if (set.epoch == 0 || set.ranks.size() != set.geometry.members.size()) {
     return Error(Errc::kInvalidArgument,
@@ -106,6 +159,7 @@ Result<CodeSet> FromProto(const proto::CodeSetRecord& record) {
                      std::to_string(set.ranks.size()) + " ranks, of incarnation " +
                      std::to_string(set.epoch));
   }
+  HF_TRYV(CheckStatics(set));
   return set;
 }
 

@@ -1,4 +1,7 @@
-// The shards of one local rank on the nodes of a group, with the code that protects them.
+// One image of the shards of one local rank on the nodes of a group, with the code that protects it.
+//
+// Dynamic images and static ones have sets of their own: the latter are encoded once, and their rows
+// serve every snapshot that shares them.
 //
 // A set is complete in itself: who holds what, in which lengths, by which code.  It is kept beside
 // every parity row, so that whoever starts the job next, on whatever nodes, can decode by the set
@@ -31,9 +34,16 @@ struct CodeSet {
   std::uint64_t epoch = 0;       // incarnation whose coordinator made it
   ec::Geometry geometry;         // its version counts within that incarnation
   std::vector<Rank> ranks;       // by position; counts where geometry.shard_bytes is not 0
+  proto::ImageKind kind = proto::DYNAMIC;  // what geometry.shard_bytes are of
+  // Of DYNAMIC, by position: of the shard's static image; empty: no shard has one.
+  std::vector<ByteCount> static_bytes;
 
   [[nodiscard]] bool HasShard(std::uint32_t position) const {
     return geometry.shard_bytes[position] != 0;
+  }
+
+  [[nodiscard]] bool SharesStatic(std::uint32_t position) const {
+    return !static_bytes.empty() && static_bytes[position] != 0;
   }
 
   [[nodiscard]] std::uint32_t Count() const {
@@ -50,6 +60,13 @@ struct CodeSet {
 
   bool operator==(const CodeSet&) const = default;
 };
+
+// The set of the static images that the shards of "dynamic" have; nothing where none has one.
+[[nodiscard]] std::optional<CodeSet> StaticSetOf(const CodeSet& dynamic);
+
+// The image of a shard that a set of "kind" is of; null: it has none.
+[[nodiscard]] const proto::ImageDigest* ImageOf(const proto::Sidecar& sidecar,
+                                                proto::ImageKind kind);
 
 // Whether rows of the one are rows of the other: same nodes, ranks, lengths and code, whichever
 // start made them.

@@ -143,7 +143,7 @@ class Coordinator {
 
   bool IsCoded() const { return WantsGroups() && not_coded_.empty(); }
 
-  std::optional<std::vector<ec::Node>> NodesToGroup(bool* statics) const;
+  std::optional<std::vector<ec::Node>> NodesToGroup() const;
   void UpdateGroups();
   void TakeGroups(std::vector<GroupView> groups, std::uint64_t digest);
   void DropGroups();
@@ -182,6 +182,10 @@ class Coordinator {
   std::map<SnapshotKey, std::vector<HeldSet>> HeldSets(const Whereabouts& all) const;
   void FindShards(const SnapshotKey& id, const Whereabouts& all, HeldSet* held) const;
   static std::uint32_t MarginOf(const SnapshotKey& id, const Whereabouts& all, const HeldSet& held);
+  static const HeldSet* StaticsOf(const HeldSet& held, const std::vector<HeldSet>& sets);
+  static bool IsShardDecodable(const HeldSet& held,
+                               const HeldSet* statics,
+                               std::uint32_t position);
   void AddRebuilds(Inventory* inventory) const;
   void MakeOrders();
   bool KnowsTheLastStart(const SnapshotKey& id) const;

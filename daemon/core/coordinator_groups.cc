@@ -36,7 +36,7 @@ bool Coordinator::WantsGroups() const {
 }
 
 // Every node's lengths, or nothing while one of them has not said its own.
-std::optional<std::vector<ec::Node>> Coordinator::NodesToGroup(bool* statics) const {
+std::optional<std::vector<ec::Node>> Coordinator::NodesToGroup() const {
   std::vector<ec::Node> nodes;
   for (const auto& [uuid, ranks] : ranks_of_) {
     const auto report = reports_.find(uuid);
@@ -49,8 +49,7 @@ std::optional<std::vector<ec::Node>> Coordinator::NodesToGroup(bool* statics) co
       if (state == report->second.ranks.end() || state->second.image_bytes == 0) {
         return std::nullopt;
       }
-      node.shard_bytes.push_back(state->second.image_bytes);
-      *statics = *statics || state->second.static_bytes != 0;
+      node.shard_bytes.push_back(state->second.image_bytes + state->second.static_bytes);
     }
     nodes.push_back(std::move(node));
   }
@@ -60,18 +59,12 @@ std::optional<std::vector<ec::Node>> Coordinator::NodesToGroup(bool* statics) co
 // What is made of the same facts is the same again: a coordinator that comes back finds its own
 // groups, and rows that were made for them count.
 void Coordinator::UpdateGroups() {
-  bool statics = false;
-  const auto nodes = WantsGroups() && groups_stale_ ? NodesToGroup(&statics) : std::nullopt;
+  const auto nodes = WantsGroups() && groups_stale_ ? NodesToGroup() : std::nullopt;
   if (!nodes.has_value()) {
     return;
   }
   groups_stale_ = false;
-  // A geometry is of one image for each member.
-  not_coded_ = statics ? "ranks have frozen tensors of their own, which no parity covers yet" : "";
-  if (statics) {
-    DropGroups();
-    return;
-  }
+  not_coded_ = "";
   const Result<std::vector<ec::Group>> made =
       ec::MakeGroups(*nodes, {context_->options.code_data, context_->options.code_parity});
   if (!made.has_value()) {
@@ -140,6 +133,7 @@ std::optional<std::vector<CodeSet>> Coordinator::SetsOf(const GroupView& group,
     set.local_rank = static_cast<std::uint32_t>(local);
     set.epoch = epoch_.number;
     std::vector<ByteCount> lengths;
+    std::vector<ByteCount> statics;
     for (const std::string& node : group.nodes) {
       const std::vector<Rank>& ranks = ranks_of_.at(node);
       const auto shard = local < ranks.size() ? shards.find(ranks[local]) : shards.end();
@@ -147,6 +141,7 @@ std::optional<std::vector<CodeSet>> Coordinator::SetsOf(const GroupView& group,
         return std::nullopt;
       }
       lengths.push_back(shard == shards.end() ? 0 : shard->second->image_bytes);
+      statics.push_back(shard == shards.end() ? 0 : shard->second->static_bytes);
       set.ranks.push_back(shard == shards.end() ? 0 : ranks[local]);
     }
     Result<ec::Geometry> geometry = ec::MakeGeometry(
@@ -155,7 +150,17 @@ std::optional<std::vector<CodeSet>> Coordinator::SetsOf(const GroupView& group,
       return std::nullopt;
     }
     set.geometry = std::move(geometry).value();
+    if (std::any_of(statics.begin(), statics.end(), [](ByteCount bytes) { return bytes != 0; })) {
+      set.static_bytes = std::move(statics);
+    }
+    std::optional<CodeSet> frozen = StaticSetOf(set);
+    if (!frozen.has_value() && !set.static_bytes.empty()) {
+      return std::nullopt;
+    }
     sets.push_back(std::move(set));
+    if (frozen.has_value()) {
+      sets.push_back(*std::move(frozen));
+    }
   }
   return sets;
 }

@@ -59,7 +59,8 @@ bool Coordinator::MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Ran
     return true;
   }
   SealedShards known;  // bad ones too: of the lengths that their rows were made for
-  std::map<std::string, std::map<std::uint32_t, std::set<std::uint32_t>>> rows;
+  using SetName = std::pair<std::uint32_t, proto::ImageKind>;  // with the local rank
+  std::map<std::string, std::map<SetName, std::set<std::uint32_t>>> rows;
   for (const auto& [node, report] : reports_) {
     for (const ShardEntry& entry : report.shards) {
       if (entry.id == id && entry.token == token && ServedBy(entry.rank, node) &&
@@ -74,7 +75,7 @@ bool Coordinator::MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Ran
       if (entry.epoch != epoch_.number || entry.version != group_version_) {
         return true;
       }
-      rows[node][entry.local_rank] = entry.rows;
+      rows[node][{entry.local_rank, entry.kind}] = entry.rows;
     }
   }
   if (rows.empty()) {
@@ -84,20 +85,20 @@ bool Coordinator::MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Ran
   if (!sets.has_value()) {
     return true;
   }
+  // Of the dynamic images, and of the static ones where it has one.
+  std::size_t wanted = known.at(rank)->static_bytes != 0 ? 2 : 1;
   for (const CodeSet& set : *sets) {
     std::vector<CodeHolder> holders(set.Count());
     for (std::uint32_t position = 0; position < set.Count(); ++position) {
       const std::string& node = set.geometry.members[position];
       const bool has = set.HasShard(position) &&
                        known.at(set.ranks[position])->state == ShardEntry::State::kSealed;
-      holders[position] = {has ? node : "", rows[node][set.local_rank]};
+      holders[position] = {has ? node : "", rows[node][{set.local_rank, set.kind}]};
     }
     const auto position = set.PositionOfRank(rank);
-    if (position.has_value() && IsDecodable(set, *position, holders)) {
-      return true;
-    }
+    wanted -= position.has_value() && IsDecodable(set, *position, holders) ? 1 : 0;
   }
-  return false;
+  return wanted == 0;
 }
 
 }  // namespace holdfast::daemon

@@ -155,7 +155,7 @@ void Coordinator::AddHeld(const std::string& node,
     inventory->world_sizes[entry.id] = entry.world_size;
   }
   const bool sealed = entry.state == ShardEntry::State::kSealed;
-  if (!ServedBy(entry.rank, node) && context_->options.code_parity > 0 && !entry.shares_static) {
+  if (!ServedBy(entry.rank, node) && context_->options.code_parity > 0) {
     if (sealed) {
       sources[entry.rank].push_back(Source{Source::Kind::kPeer, "", node});
     }

@@ -97,7 +97,7 @@ void Coordinator::DecideProtect() {
 // False where it cannot be protected any more: a shard of it is gone or was found bad.
 bool Coordinator::AimAt(const SnapshotKey& id, std::uint64_t token) {
   const ReportIndex::Taken& taken = index_.ids().at(id).at(token);
-  if (taken.at_servers != world_size() || taken.plain != world_size()) {
+  if (taken.at_servers != world_size() || taken.measured != world_size()) {
     return false;
   }
   if (target_.has_value() && target_->id == id && target_->token == token) {

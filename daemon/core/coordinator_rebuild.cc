@@ -20,7 +20,7 @@ Coordinator::Whereabouts Coordinator::FindAll() const {
         continue;
       }
       all.sidecars[{entry.id, entry.rank}].insert(node);
-      if (entry.state == ShardEntry::State::kSealed && !entry.shares_static) {
+      if (entry.state == ShardEntry::State::kSealed) {
         all.shards[{entry.id, entry.rank}].insert(node);
       }
     }
@@ -112,6 +112,26 @@ std::map<SnapshotKey, std::vector<Coordinator::HeldSet>> Coordinator::HeldSets(
   return found;
 }
 
+// What is left of the static images of a dynamic set's shards; null: nothing.
+const Coordinator::HeldSet* Coordinator::StaticsOf(const HeldSet& held,
+                                                   const std::vector<HeldSet>& sets) {
+  const std::optional<CodeSet> set = StaticSetOf(held.set);
+  const auto found = std::find_if(sets.begin(), sets.end(), [&](const HeldSet& other) {
+    return set.has_value() && IsSameCode(other.set, *set);
+  });
+  return found == sets.end() ? nullptr : &*found;
+}
+
+// Both images of the shard.
+bool Coordinator::IsShardDecodable(const HeldSet& held,
+                                   const HeldSet* statics,
+                                   std::uint32_t position) {
+  const bool frozen = held.set.SharesStatic(position);
+  return IsDecodable(held.set, position, held.holders) &&
+         (!frozen ||
+          (statics != nullptr && IsDecodable(statics->set, position, statics->holders)));
+}
+
 void Coordinator::AddRebuilds(Inventory* inventory) const {
   const Whereabouts all = FindAll();
   for (const auto& [id, sets] : HeldSets(all)) {
@@ -121,17 +141,20 @@ void Coordinator::AddRebuilds(Inventory* inventory) const {
     inventory->was_complete.insert(id);  // parity is made of nothing else
     std::map<Rank, std::uint32_t> margins;
     for (const HeldSet& held : sets) {
+      const HeldSet* statics = StaticsOf(held, sets);
+      const std::uint32_t frozen = statics == nullptr ? 0 : statics->margin;
+      const bool shared = !held.set.static_bytes.empty();
       for (std::uint32_t position = 0; position < held.set.Count(); ++position) {
-        if (!held.set.HasShard(position)) {
+        if (!held.set.HasShard(position) || held.set.kind != proto::DYNAMIC) {
           continue;
         }
         const Rank rank = held.set.ranks[position];
         std::uint32_t& margin = margins[rank];
-        margin = std::max(margin, held.margin);
+        margin = std::max(margin, shared ? std::min(held.margin, frozen) : held.margin);
         const Source rebuild{Source::Kind::kRebuild, "", ""};
         std::vector<Source>& sources = inventory->sources[id][rank];
         if (std::find(sources.begin(), sources.end(), rebuild) == sources.end() &&
-            all.sidecars.contains({id, rank}) && IsDecodable(held.set, position, held.holders)) {
+            all.sidecars.contains({id, rank}) && IsShardDecodable(held, statics, position)) {
           sources.push_back(rebuild);
         }
       }
@@ -176,10 +199,17 @@ void Coordinator::MakeOrders() {
     for (std::size_t i = 0; i < count && !order.set.has_value(); ++i) {
       const HeldSet& held = sets->second[i];
       const auto position = held.set.PositionOfRank(rank);
-      if (position.has_value() && IsDecodable(held.set, *position, held.holders)) {
-        order.set = held.set;
-        order.holders = held.holders;
-        order.image_bytes = held.set.geometry.shard_bytes[*position];
+      const HeldSet* statics = StaticsOf(held, sets->second);
+      if (held.set.kind != proto::DYNAMIC || !position.has_value() ||
+          !IsShardDecodable(held, statics, *position)) {
+        continue;
+      }
+      order.set = held.set;
+      order.holders = held.holders;
+      order.image_bytes = held.set.geometry.shard_bytes[*position];
+      if (held.set.SharesStatic(*position)) {
+        order.static_set = statics->set;
+        order.static_holders = statics->holders;
       }
     }
     if (const auto report = reports_.find(source.node); report != reports_.end()) {

@@ -38,6 +38,7 @@ struct RowName {
   std::uint32_t local_rank = 0;
   std::uint64_t epoch = 0;
   std::uint32_t version = 0;
+  proto::ImageKind kind = proto::DYNAMIC;
   std::uint32_t row = 0;
 
   friend auto operator<=>(const RowName&, const RowName&) = default;
@@ -48,6 +49,10 @@ struct Row {
   CodeSet set;
   proto::RowRecord record;
 };
+
+inline RowName NameOf(const CodeSet& set, std::uint32_t row) {
+  return {set.local_rank, set.epoch, set.geometry.version, set.kind, row};
+}
 
 using RowsByName = std::map<RowName, Row>;
 
@@ -109,6 +114,8 @@ struct Job {
   // Of a shard that lies here, or of one that another node holds; null: not known.
   const proto::Sidecar* FindSidecar(const SnapshotKey& key, Rank rank) const;
   void PutRow(CoreContext* context, const SnapshotKey& key, Row row);
+  // Whether any row lies in that slot: those of static images that ids share are the same bytes.
+  bool HasRowIn(SlotRef slot) const;
   // Its record alone: the slot is the caller's.
   void EraseRow(CoreContext* context, const SnapshotKey& key, const RowName& name);
   void PutSidecar(CoreContext* context, proto::Sidecar sidecar, std::uint64_t start_token);

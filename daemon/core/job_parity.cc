@@ -1,5 +1,6 @@
 // Parity rows and other nodes' sidecars, as this node has recorded them.
 
+#include <algorithm>
 #include <utility>
 
 #include "daemon/core/job.h"
@@ -36,8 +37,16 @@ void Job::PutRow(CoreContext* context, const SnapshotKey& key, Row row) {
   saved.set_arena_uuid(context->slots.identity().arena_uuid);
   saved.set_boot_id(context->slots.identity().boot_id);
   context->batch()->PutRow(saved);
-  const RowName name{row.set.local_rank, row.set.epoch, row.set.geometry.version, row.record.row()};
+  const RowName name = NameOf(row.set, row.record.row());
   rows[key].insert_or_assign(name, std::move(row));
+}
+
+bool Job::HasRowIn(SlotRef slot) const {
+  return std::any_of(rows.begin(), rows.end(), [&](const auto& of_id) {
+    return std::any_of(of_id.second.begin(), of_id.second.end(), [&](const auto& entry) {
+      return entry.second.slot == slot;
+    });
+  });
 }
 
 void Job::EraseRow(CoreContext* context, const SnapshotKey& key, const RowName& name) {

@@ -17,6 +17,7 @@
 
 #include "daemon/core/core_context.h"
 #include "daemon/core/job.h"
+#include "daemon/core/making.h"
 #include "daemon/core/messages.h"
 #include "daemon/core/node_hooks.h"
 #include "daemon/core/rank_session.h"
@@ -207,6 +208,7 @@ class Member {
                       proto::RegisterReply* reply);
   bool KeepStatic(Slot* slot, const RankSession& state);
   void EnsureStatic(Rank rank, RankSession* state);
+  bool MayBringStatic(const RankSession& state) const;
   bool ReuseStatic(Rank rank, RankSession* state);
   Status CreateStatic(Rank rank, RankSession* state);
   void GrantStatic(Slot* slot, RankSession* state);
@@ -240,21 +242,11 @@ class Member {
   std::optional<SnapshotKey> NewestCompleteOfEpoch() const;
   std::optional<SnapshotKey> NewestSafe() const;
 
-  // parity (member_parity.cc)
-  using RowTryKey = std::pair<SnapshotKey, RowName>;
-
-  struct RowTry {
-    std::uint64_t ticket = 0;     // 0: nothing is under way
-    std::optional<SlotRef> slot;  // its place, perhaps still being made
-    CodeSet set;
-    std::uint64_t token = 0;
-    std::uint64_t length_bytes = 0;
-    std::uint32_t failures = 0;
-    Retry retry;
-  };
-
+  // parity (member_parity.cc, member_rows.cc)
   void Protect();
   void AdoptRows(const ProtectTarget& target, const CodeSet& set);
+  void ShareRows(const ProtectTarget& target, const CodeSet& set);
+  bool HaveSameStatics(const CodeSet& set, const SnapshotKey& a, const SnapshotKey& b) const;
   bool HasSidecars(const ProtectTarget& target);
   void TryRow(const ProtectTarget& target,
               const CodeSet& set,
@@ -277,21 +269,14 @@ class Member {
   void ReportParity(Report* report) const;
 
   // shards from elsewhere (member_rebuild.cc)
-  struct Bringing {
-    SnapshotKey id;
-    std::uint32_t attempt = 0;
-    Source source;
-    std::uint64_t token = 0;   // of the start that took the id
-    std::uint64_t ticket = 0;  // of what is under way
-    std::optional<proto::Sidecar> sidecar;
-    std::optional<SlotRef> slot;
-  };
-
   bool IsSidecarOf(const proto::Sidecar& sidecar, const SnapshotKey& id) const;
   bool Bring(Rank rank, const Source& source);
   bool TakeSidecar(Rank rank, const ShardOrder& order, Bringing* bringing);
   bool OnSidecarOfShard(std::uint64_t ticket, Result<std::vector<proto::Sidecar>> sidecars);
-  bool TakeShardSlot(Rank rank, std::uint64_t bytes, Bringing* bringing);
+  bool TakeNextImage(Rank rank, Bringing* bringing);
+  Slot* FindSameStatic(Rank rank, const proto::ImageDigest& image);
+  bool TakeShardSlot(Rank rank, const proto::ImageDigest& image, Bringing* bringing);
+  void SealBroughtStatic(Slot* slot, Bringing* bringing);
   void StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing);
   void DropPoisoned(const SnapshotKey& id, Rank rank);
   void GiveUpBringing();

@@ -34,7 +34,8 @@ std::uint64_t Member::Room::missing() const {
   return wanted > free ? wanted - free : 0;
 }
 
-// Two parities of m rows: the old one stays until the new one is whole (design section 5).  How
+// Two parities of m rows: the old one stays until the new one is whole (design section 5); of a
+// static image one, which snapshots share.  How
 // long a row is, the longest shard of the group says, and which groups there will be, the
 // coordinator: this is the bill of the smallest group that the options make of so many nodes, with
 // shards like this one.
@@ -54,8 +55,11 @@ std::uint64_t Member::ParityBillOf(const RankSession& state) const {
   const std::uint32_t size = nodes / groups;
   const std::uint32_t rows = std::min(parity, size - 1);
   const std::uint32_t data = size - rows;
-  const std::uint64_t segment = AlignUp((state.image_bytes + data - 1) / data, kMiB);
-  return std::uint64_t{2} * rows * CapacityFor(segment);
+  const auto row_bytes = [&](std::uint64_t image_bytes) {
+    return CapacityFor(AlignUp((image_bytes + data - 1) / data, kMiB));
+  };
+  const std::uint64_t frozen = state.static_bytes == 0 ? 0 : row_bytes(state.static_bytes);
+  return rows * (2 * row_bytes(state.image_bytes) + frozen);
 }
 
 std::uint64_t Member::ParityBill() const {
@@ -72,8 +76,8 @@ void Member::NoteRowBill(const ProtectTarget& target) {
   row_bill_ = 0;
   for (const CodeSet& set : target.sets) {
     if (set.PositionOfNode(context_->node_uuid).has_value()) {
-      row_bill_ +=
-          std::uint64_t{2} * set.geometry.code.parity * CapacityFor(set.geometry.segment_bytes);
+      const std::uint64_t parities = set.kind == proto::STATIC ? 1 : 2;
+      row_bill_ += parities * set.geometry.code.parity * CapacityFor(set.geometry.segment_bytes);
     }
   }
 }

@@ -1,5 +1,5 @@
-// Parity on this node: sidecars first, then the rows of the id that the coordinator protects, and
-// what is freed again (design section 4.7 and 6).
+// Parity on this node: sidecars first, then the rows of the id that the coordinator protects: which
+// are there already, and which are freed again (design section 4.7 and 6).
 
 #include <algorithm>
 #include <set>
@@ -28,6 +28,7 @@ void Member::Protect() {
     return;
   }
   for (const CodeSet& set : target.sets) {
+    ShareRows(target, set);
     const auto position = set.PositionOfNode(context_->node_uuid);
     for (std::uint32_t row = 0; position.has_value() && row < set.geometry.code.parity; ++row) {
       TryRow(target, set, *position, row);
@@ -45,7 +46,7 @@ void Member::AdoptRows(const ProtectTarget& target, const CodeSet& set) {
   std::vector<RowName> same;
   for (const auto& [name, row] : by_name->second) {
     const bool of_set = name.epoch == set.epoch && name.version == set.geometry.version;
-    const RowName wanted{set.local_rank, set.epoch, set.geometry.version, name.row};
+    const RowName wanted = NameOf(set, name.row);
     if (!of_set && row.record.start_token() == target.token && IsSameCode(row.set, set) &&
         !by_name->second.contains(wanted)) {
       same.push_back(name);
@@ -57,6 +58,59 @@ void Member::AdoptRows(const ProtectTarget& target, const CodeSet& set) {
     row.set = set;
     job_->PutRow(context_, target.id, std::move(row));
   }
+}
+
+// Static images that are the same give the same rows: they are made for the first id alone, and all
+// others name them too.
+void Member::ShareRows(const ProtectTarget& target, const CodeSet& set) {
+  const auto lacks = [&](std::uint32_t row) {
+    const auto held = job_->rows.find(target.id);
+    return held == job_->rows.end() || !held->second.contains(NameOf(set, row));
+  };
+  std::vector<Row> shared;
+  for (std::uint32_t row = 0; set.kind == proto::STATIC && row < set.geometry.code.parity; ++row) {
+    for (auto of_id = job_->rows.rbegin(); of_id != job_->rows.rend() && lacks(row); ++of_id) {
+      const auto same = std::find_if(of_id->second.begin(), of_id->second.end(), [&](auto& entry) {
+        return entry.first.row == row && IsSameCode(entry.second.set, set);
+      });
+      if (same != of_id->second.end() && HaveSameStatics(set, of_id->first, target.id)) {
+        shared.push_back(same->second);
+        break;
+      }
+    }
+  }
+  for (Row& row : shared) {
+    const RowName name = NameOf(set, row.record.row());
+    const auto attempt = row_tries_.find({target.id, name});
+    if (attempt != row_tries_.end() && attempt->second.ticket != 0) {
+      continue;  // it is being made
+    }
+    row.set = set;
+    row.record.set_start_token(target.token);
+    job_->PutRow(context_, target.id, std::move(row));
+  }
+}
+
+// Their images have one name and the same bytes, by the sidecars of both ids.
+bool Member::HaveSameStatics(const CodeSet& set, const SnapshotKey& a, const SnapshotKey& b) const {
+  const auto image_of = [&](const SnapshotKey& id, Rank rank) {
+    const proto::Sidecar* sidecar = job_->FindSidecar(id, rank);
+    const proto::ImageDigest* found =
+        sidecar == nullptr ? nullptr : ImageOf(*sidecar, proto::STATIC);
+    proto::ImageDigest image = found == nullptr ? proto::ImageDigest() : *found;
+    if (found != nullptr && !image.has_owner()) {
+      *image.mutable_owner() = sidecar->id();
+    }
+    return image.SerializeAsString();
+  };
+  for (std::uint32_t position = 0; position < set.Count(); ++position) {
+    const Rank rank = set.ranks[position];
+    if (set.HasShard(position) &&
+        (image_of(a, rank).empty() || image_of(a, rank) != image_of(b, rank))) {
+      return false;
+    }
+  }
+  return true;
 }
 
 bool Member::HasSidecars(const ProtectTarget& target) {
@@ -118,209 +172,6 @@ bool Member::OnSidecarsFetched(std::uint64_t ticket, Result<std::vector<proto::S
   return true;
 }
 
-void Member::TryRow(const ProtectTarget& target,
-                    const CodeSet& set,
-                    std::uint32_t position,
-                    std::uint32_t row) {
-  const RowName name{set.local_rank, set.epoch, set.geometry.version, row};
-  const auto held = job_->rows.find(target.id);
-  RowTry& attempt = row_tries_[{target.id, name}];
-  if (held != job_->rows.end() && held->second.contains(name)) {
-    row_tries_.erase({target.id, name});
-    return;
-  }
-  if (attempt.ticket != 0 || context_->now < attempt.retry.not_before) {
-    return;
-  }
-  attempt.set = set;
-  attempt.token = target.token;
-  const Result<ec::Stripes> stripes = ec::Stripes::Make(set.geometry);
-  const std::uint32_t stripe = set.StripeOfRow(position, row);
-  attempt.length_bytes = stripes.has_value() ? stripes.value().RowLength(stripe) : 0;
-  if (attempt.length_bytes == 0) {
-    RecordRow({target.id, name}, {});  // nobody has a byte in that stripe
-    return;
-  }
-  if (!TakeRowSlot(&attempt)) {
-    return;
-  }
-  Slot* slot = context_->slots.Find(*attempt.slot);
-  if (slot->phase != SlotPhase::kFree) {
-    return;  // its file is being made
-  }
-  context_->slots.Apply(slot, SlotEvent::kMake, context_->batch());
-  StartRow(target, name, stripe, &attempt);
-}
-
-void Member::StartRow(const ProtectTarget& target,
-                      const RowName& name,
-                      std::uint32_t stripe,
-                      RowTry* attempt) {
-  MakeRow make;
-  make.ticket = context_->next_ticket++;
-  make.job_uid = job_->uid();
-  make.job_name = job_->record.name();
-  make.id = target.id;
-  make.set = attempt->set;
-  make.stripe = stripe;
-  make.row = name.row;
-  make.way = attempt->failures > 0 ? MakeRow::Way::kRebuild
-             : name.row == 0       ? MakeRow::Way::kEncode
-                                   : MakeRow::Way::kPull;
-  make.slot = *attempt->slot;
-  make.length_bytes = attempt->length_bytes;
-  for (std::uint32_t position = 0; position < make.set.Count(); ++position) {
-    const proto::Sidecar* sidecar = make.set.HasShard(position)
-                                        ? job_->FindSidecar(target.id, make.set.ranks[position])
-                                        : nullptr;
-    make.sidecars.push_back(sidecar == nullptr ? proto::Sidecar() : *sidecar);
-  }
-  attempt->ticket = make.ticket;
-  context_->Do(std::move(make));
-}
-
-// The bill has two rows of each place (design section 5); more only where nobody is promised the
-// memory.
-bool Member::TakeRowSlot(RowTry* attempt) {
-  if (attempt->slot.has_value() && context_->slots.Find(*attempt->slot) != nullptr) {
-    return true;
-  }
-  const std::uint64_t capacity = CapacityFor(attempt->set.geometry.segment_bytes);
-  std::set<SlotRef> taken;
-  for (const auto& [key, other] : row_tries_) {
-    if (other.slot.has_value()) {
-      taken.insert(*other.slot);
-    }
-  }
-  std::vector<SlotRef> idle;
-  std::uint64_t owned = 0;
-  context_->slots.ForEach([&](Slot* slot) {
-    const bool mine = slot->parity && slot->job == job_->uid();
-    owned += mine ? slot->capacity_bytes : 0;
-    if (mine && slot->phase == SlotPhase::kFree && !taken.contains(slot->ref)) {
-      idle.push_back(slot->ref);
-    }
-  });
-  for (const SlotRef& ref : idle) {
-    const Slot* slot = context_->slots.Find(ref);
-    if (slot->capacity_bytes == capacity && !slot->spoilt) {
-      attempt->slot = ref;
-      return true;
-    }
-  }
-  for (const SlotRef& ref : idle) {
-    owned -= context_->slots.Find(ref)->capacity_bytes;
-    DropFile(ref);  // of other lengths, or bad
-  }
-  if (context_->slots.free_bytes() < capacity) {
-    DropFreeSlotsOfAbsentRanks();
-  }
-  std::uint64_t needed = capacity;
-  if (owned + capacity > ParityBill()) {
-    needed += ReservedBytes() + (hooks_.reserved_by_others ? hooks_.reserved_by_others(this) : 0);
-  }
-  const bool fits = context_->slots.free_bytes() >= needed ||
-                    (DropGrowth() && context_->slots.free_bytes() >= needed);
-  if (!fits) {
-    parity_error_ = "the arena has no room for another parity row of " + FormatBytes(capacity) +
-                    ": " + FormatBytes(context_->slots.free_bytes()) + " free";
-    attempt->retry.Failed(context_->now, context_->options);
-    return false;
-  }
-  Slot* slot = context_->slots.CreateForParity(capacity, job_->uid(), context_->batch());
-  attempt->slot = slot->ref;
-  PrepareSlot prepare;
-  prepare.slot = slot->ref;
-  prepare.capacity_bytes = capacity;
-  prepare.create = prepare.plain = true;
-  context_->Do(std::move(prepare));
-  return true;
-}
-
-bool Member::OnRowMade(std::uint64_t ticket, Result<std::vector<std::uint32_t>> digests) {
-  const auto it = std::find_if(row_tries_.begin(), row_tries_.end(), [&](const auto& entry) {
-    return entry.second.ticket == ticket && ticket != 0;
-  });
-  if (it == row_tries_.end()) {
-    return EndMaking(ticket);
-  }
-  RowTry& attempt = it->second;
-  attempt.ticket = 0;
-  if (digests.has_value() && digests.value().size() == ChunkCount(attempt.length_bytes)) {
-    parity_error_.clear();
-    RecordRow(it->first, std::move(digests).value());
-    return true;
-  }
-  context_->slots.Apply(
-      context_->slots.Find(*attempt.slot), SlotEvent::kMakeEnded, context_->batch());
-  attempt.slot.reset();
-  ++attempt.failures;
-  attempt.retry.Failed(context_->now, context_->options);
-  parity_error_ = "a row of " + ToText(it->first.first) + ": " +
-                  (digests.has_value() ? "its digests do not cover it" : digests.error().message);
-  return true;
-}
-
-// From here on it counts: slot and record are in one batch, synced before any report shows it.
-void Member::RecordRow(const RowTryKey& key, std::vector<std::uint32_t> digests) {
-  const RowTry& attempt = row_tries_.at(key);
-  Row row;
-  row.set = attempt.set;
-  row.record.set_row(key.second.row);
-  row.record.set_start_token(attempt.token);
-  row.record.set_length_bytes(attempt.length_bytes);
-  row.record.mutable_chunk_crc32c()->Add(digests.begin(), digests.end());
-  if (attempt.length_bytes > 0) {
-    row.slot = attempt.slot;
-    context_->slots.Apply(
-        context_->slots.Find(*attempt.slot), SlotEvent::kSealRecorded, context_->batch());
-  }
-  const SnapshotKey id = key.first;
-  row_tries_.erase(key);
-  job_->PutRow(context_, id, std::move(row));
-}
-
-// What is under way for anything else ends; its memory is free when nothing writes to it any more.
-void Member::GiveUpOtherRows(const ProtectTarget* target) {
-  const auto wanted = [&](const RowTryKey& key) {
-    return target != nullptr && target->id == key.first && !target->sets.empty() &&
-           target->sets.front().epoch == key.second.epoch &&
-           target->sets.front().geometry.version == key.second.version;
-  };
-  std::erase_if(row_tries_, [&](const auto& entry) {
-    if (wanted(entry.first)) {
-      return false;
-    }
-    if (entry.second.ticket != 0) {
-      GiveUpMaking(entry.second.ticket, *entry.second.slot);
-    }
-    return true;
-  });
-  if (sidecar_fetch_.ticket != 0 && (target == nullptr || target->id != sidecar_fetch_.id)) {
-    context_->Do(CancelMaking{sidecar_fetch_.ticket});
-    sidecar_fetch_ = {};
-  }
-}
-
-void Member::GiveUpMaking(std::uint64_t ticket, SlotRef slot) {
-  context_->Do(CancelMaking{ticket});
-  given_up_[ticket] = slot;
-}
-
-// True where the ticket was one that had been given up.
-bool Member::EndMaking(std::uint64_t ticket) {
-  const auto it = given_up_.find(ticket);
-  if (it == given_up_.end()) {
-    return false;
-  }
-  if (Slot* slot = context_->slots.Find(it->second);
-      slot != nullptr && slot->phase == SlotPhase::kMaking) {
-    context_->slots.Apply(slot, SlotEvent::kMakeEnded, context_->batch());
-  }
-  given_up_.erase(it);
-  return true;
-}
-
 // I4: the rows of an id go with its shards.  Rows of another geometry than the present one go when
 // their id is protected by the present one, or when a safer id is kept beside it.
 bool Member::MayFreeRow(const SnapshotKey& id, const RowName& name) const {
@@ -339,23 +190,26 @@ bool Member::MayFreeRow(const SnapshotKey& id, const RowName& name) const {
 
 void Member::FreeRow(const SnapshotKey& id, const RowName& name) {
   const std::optional<SlotRef> ref = job_->rows.at(id).at(name).slot;
-  if (ref.has_value()) {
+  job_->EraseRow(context_, id, name);
+  if (ref.has_value() && !job_->HasRowIn(*ref)) {
     Slot* slot = context_->slots.Find(*ref);
     context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
   }
-  job_->EraseRow(context_, id, name);
 }
 
 void Member::DropRow(SlotRef ref, const std::string& reason) {
+  std::vector<std::pair<SnapshotKey, RowName>> bad;
   for (const auto& [id, by_name] : job_->rows) {
     for (const auto& [name, row] : by_name) {
       if (row.slot == ref) {
-        parity_error_ = "a row of " + ToText(id) + " was bad: " + reason;
-        context_->slots.Find(ref)->spoilt = true;
-        FreeRow(SnapshotKey(id), RowName(name));
-        return;
+        bad.emplace_back(id, name);
       }
     }
+  }
+  for (const auto& [id, name] : bad) {
+    parity_error_ = "a row of " + ToText(id) + " was bad: " + reason;
+    context_->slots.Find(ref)->spoilt = true;
+    FreeRow(id, name);
   }
 }
 

@@ -1,7 +1,7 @@
 // A shard of a rank that this node serves now, brought from other nodes' memory: copied, or
 // decoded.
 //
-// Sidecar, then memory, then bytes; only a sealed shard with a synced record counts as prepared. It
+// Sidecar, then memory, then bytes, of the static image before the dynamic one; only a sealed shard with a synced record counts as prepared. It
 // stays in this node's arena: the base that is protected next.
 
 #include <algorithm>
@@ -12,9 +12,18 @@
 #include "layout/sidecar.h"
 
 namespace holdfast::daemon {
+namespace {
+
+std::string StaticHashFor(proto::ImageKind kind, const proto::Sidecar& sidecar) {
+  return kind == proto::STATIC ? sidecar.static_hash() : "";
+}
+
+}  // namespace
 
 bool Member::IsSidecarOf(const proto::Sidecar& sidecar, const SnapshotKey& id) const {
-  return layout::ValidateSidecar(sidecar).has_value() && !sidecar.has_layout() &&
+  // Older software did not say which static image it is: its node knows the layout, and says it now.
+  const bool named = sidecar.images_size() < 2 || !sidecar.static_hash().empty();
+  return named && layout::ValidateSidecar(sidecar).has_value() && !sidecar.has_layout() &&
          sidecar.id().job_uid() == job_->uid() && KeyOf(sidecar.id()) == id;
 }
 
@@ -44,14 +53,10 @@ bool Member::Bring(Rank rank, const Source& source) {
   if (!bringing.sidecar.has_value() && !TakeSidecar(rank, order->second, &bringing)) {
     return false;
   }
-  const std::uint64_t bytes = bringing.sidecar->images(0).length_bytes();
-  if (bringing.sidecar->images_size() != 1 || !TakeShardSlot(rank, bytes, &bringing)) {
-    FailRestore(rank,
-                source,
-                false,
-                bringing.sidecar->images_size() != 1
-                    ? "it has a static image"
-                    : "the arena has no room for its shard of " + FormatBytes(bytes));
+  if (!TakeNextImage(rank, &bringing)) {
+    const std::uint64_t bytes = ImageOf(*bringing.sidecar, bringing.image)->length_bytes();
+    FailRestore(
+        rank, source, false, "the arena has no room for its shard of " + FormatBytes(bytes));
     bringing_.erase(rank);
     return false;
   }
@@ -67,7 +72,8 @@ bool Member::Bring(Rank rank, const Source& source) {
 bool Member::TakeSidecar(Rank rank, const ShardOrder& order, Bringing* bringing) {
   const auto known = job_->sidecars.find(bringing->id);
   if (known != job_->sidecars.end() && known->second.contains(rank) &&
-      known->second.at(rank).start_token() == bringing->token) {
+      known->second.at(rank).start_token() == bringing->token &&
+      IsSidecarOf(known->second.at(rank).sidecar(), bringing->id)) {
     bringing->sidecar = known->second.at(rank).sidecar();
     return true;
   }
@@ -106,18 +112,47 @@ bool Member::OnSidecarOfShard(std::uint64_t ticket, Result<std::vector<proto::Si
   return true;
 }
 
-bool Member::TakeShardSlot(Rank rank, std::uint64_t bytes, Bringing* bringing) {
+// The static image first: no shard names one that is not sealed.  False: there is no room.
+bool Member::TakeNextImage(Rank rank, Bringing* bringing) {
+  const proto::ImageDigest* frozen = ImageOf(*bringing->sidecar, proto::STATIC);
+  const bool lacks = frozen != nullptr && FindSameStatic(rank, *frozen) == nullptr;
+  const proto::ImageKind next = lacks ? proto::STATIC : proto::DYNAMIC;
+  if (next != bringing->image) {
+    bringing->image = next;
+    bringing->slot.reset();
+  }
+  return TakeShardSlot(rank, *ImageOf(*bringing->sidecar, next), bringing);
+}
+
+// A sealed one of the rank with the same bytes: an earlier attempt brought it, or another id has it.
+Slot* Member::FindSameStatic(Rank rank, const proto::ImageDigest& image) {
+  for (Slot* slot : SlotsOf(rank, proto::STATIC)) {
+    const proto::ImageDigest& known = slot->static_image;
+    const bool same = known.length_bytes() == image.length_bytes() &&
+                      std::equal(known.chunk_crc32c().begin(),
+                                 known.chunk_crc32c().end(),
+                                 image.chunk_crc32c().begin(),
+                                 image.chunk_crc32c().end());
+    if (same && IsUsableStatic(*slot)) {
+      return slot;
+    }
+  }
+  return nullptr;
+}
+
+bool Member::TakeShardSlot(Rank rank, const proto::ImageDigest& image, Bringing* bringing) {
   if (bringing->slot.has_value() && context_->slots.Find(*bringing->slot) != nullptr) {
     return true;
   }
-  const std::uint64_t capacity = CapacityFor(bytes);
+  const std::uint64_t capacity = CapacityFor(image.length_bytes());
   std::vector<SlotRef> others;
-  for (const Slot* slot : SlotsOf(rank)) {
-    if (slot->phase == SlotPhase::kFree && !slot->spoilt && slot->capacity_bytes == capacity) {
+  for (Slot* slot : SlotsOf(rank, image.kind())) {
+    const bool idle = slot->phase == SlotPhase::kFree && !IsInUseByRank(slot->ref);
+    if (idle && !slot->spoilt && slot->capacity_bytes == capacity) {
       bringing->slot = slot->ref;
       return true;
     }
-    if (slot->phase == SlotPhase::kFree) {
+    if (idle) {
       others.push_back(slot->ref);
     }
   }
@@ -129,11 +164,17 @@ bool Member::TakeShardSlot(Rank rank, std::uint64_t bytes, Bringing* bringing) {
   if (context_->slots.free_bytes() < capacity) {
     return false;
   }
-  Slot* slot = context_->slots.Create(capacity, job_->uid(), rank, context_->batch());
+  Slot* slot = context_->slots.Create(capacity,
+                                      job_->uid(),
+                                      rank,
+                                      context_->batch(),
+                                      image.kind(),
+                                      StaticHashFor(image.kind(), *bringing->sidecar));
   bringing->slot = slot->ref;
   PrepareSlot prepare;
   prepare.slot = slot->ref;
   prepare.capacity_bytes = capacity;
+  prepare.kind = image.kind();
   prepare.create = prepare.plain = true;
   prepare.numa_node = ranks_.at(rank).numa_node;
   context_->Do(std::move(prepare));
@@ -150,9 +191,11 @@ void Member::StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing) 
                            rank,
                            *bringing->slot,
                            *bringing->sidecar,
+                           bringing->image,
                            bringing->source.node});
     return;
   }
+  const bool frozen = bringing->image == proto::STATIC;
   RebuildShard rebuild;
   rebuild.ticket = bringing->ticket;
   rebuild.job_uid = job_->uid();
@@ -161,9 +204,9 @@ void Member::StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing) 
   rebuild.rank = rank;
   rebuild.slot = *bringing->slot;
   rebuild.sidecar = *bringing->sidecar;
-  rebuild.set = order.set.value_or(CodeSet());
+  rebuild.set = (frozen ? order.static_set : order.set).value_or(CodeSet());
   rebuild.position = rebuild.set.PositionOfRank(rank).value_or(0);
-  rebuild.holders = order.holders;
+  rebuild.holders = frozen ? order.static_holders : order.holders;
   context_->Do(std::move(rebuild));
 }
 
@@ -175,9 +218,13 @@ bool Member::OnShardMade(std::uint64_t ticket, const Status& status) {
     return EndMaking(ticket);
   }
   const Rank rank = it->first;
+  Slot* slot = context_->slots.Find(*it->second.slot);
+  if (status.has_value() && it->second.image == proto::STATIC) {
+    SealBroughtStatic(slot, &it->second);
+    return true;
+  }
   const Bringing bringing = std::move(it->second);
   bringing_.erase(it);
-  Slot* slot = context_->slots.Find(*bringing.slot);
   if (!status.has_value()) {
     context_->slots.Apply(slot, SlotEvent::kMakeEnded, context_->batch());
     const Errc code = status.error().code;
@@ -185,19 +232,40 @@ bool Member::OnShardMade(std::uint64_t ticket, const Status& status) {
     FailRestore(rank, bringing.source, bad, status.error().message);
     return true;
   }
+  const proto::ImageDigest* frozen = ImageOf(*bringing.sidecar, proto::STATIC);
+  const Slot* shared = frozen == nullptr ? nullptr : FindSameStatic(rank, *frozen);
+  if (frozen != nullptr && shared == nullptr) {
+    context_->slots.Apply(slot, SlotEvent::kMakeEnded, context_->batch());
+    FailRestore(rank, bringing.source, false, "its static image went bad meanwhile");
+    return true;
+  }
   // I5: all of it was compared with the sidecar in its place.
   DropPoisoned(bringing.id, rank);
   slot->layout_hash = bringing.sidecar->layout_hash();
   slot->image_bytes = bringing.sidecar->images(0).length_bytes();
-  slot->static_hash.clear();
+  slot->static_hash = bringing.sidecar->static_hash();
   context_->slots.Apply(slot, SlotEvent::kSealRecorded, context_->batch());
   Shard shard;
   shard.slot = slot->ref;
+  shard.static_slot = shared == nullptr ? std::nullopt : std::optional(shared->ref);
   shard.sidecar = *bringing.sidecar;
   shard.restored = true;
   shard.start_token = bringing.token;
   job_->PutShard(context_, bringing.id, rank, std::move(shard));
   return true;
+}
+
+// From here on it is as one that this rank's trainer filled: shards share it, and the next layout may.
+void Member::SealBroughtStatic(Slot* slot, Bringing* bringing) {
+  slot->layout_hash = bringing->sidecar->layout_hash();
+  slot->static_hash = bringing->sidecar->static_hash();
+  slot->static_image = *ImageOf(*bringing->sidecar, proto::STATIC);
+  slot->image_bytes = slot->static_image.length_bytes();
+  if (!slot->static_image.has_owner()) {
+    *slot->static_image.mutable_owner() = job_->Id(bringing->id);
+  }
+  context_->slots.Apply(slot, SlotEvent::kSealRecorded, context_->batch());
+  bringing->ticket = 0;
 }
 
 // The record is about to name another slot.

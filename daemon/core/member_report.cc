@@ -73,7 +73,7 @@ void Member::ReportShards(Report* report) const {
            shard.sidecar.world_size(),
            job_->TokenOf(id, shard),
            shard.sidecar.images(0).length_bytes(),
-           shard.sidecar.images_size() > 1});
+           shard.sidecar.images_size() > 1 ? shard.sidecar.images(1).length_bytes() : 0});
     }
     if (job_->IsComplete(id)) {
       report->known_complete.insert(id);
@@ -88,7 +88,7 @@ void Member::ReportShards(Report* report) const {
                                 0,
                                 job_->TokenOf(slot.epoch_number),
                                 0,
-                                false});
+                                0});
     }
   });
 }
@@ -103,6 +103,7 @@ void Member::ReportParity(Report* report) const {
     for (const auto& [name, row] : by_name) {
       const bool same = last != nullptr && last->local_rank == name.local_rank &&
                         last->epoch == name.epoch && last->version == name.version &&
+                        last->kind == name.kind &&
                         last->token == row.record.start_token();
       if (!same) {
         report->parity.push_back({id,
@@ -111,7 +112,9 @@ void Member::ReportParity(Report* report) const {
                                   name.epoch,
                                   name.version,
                                   {},
-                                  whole ? std::optional(row.set) : std::nullopt});
+                                  whole ? std::optional(row.set) : std::nullopt,
+                                  name.kind,
+                                  !row.set.static_bytes.empty()});
         last = &report->parity.back();
       }
       last->rows.insert(name.row);

@@ -90,12 +90,18 @@ void Member::EnsureStatic(Rank rank, RankSession* state) {
   Slot* slot = state->static_slot.has_value() ? context_->slots.Find(*state->static_slot) : nullptr;
   if (slot == nullptr || slot->phase == SlotPhase::kQuarantined) {
     state->static_slot.reset();
-    if (!ReuseStatic(rank, state)) {
+    if (!ReuseStatic(rank, state) && !MayBringStatic(*state)) {
       static_cast<void>(CreateStatic(rank, state));
     }
   } else if (slot->phase == SlotPhase::kFree) {
     GrantStatic(slot, state);
   }
+}
+
+// Until its restore is over this rank's image may yet come from other nodes: the bill has room for
+// one.
+bool Member::MayBringStatic(const RankSession& state) const {
+  return command_.phase != Phase::kRun && ParityBillOf(state) > 0;
 }
 
 // One that is sealed already: of the restored incarnation, or of a layout before the last.  The
@@ -110,7 +116,9 @@ bool Member::ReuseStatic(Rank rank, RankSession* state) {
       GrantStatic(slot, state);
       return true;
     }
-    if (slot->phase == SlotPhase::kPreparing && slot->static_hash == state->static_hash) {
+    // Without layout_hash: its bytes are on their way from other nodes.
+    if (slot->phase == SlotPhase::kPreparing && !slot->layout_hash.empty() &&
+        slot->static_hash == state->static_hash) {
       state->static_slot = slot->ref;
       return true;
     }
@@ -240,6 +248,7 @@ void Member::SealStatic(Slot* slot, const SnapshotKey& id, const proto::StaticSe
 void Member::AddStaticImage(const Slot& slot, proto::Sidecar* sidecar) const {
   proto::ImageDigest* image = sidecar->add_images();
   *image = slot.static_image;
+  sidecar->set_static_hash(slot.static_hash);
   if (KeyOf(image->owner()) > KeyOf(sidecar->id())) {
     image->clear_owner();
   }

@@ -76,7 +76,7 @@ struct ShardEntry {
   std::uint32_t world_size = 0;   // that the id was taken with; 0: not sealed yet
   std::uint64_t token = 0;        // of the start that took it: two may have had one number
   std::uint64_t image_bytes = 0;  // of the dynamic image; 0: not sealed yet
-  bool shares_static = false;     // it has a static image beside it, which no parity covers
+  std::uint64_t static_bytes = 0;  // of its static image; 0: it has none
 
   friend bool operator==(const ShardEntry&, const ShardEntry&) = default;
 };
@@ -139,6 +139,9 @@ struct ParityEntry {
   std::uint32_t version = 0;
   std::set<std::uint32_t> rows;
   std::optional<CodeSet> set;  // while an inventory may be taken
+  proto::ImageKind kind = proto::DYNAMIC;
+  // Of DYNAMIC: its shards have static images, whose rows are in an entry of their own.
+  bool shares_static = false;
 
   friend bool operator==(const ParityEntry&, const ParityEntry&) = default;
 };
@@ -207,6 +210,8 @@ struct ShardOrder {
   std::vector<std::string> sidecar_nodes;  // that have its sidecar
   std::optional<CodeSet> set;              // of kRebuild: by which it is decoded
   std::vector<CodeHolder> holders;         // of kRebuild: by position
+  std::optional<CodeSet> static_set;       // the same of its static image, where it has one
+  std::vector<CodeHolder> static_holders;
 
   friend bool operator==(const ShardOrder&, const ShardOrder&) = default;
 };

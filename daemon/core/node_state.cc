@@ -129,7 +129,7 @@ std::set<SlotRef> NodeState::RecoverRows(const RecoveredState& recovered) {
     if (row.slot.has_value()) {
       named.insert(*row.slot);
     }
-    const RowName name{row.set.local_rank, row.set.epoch, row.set.geometry.version, record.row()};
+    const RowName name = NameOf(row.set, record.row());
     unit->job.rows[KeyOf(record.id())].insert_or_assign(name, std::move(row));
   }
   for (const proto::SidecarRecord& record : recovered.sidecars) {

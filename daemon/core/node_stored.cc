@@ -28,7 +28,7 @@ std::optional<NodeCore::StoredBytes> ImageOf(const Job& job,
 }
 
 RowName NameOf(const proto::StoredParity& row) {
-  return {row.local_rank(), row.group_epoch(), row.group_version(), row.row()};
+  return {row.local_rank(), row.group_epoch(), row.group_version(), row.kind(), row.row()};
 }
 
 std::optional<NodeCore::StoredBytes> RowOf(const Job& job,

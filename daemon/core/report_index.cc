@@ -7,16 +7,32 @@
 namespace holdfast::daemon {
 namespace {
 
+const ParityEntry* AllRowsOf(const Report& report,
+                             const SnapshotKey& id,
+                             std::uint64_t token,
+                             const CodeSet& name,
+                             std::uint32_t parity) {
+  for (const ParityEntry& entry : report.parity) {
+    if (entry.id == id && entry.token == token && entry.local_rank == name.local_rank &&
+        entry.epoch == name.epoch && entry.version == name.geometry.version &&
+        entry.kind == name.kind && entry.rows.size() == parity) {
+      return &entry;
+    }
+  }
+  return nullptr;
+}
+
+// Of the local rank, and of its static images where the shards have any.
 bool HasAllRows(const Report& report,
                 const SnapshotKey& id,
                 std::uint64_t token,
-                const CodeSet& name,
+                CodeSet name,
                 std::uint32_t parity) {
-  return std::any_of(report.parity.begin(), report.parity.end(), [&](const ParityEntry& entry) {
-    return entry.id == id && entry.token == token && entry.local_rank == name.local_rank &&
-           entry.epoch == name.epoch && entry.version == name.geometry.version &&
-           entry.rows.size() == parity;
-  });
+  name.kind = proto::DYNAMIC;
+  const ParityEntry* dynamic = AllRowsOf(report, id, token, name, parity);
+  name.kind = proto::STATIC;
+  return dynamic != nullptr &&
+         (!dynamic->shares_static || AllRowsOf(report, id, token, name, parity) != nullptr);
 }
 
 const SidecarEntry* SidecarsOf(const Report& report, const SnapshotKey& id, std::uint64_t token) {
@@ -106,12 +122,12 @@ ReportIndex::Parts ReportIndex::PartsOf(const Report& report) const {
         {shard.rank,
          shard.state,
          at_server,
-         at_server && !shard.shares_static && shard.image_bytes != 0});
+         at_server && shard.image_bytes != 0});
   }
   for (auto& [name, part] : parts) {
     // One of a rank, the sealed one first: whatever a report says twice counts once.
     const auto order = [](const Entry& entry) {
-      return std::tuple(entry.rank, entry.state != ShardEntry::State::kSealed, !entry.plain);
+      return std::tuple(entry.rank, entry.state != ShardEntry::State::kSealed, !entry.measured);
     };
     std::vector<Entry>& entries = part.entries;
     std::sort(entries.begin(), entries.end(), [&](const Entry& a, const Entry& b) {
@@ -139,7 +155,7 @@ void ReportIndex::Count(const SnapshotKey& id, std::uint64_t token, const Part& 
     nodes = add ? nodes + 1 : nodes - 1;
     Add(&taken.sealed, add, before != (holding.sealed > 0));
     Add(&taken.at_servers, add, entry.at_server);
-    Add(&taken.plain, add, entry.plain);
+    Add(&taken.measured, add, entry.measured);
     if (holding == Holding()) {
       taken.held.erase(entry.rank);
     }

@@ -51,10 +51,10 @@ class ReportIndex {
   struct Taken {
     std::map<Rank, Holding> held;  // ranks whose shard any node has, never empty
     std::size_t sealed = 0;        // of them, with a sealed one
-    // Ranks whose sealed shard lies on the node that serves them; of these, without a static image
-    // and of known length.  They mean something only where ranks_of is not empty.
+    // Ranks whose sealed shard lies on the node that serves them; of these, of known length.  They
+    // mean something only where ranks_of is not empty.
     std::size_t at_servers = 0;
-    std::size_t plain = 0;
+    std::size_t measured = 0;
     // Members of groups that have their shards, all their rows, and the sidecars of all that they
     // may have to help decode.
     std::size_t whole_nodes = 0;
@@ -96,7 +96,7 @@ class ReportIndex {
     Rank rank = 0;
     ShardEntry::State state = ShardEntry::State::kFilling;
     bool at_server = false;  // sealed, on the node that serves the rank
-    bool plain = false;      // that, without a static image and of known length
+    bool measured = false;   // that, and of known length
 
     friend bool operator==(const Entry&, const Entry&) = default;
   };

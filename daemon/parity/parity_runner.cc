@@ -190,7 +190,8 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
                 remote_->Image(set.geometry.members[position],
                                action.job_uid,
                                action.id,
-                               action.sidecars[position]));
+                               action.sidecars[position],
+                               set.kind));
     }
   }
   ProtectOptions options;
@@ -220,7 +221,7 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   feeds_->Remove(key, feed);
   if (fault.has_value()) {
     remote_->PoisonOwn(set.geometry.members[fault->position],
-                       ImageKey(action.job_uid, action.id, set.ranks[fault->position]),
+                       ImageKey(action.job_uid, action.id, set.ranks[fault->position], set.kind),
                        core_);
   }
   if (!made.has_value()) {
@@ -279,7 +280,8 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& a
       auto image = remote_->Image(action.set.geometry.members[position],
                                   action.job_uid,
                                   action.id,
-                                  action.sidecars[position]);
+                                  action.sidecars[position],
+                                  action.set.kind);
       sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     }
   }

@@ -89,7 +89,8 @@ void ParityRunner::Expect(const Action& action, ByteCount total, const std::stri
 
 asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
   HF_CO_TRY(const auto shard,
-            remote_->Image(action.node_uuid, action.job_uid, action.id, action.sidecar));
+            remote_->Image(
+                action.node_uuid, action.job_uid, action.id, action.sidecar, action.image));
   HF_CO_TRY(const auto place, Place(action.slot, shard->length()));
   Expect(action, shard->length(), "node " + NodeText(action.node_uuid));
   const auto urgent = priority_.Enter();
@@ -138,7 +139,9 @@ std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
   const ShardOrder order{action.set.geometry.shard_bytes[action.position],
                          {},
                          action.set,
-                         enough ? holders : action.holders};
+                         enough ? holders : action.holders,
+                         std::nullopt,
+                         {}};
   for (std::uint32_t segment = 0; segment < segments; ++segment) {
     const ByteCount length = stripes.SegmentLength(action.position, segment);
     for (std::size_t i = 0; length > 0 && i < nodes.size(); ++i) {
@@ -158,8 +161,8 @@ std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
 
 asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
   HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
-  if (action.sidecar.images().empty() || action.holders.size() != action.set.Count()) {
-    co_return Error(Errc::kInternal, "a shard to rebuild without sidecar or holders");
+  if (action.holders.size() != action.set.Count()) {
+    co_return Error(Errc::kInternal, "a shard to rebuild without holders");
   }
   auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
   const Wanted wanted{{action.job_uid, action.id},
@@ -176,9 +179,7 @@ asio::awaitable<Status> ParityRunner::DecodeFound(const struct RebuildShard& act
                                                   const SourceSearch& search,
                                                   SharedGroup group,
                                                   std::shared_ptr<GroupSources> sources) {
-  HF_CO_TRY(SharedDigests what,
-            DigestedBytes::Of("the shard of rank " + std::to_string(action.rank),
-                              action.sidecar.images(0)));
+  HF_CO_TRY(SharedDigests what, DigestsOf(action.sidecar, action.set.kind));
   HF_CO_TRY(const auto place, Place(action.slot, what->length()));
   const std::string from = "parity, any " + std::to_string(group->stripes.Code().data) + " of " +
                            std::to_string(sources->Nodes(group->stripes)) + " nodes";

@@ -27,6 +27,7 @@ proto::StoredParity ParityName(const CodeSet& set, std::uint32_t stripe, std::ui
   name.set_row(row);
   name.set_group_epoch(set.epoch);
   name.set_group_version(set.geometry.version);
+  name.set_kind(set.kind);
   return name;
 }
 
@@ -81,11 +82,24 @@ class RemoteFeed final : public FeedCalls {
 
 }  // namespace
 
-proto::StoredKey ImageKey(const JobUid& job, const SnapshotKey& id, Rank rank) {
+Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
+  const proto::ImageDigest* image = ImageOf(sidecar, kind);
+  const std::string shard = "the shard of rank " + std::to_string(sidecar.rank()) + " of " +
+                            ToText(KeyOf(sidecar.id()));
+  if (image == nullptr) {
+    return Error(Errc::kInvalidArgument, "the sidecar of " + shard + " has no such image");
+  }
+  return DigestedBytes::Of(kind == proto::STATIC ? "the static image of " + shard : shard, *image);
+}
+
+proto::StoredKey ImageKey(const JobUid& job,
+                          const SnapshotKey& id,
+                          Rank rank,
+                          proto::ImageKind kind) {
   proto::StoredKey key;
   *key.mutable_id() = ToProto(job, id);
   key.mutable_image()->set_rank(rank);
-  key.mutable_image()->set_kind(proto::DYNAMIC);
+  key.mutable_image()->set_kind(kind);
   return key;
 }
 
@@ -129,15 +143,10 @@ Result<std::shared_ptr<ShardReader>> RemoteBytes::Reader(const std::string& node
 Result<std::shared_ptr<ShardReader>> RemoteBytes::Image(const std::string& node,
                                                         const JobUid& job,
                                                         const SnapshotKey& id,
-                                                        const proto::Sidecar& sidecar) const {
-  if (sidecar.images().empty()) {
-    return Error(Errc::kInvalidArgument, "a sidecar without an image");
-  }
-  HF_TRY(
-      SharedDigests what,
-      DigestedBytes::Of("the shard of rank " + std::to_string(sidecar.rank()) + " of " + ToText(id),
-                        sidecar.images(0)));
-  return Reader(node, ImageKey(job, id, sidecar.rank()), std::move(what));
+                                                        const proto::Sidecar& sidecar,
+                                                        proto::ImageKind kind) const {
+  HF_TRY(SharedDigests what, DigestsOf(sidecar, kind));
+  return Reader(node, ImageKey(job, id, sidecar.rank(), kind), std::move(what));
 }
 
 asio::awaitable<Result<proto::DescribeReply>> RemoteBytes::Describe(
@@ -245,6 +254,9 @@ asio::awaitable<Result<proto::Sidecar>> RemoteBytes::Sidecar(std::string node,
   }
   if (!sidecar.has_layout() || layout::LayoutHash(sidecar.layout()) != sidecar.layout_hash()) {
     co_return wrong("has not the layout that it names");
+  }
+  if (sidecar.images_size() > 1) {
+    sidecar.set_static_hash(layout::StaticHash(sidecar.layout()));
   }
   co_return sidecar;
 }

@@ -56,11 +56,12 @@ class RemoteBytes {
   RemoteBytes(const RemoteBytes&) = delete;
   RemoteBytes& operator=(const RemoteBytes&) = delete;
 
-  // The dynamic image of that shard, with the digests of its sidecar.
+  // That image of the shard, with the digests of its sidecar.
   [[nodiscard]] Result<std::shared_ptr<ShardReader>> Image(const std::string& node,
                                                            const JobUid& job,
                                                            const SnapshotKey& id,
-                                                           const proto::Sidecar& sidecar) const;
+                                                           const proto::Sidecar& sidecar,
+                                                           proto::ImageKind kind) const;
 
   // A recorded row; asks its holder for the digests.
   [[nodiscard]] boost::asio::awaitable<Result<std::shared_ptr<ShardReader>>> Row(
@@ -85,7 +86,7 @@ class RemoteBytes {
                                  proto::DecodeShareRequest request,
                                  ByteCount ring) const;
 
-  // With its layout, checked.
+  // With its layout, checked, and the static hash of that.
   [[nodiscard]] boost::asio::awaitable<Result<proto::Sidecar>> Sidecar(std::string node,
                                                                        JobUid job,
                                                                        SnapshotKey id,
@@ -109,8 +110,14 @@ class RemoteBytes {
   DataPlane* const plane_;
 };
 
+// What an image must be, by its sidecar.  kInvalidArgument: the shard has no such image.
+[[nodiscard]] Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind);
+
 // Names of stored bytes.
-[[nodiscard]] proto::StoredKey ImageKey(const JobUid& job, const SnapshotKey& id, Rank rank);
+[[nodiscard]] proto::StoredKey ImageKey(const JobUid& job,
+                                        const SnapshotKey& id,
+                                        Rank rank,
+                                        proto::ImageKind kind);
 [[nodiscard]] proto::StoredKey RowKey(const JobUid& job,
                                       const SnapshotKey& id,
                                       const CodeSet& set,

@@ -81,12 +81,10 @@ Result<std::shared_ptr<ShareMaker::Share>> ShareMaker::Plan(
     return Invalid("of no bytes");
   }
   const proto::Sidecar* sidecar = core_->view().FindSidecar(request.key().id(), asked.rank());
-  if (sidecar == nullptr || sidecar->images().empty()) {
+  if (sidecar == nullptr) {
     return Error(Errc::kUnavailable, "this node does not know what that shard held");
   }
-  HF_TRY(
-      share->what,
-      DigestedBytes::Of("the shard of rank " + std::to_string(asked.rank()), sidecar->images(0)));
+  HF_TRY(share->what, DigestsOf(*sidecar, share->set.kind));
   return share;
 }
 
@@ -116,7 +114,7 @@ void ShareMaker::AddShards(const Share& share, GroupSources* sources) const {
     if (sidecar == nullptr) {
       continue;
     }
-    auto image = remote_->Image(node, share.id.job_uid, share.id.id, *sidecar);
+    auto image = remote_->Image(node, share.id.job_uid, share.id.id, *sidecar, share.set.kind);
     if (image.has_value()) {
       sources->shards[position] = std::move(image).value();
     }

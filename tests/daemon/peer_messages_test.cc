@@ -61,10 +61,12 @@ Report FullReport() {
   report.ranks[0].image_bytes = 5;
   report.ranks[0].static_bytes = 6;
   report.shards[1].image_bytes = 7;
-  report.shards[1].shares_static = true;
+  report.shards[1].static_bytes = 8;
   report.failure_domain = "rack 1";
   report.parity_error = "no room";
   report.parity = {{kOne, 77, 1, 2, 3, {0, 1}, FullSet()}, {kTwo, 78, 0, 2, 3, {}, std::nullopt}};
+  report.parity[0].shares_static = true;
+  report.parity[1].kind = proto::STATIC;
   report.sidecars = {{kOne, 77, {1, 2}}, {kTwo, 78, {}}};
   return report;
 }
@@ -101,8 +103,12 @@ Command FullCommand() {
   command.protect = ProtectTarget{kOne, 77, {FullSet()}};
   command.protected_id = kTwo;
   command.margins = {{kOne, 0}, {kTwo, 1}};
-  command.orders[2] = ShardOrder{9, {kNode}, std::nullopt, {}};
-  command.orders[3] = ShardOrder{9, {kNode}, FullSet(), {{kNode, {}}, {"", {0}}}};
+  command.orders[2] = ShardOrder{9, {kNode}, std::nullopt, {}, std::nullopt, {}};
+  command.orders[3] = ShardOrder{9, {kNode}, FullSet(), {{kNode, {}}, {"", {0}}}, std::nullopt, {}};
+  command.orders[4] = command.orders[3];
+  command.orders[4].static_set = FullSet();
+  command.orders[4].static_set->kind = proto::STATIC;
+  command.orders[4].static_holders = {{kNode, {1}}, {"", {}}};
   command.choice_token = 78;
   command.lost = {kOne, kTwo};
   command.silent = {kNode};

@@ -25,9 +25,9 @@ _WIDTH = 512
 
 
 class Training:
-    """The state of one rank, in the job's process group."""
+    """The state of one rank, in the job's process group; frozen: half of its model is."""
 
-    def __init__(self, rank: int, world: int, store: str, seed: int) -> None:
+    def __init__(self, rank: int, world: int, store: str, seed: int, frozen: bool = False) -> None:
         torch.set_num_threads(1)
         dist.init_process_group(
             "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
@@ -37,11 +37,13 @@ class Training:
         self.plain = torch.nn.Sequential(
             torch.nn.Linear(_WIDTH, _WIDTH), torch.nn.Linear(_WIDTH, _WIDTH)
         )
+        self.plain[0].requires_grad_(not frozen)
         # Or DDP adds in another order after its first step (examples/train_gpt.py).
         self.model = torch.nn.parallel.DistributedDataParallel(
             self.plain, find_unused_parameters=True
         )
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=0.01)
         self.cursor = Cursor()
 
     def checkpointer(self) -> holdfast.Checkpointer:
@@ -60,10 +62,12 @@ class Training:
                        self.cursor.state_dict(), torch.get_rng_state()])
 
 
-def main(rank: int, world: int, store: str, gate: int, seed: int, end: str) -> None:
+def main(
+    rank: int, world: int, store: str, gate: int, seed: int, end: str, frozen: bool = False
+) -> None:
     """Trains to the gate, through it, and on until a snapshot from behind it is complete; then
     ends as "end" says: "die", or "close"."""
-    training = Training(rank, world, store, seed)
+    training = Training(rank, world, store, seed, frozen)
     checkpointer = training.checkpointer()
     start = checkpointer.restore(timeout=60)
     print("restored", start, flush=True)
@@ -125,9 +129,9 @@ def go_on(rank: int, world: int, store: str, folder: str, timeout: float) -> Non
     dist.destroy_process_group()
 
 
-def show(rank: int, world: int, store: str, seed: int) -> None:
+def show(rank: int, world: int, store: str, seed: int, frozen: bool = False) -> None:
     """Restores, and says what it has."""
-    training = Training(rank, world, store, seed)
+    training = Training(rank, world, store, seed, frozen)
     with training.checkpointer() as mine:
         step = mine.restore(timeout=60)
         print("digest", step, training.digest(), flush=True)

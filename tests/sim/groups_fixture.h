@@ -32,6 +32,8 @@ class SimGroupsTest : public ::testing::Test {
  protected:
   explicit SimGroupsTest(std::uint32_t slots = 3) : sim_({4, 3, slots, 2, 1}) {}
 
+  explicit SimGroupsTest(const SimSize& size) : sim_(size) {}
+
   void TearDown() override {
     for (const std::string& violation : sim_.violations()) {
       ADD_FAILURE() << violation;

@@ -24,7 +24,9 @@ RandomSim::RandomSim(const SimPlan& plan)
             .slots = plan.slots,
             .data = plan.data,
             .parity = plan.parity,
-            .many_nodes = plan.nodes % 2 == 1}) {
+            .many_nodes = plan.nodes % 2 == 1,
+            .image_mib = plan.layouts,
+            .statics = plan.statics}) {
   for (int node = 0; node < plan.nodes; ++node) {
     sim_.Node(node).CheckEachCall(plan.nodes <= kCheckEachCallUpTo);
   }
@@ -210,6 +212,9 @@ void RandomSim::DoTrainer(const SimAction& action) {
       break;
     case SimKind::kDisconnect:
       node.Disconnect(one.name);
+      break;
+    case SimKind::kLayout:
+      ChangeLayout(one, action);
       break;
     case SimKind::kLeave:
       if (ClientOf(one).session != 0 && ClientOf(one).registered && ClientOf(one).copies.empty()) {

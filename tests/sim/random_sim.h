@@ -53,6 +53,7 @@ class RandomSim {
   void Enter(const Trainer& trainer);
   void Train(const Trainer& trainer, std::uint32_t choice);
   void BeginNext(const Trainer& trainer);
+  void ChangeLayout(const Trainer& trainer, const SimAction& action);
 
   // the end (random_sim_end.cc)
   void EndFaults();

@@ -5,7 +5,6 @@
 #include "tests/sim/random_sim.h"
 
 namespace holdfast::daemon {
-
 // Same nodes again, or moved on by some, or in another order.
 std::vector<int> RandomSim::Placement(std::uint32_t how) const {
   const auto nodes = static_cast<std::uint32_t>(plan_.nodes);
@@ -97,6 +96,10 @@ void RandomSim::Act(const Trainer& trainer, std::uint32_t choice, bool trains) {
   if (!client.alive || client.fenced || !node.up()) {
     return;
   }
+  if (client.hears == 0U && client.session != 0) {
+    node.Disconnect(trainer.name);
+    return;
+  }
   if (!client.registered) {
     Enter(trainer);
   } else if (client.session == 0) {
@@ -158,6 +161,25 @@ void RandomSim::BeginNext(const Trainer& trainer) {
     ++step_;
   }
   node.Begin(trainer.name, step_);
+}
+
+// As the library does, with no copy under way.  What the daemon answers may be lost: all of it, or
+// the grant that follows it.
+void RandomSim::ChangeLayout(const Trainer& trainer, const SimAction& action) {
+  FakeClient& client = ClientOf(trainer);
+  const bool may = client.registered && client.session != 0 && !client.fenced &&
+                   client.waiting.empty() && client.copies.empty();
+  if (!may) {
+    return;
+  }
+  const std::uint32_t which = action.b % plan_.layouts;
+  client.layout.name = "b" + std::to_string(which);
+  client.layout.image_bytes = (1 + which) * kMiB;
+  if (plan_.statics) {
+    client.layout.static_bytes = action.b / plan_.layouts % 3 * kMiB;
+  }
+  client.hears = action.c % 4 < 2 ? std::optional<std::uint32_t>(action.c % 4) : std::nullopt;
+  sim_.Node(trainer.node).Register(trainer.name, /*names_slots=*/false);
 }
 
 }  // namespace holdfast::daemon

@@ -12,19 +12,27 @@ std::uint64_t ImageBytes(Rank rank) {
   return (2 + rank % 3) * kMiB;
 }
 
+std::uint64_t StaticBytes(Rank rank) {
+  return rank % 3 == 1 ? 0 : (2 + rank % 2) * kMiB;
+}
+
 }  // namespace
 
-SimCluster::SimCluster(const SimSize& size) : coded_(size.parity > 0) {
+SimCluster::SimCluster(const SimSize& size) : coded_(size.parity > 0), statics_(size.statics) {
   world_->network = this;
   CoreOptions options;
   options.default_slots = size.slots;
-  options.budget_bytes = static_cast<std::uint64_t>(size.ranks) * size.slots * kMiB;
+  options.budget_bytes = size.ranks * size.slots * size.image_mib * kMiB;
   if (coded_) {
     // Slots of the longest shard, and of each rank two parities of rows as long as a whole one.
     options.budget_bytes *= 4;
     options.budget_bytes += std::uint64_t{size.ranks} * 2 * size.parity * 4 * kMiB;
     options.code_data = size.data;
     options.code_parity = size.parity;
+  }
+  if (statics_) {
+    // Two images of each rank, the one that is in force and the one before, and their rows.
+    options.budget_bytes += std::uint64_t{size.ranks} * 2 * (1 + size.parity) * 3 * kMiB;
   }
   options.budget_bytes = size.budget_bytes == 0 ? options.budget_bytes : size.budget_bytes;
   options.page_bytes = kMiB;
@@ -217,6 +225,8 @@ void SimCluster::Launch(const std::vector<int>& on, const std::set<int>& out_of_
       Client(rank).layout.image_bytes = ImageBytes(rank);
       Client(rank).layout.name = "a" + std::to_string(rank % 3);
     }
+    Client(rank).layout.static_bytes = statics_ ? StaticBytes(rank) : 0;
+    Client(rank).base = "base of " + Name(rank);
     const std::string uuid = NodeOf(rank).node_uuid();
     auto member = std::find_if(job.members.begin(), job.members.end(), [&](const auto& known) {
       return known.node_uuid() == uuid;

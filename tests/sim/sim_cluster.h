@@ -26,6 +26,8 @@ struct SimSize {
   bool many_nodes = false;   // the core takes the job for one of very many nodes, whatever it has
   std::uint64_t budget_bytes = 0;  // of each node; 0: enough for all that is wished for
   std::vector<std::string> failure_domains = {};  // of each node; none: each is one of its own
+  std::uint64_t image_mib = 1;  // of the longest layout, where nodes do not protect each other
+  bool statics = false;  // two of three ranks have frozen tensors, in images of unequal length
 };
 
 class SimCluster : public PeerNetwork {
@@ -122,6 +124,7 @@ class SimCluster : public PeerNetwork {
   std::vector<std::unique_ptr<CoreHarness>> nodes_;
   std::vector<int> on_;
   bool coded_ = false;
+  bool statics_ = false;
   std::deque<Envelope> pending_;
   std::set<std::pair<int, int>> cut_;
   std::set<int> held_;

@@ -34,7 +34,8 @@ constexpr std::array kKinds = {Weighted{SimKind::kDeliver, 300, "deliver"},
                                Weighted{SimKind::kTierFails, 6, "tier_fails"},
                                Weighted{SimKind::kLoseMemory, 2, "lose_memory"},
                                Weighted{SimKind::kHoldParity, 0, "hold_parity"},
-                               Weighted{SimKind::kEndParity, 0, "end_parity"}};
+                               Weighted{SimKind::kEndParity, 0, "end_parity"},
+                               Weighted{SimKind::kLayout, 0, "layout"}};
 
 SimKind Draw(std::mt19937_64* random) {
   int total = 0;
@@ -86,6 +87,12 @@ SimPlan PlanOf(std::uint64_t seed) {
     const auto lost = insert({SimKind::kLoseMemory, below(1U << 16U), 0, 0});
     plan.actions.insert(lost + 1, {SimKind::kLaunch, below(1U << 16U), 1 + below(3), 0});
   }
+  // Tensors come and go in some jobs only: most plans stay what they were.
+  plan.layouts = seed % 3 == 0 ? 2 : 1;
+  plan.statics = seed % 6 == 0;
+  for (std::uint32_t i = 0; plan.layouts > 1 && i < length / 12; ++i) {
+    insert({SimKind::kLayout, below(1U << 16U), below(1U << 16U), below(1U << 16U)});
+  }
   return plan;
 }
 
@@ -101,7 +108,8 @@ std::string TextOf(const SimPlan& plan) {
   std::string text =
       "seed " + std::to_string(plan.seed) + ": " + std::to_string(plan.nodes) + " nodes, " +
       std::to_string(plan.ranks) + " ranks, " + std::to_string(plan.slots) + " slots" +
-      (plan.with_tier ? ", a tier" : "") +
+      (plan.with_tier ? ", a tier" : "") + (plan.layouts > 1 ? ", layouts that change" : "") +
+      (plan.statics ? ", frozen tensors" : "") +
       (plan.parity > 0 ? ", " + std::to_string(plan.data) + "+" + std::to_string(plan.parity) + "\n"
                        : "\n");
   for (const SimAction& action : plan.actions) {

@@ -33,6 +33,7 @@ enum class SimKind : std::uint8_t {
   kLoseMemory,  // node a comes back as another
   kHoldParity,  // what node a's pipelines make stays under way
   kEndParity,   // the oldest of it ends: well, or with an error if b is 0 modulo 4
+  kLayout,      // trainer a registers layout b; c: its connection breaks before or after the grant
 };
 
 struct SimAction {
@@ -48,6 +49,8 @@ struct SimPlan {
   std::uint32_t ranks = 3;
   std::uint32_t slots = 2;
   bool with_tier = false;
+  std::uint32_t layouts = 1;  // that trainers change among; the image of each is a MiB longer
+  bool statics = false;       // they have frozen tensors, too
   std::uint32_t data = 1;
   std::uint32_t parity = 0;  // 0: nodes do not protect each other
   std::vector<SimAction> actions;

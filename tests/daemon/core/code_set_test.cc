@@ -93,5 +93,53 @@ TEST(CodeSetTest, ARecordComesBackAndABadOneDoesNot) {
   }
 }
 
+CodeSet WithStatics() {
+  CodeSet set = SetOf(2, 2);
+  set.static_bytes = {5 * kMiBytes, 0, 3 * kMiBytes, kMiBytes};
+  return set;
+}
+
+// I10: static images are of other lengths than what changes with each snapshot, and of fewer shards.
+TEST(CodeSetTest, StaticImagesHaveASetOfTheSameNodesAndRanks) {
+  const CodeSet dynamic = WithStatics();
+  const CodeSet set = StaticSetOf(dynamic).value();
+  EXPECT_EQ(set.kind, proto::STATIC);
+  EXPECT_EQ(set.geometry.members, dynamic.geometry.members);
+  EXPECT_EQ(set.geometry.shard_bytes, dynamic.static_bytes);
+  EXPECT_EQ(set.geometry.segment_bytes, 3 * kMiBytes);
+  EXPECT_EQ(set.PositionOfRank(2), 2U);
+  EXPECT_FALSE(set.PositionOfRank(1).has_value());
+  EXPECT_TRUE(dynamic.SharesStatic(0));
+  EXPECT_FALSE(dynamic.SharesStatic(1));
+  EXPECT_FALSE(StaticSetOf(set).has_value());
+  EXPECT_FALSE(StaticSetOf(SetOf(2, 2)).has_value());
+}
+
+// Rows of one kind of image must never count as those of another.
+TEST(CodeSetTest, SetsOfTheSameShardsAndOtherImagesAreNotTheSame) {
+  CodeSet one = SetOf(2, 1);
+  one.static_bytes = one.geometry.shard_bytes;
+  CodeSet statics = StaticSetOf(one).value();
+  EXPECT_EQ(statics.geometry, one.geometry);
+  CodeSet without = one;
+  without.static_bytes.clear();
+  EXPECT_FALSE(IsSameCode(without, statics));
+  EXPECT_FALSE(IsSameCode(without, one));
+}
+
+TEST(CodeSetTest, ARecordWithStaticImagesComesBackAndABadOneDoesNot) {
+  const CodeSet set = WithStatics();
+  EXPECT_TRUE(FromProto(ToProto(set)).value() == set);
+  EXPECT_TRUE(FromProto(ToProto(*StaticSetOf(set))).value() == *StaticSetOf(set));
+  std::vector<proto::CodeSetRecord> bad(4, ToProto(set));
+  bad[0].set_kind(static_cast<proto::ImageKind>(7));
+  bad[1].add_static_bytes(1);
+  bad[2].set_kind(proto::STATIC);
+  bad[3].set_static_bytes(0, ~std::uint64_t{0});
+  for (std::size_t i = 0; i < bad.size(); ++i) {
+    EXPECT_FALSE(FromProto(bad[i]).has_value()) << i;
+  }
+}
+
 }  // namespace
 }  // namespace holdfast::daemon

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "storage_tiers/catalog_keys.h"
+#include "tests/daemon/core/fake_code.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -244,8 +245,12 @@ void CoreHarness::ApplyBatch(const storage_tiers::CatalogBatch& batch) {
   for (const proto::ShardRecord& shard : added.shards) {
     const proto::SnapshotId& id = shard.sidecar().id();
     history_.sealed[{id.job_uid(), KeyOf(id)}].insert(shard.sidecar().rank());
-    history_.images.emplace(shard.sidecar().images(0).SerializeAsString(),
+    history_.images.emplace(DigestText(shard.sidecar().images(0)),
                             arena_.Content({shard.slot(), shard.generation()}));
+    if (shard.static_slot() != 0) {
+      history_.images.emplace(DigestText(shard.sidecar().images(1)),
+                              arena_.Content({shard.static_slot(), shard.static_generation()}));
+    }
   }
   records_fresh_ = records_fresh_ && batch.ops().empty();
   CheckErased(this, erased);

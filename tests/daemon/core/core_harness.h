@@ -231,7 +231,9 @@ class CoreHarness {
   void Start(const PullShard& action);
   void Start(const RebuildShard& action);
   CoreHarness* Reach(const std::string& node);
-  std::optional<std::string> ReadImage(const std::string& node, const proto::Sidecar& sidecar);
+  std::optional<std::string> ReadImage(const std::string& node,
+                                       const proto::Sidecar& sidecar,
+                                       proto::ImageKind kind);
   std::optional<std::string> ReadRow(const CodeSet& set,
                                      std::uint32_t stripe,
                                      std::uint32_t row,

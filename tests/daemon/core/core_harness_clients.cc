@@ -29,7 +29,8 @@ void AddHeld(const FakeClient& client, proto::RegisterRequest* body) {
     body->mutable_static_slot()->set_slot(client.frozen->slot.slot);
     body->mutable_static_slot()->set_generation(client.frozen->slot.generation);
   }
-  if (client.granted.has_value()) {
+  // Named, one of another layout would count as granted for this one, and no grant would follow.
+  if (client.HasSlot() && !client.HasNewLayout()) {
     proto::HeldSlot* held = body->add_held();
     held->set_slot(client.granted->slot);
     held->set_generation(client.granted->generation);
@@ -87,6 +88,7 @@ void CoreHarness::Connect(const std::string& name) {
     return;
   }
   client.session = next_session_++;
+  client.hears.reset();
   ClientIdentity identity;
   identity.uid = client.uid;
   identity.pid = client.pid;
@@ -178,7 +180,7 @@ void CoreHarness::LoseRegistration(const std::string& name) {
 void CoreHarness::Begin(const std::string& name, Step step) {
   FakeClient& client = Client(name);
   client.last_begun = std::max(client.last_begun, step);
-  if (!client.granted.has_value() || !FillStatic(&client)) {
+  if (!client.HasSlot() || !FillStatic(&client)) {
     ++client.missed;
     Log(name + " has no slot for step " + std::to_string(step));
     proto::ClientMessage message;

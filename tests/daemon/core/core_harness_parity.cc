@@ -23,7 +23,8 @@ CoreHarness* CoreHarness::Reach(const std::string& node) {
 
 // I5: compared with the sidecar, as the readers do.
 std::optional<std::string> CoreHarness::ReadImage(const std::string& node,
-                                                  const proto::Sidecar& sidecar) {
+                                                  const proto::Sidecar& sidecar,
+                                                  proto::ImageKind kind) {
   CoreHarness* peer = Reach(node);
   if (peer == nullptr || !peer->up()) {
     return std::nullopt;
@@ -31,12 +32,14 @@ std::optional<std::string> CoreHarness::ReadImage(const std::string& node,
   proto::StoredKey key;
   *key.mutable_id() = sidecar.id();
   key.mutable_image()->set_rank(sidecar.rank());
+  key.mutable_image()->set_kind(kind);
   const auto stored = peer->core_->FindStored(key);
-  if (!stored.has_value()) {
+  const proto::ImageDigest* image = ImageOf(sidecar, kind);
+  if (!stored.has_value() || image == nullptr) {
     return std::nullopt;
   }
   const std::string content = peer->arena_.Content(stored->slot);
-  return FakeArena::Matches(content, sidecar.images(0)) ? std::optional(content) : std::nullopt;
+  return FakeArena::Matches(content, *image) ? std::optional(content) : std::nullopt;
 }
 
 std::optional<std::string> CoreHarness::ReadRow(const CodeSet& set,
@@ -60,6 +63,7 @@ std::optional<std::string> CoreHarness::ReadRow(const CodeSet& set,
     key.mutable_parity()->set_local_rank(set.local_rank);
     key.mutable_parity()->set_stripe(stripe);
     key.mutable_parity()->set_row(row);
+    key.mutable_parity()->set_kind(set.kind);
     key.mutable_parity()->set_group_epoch(record.set().epoch_number());
     key.mutable_parity()->set_group_version(record.set().version());
     const auto stored = peer->core_->FindStored(key);
@@ -81,7 +85,8 @@ std::optional<std::string> CoreHarness::Encode(const MakeRow& make) {
     if (stripes.value().VectorLength(make.stripe, column) == 0) {
       continue;
     }
-    const auto image = ReadImage(make.set.geometry.members[position], make.sidecars[position]);
+    const auto image =
+        ReadImage(make.set.geometry.members[position], make.sidecars[position], make.set.kind);
     if (!image.has_value()) {
       return std::nullopt;
     }
@@ -176,7 +181,7 @@ void CoreHarness::Start(const PullShard& action) {
     if (!up()) {
       return;
     }
-    const auto image = ReadImage(action.node_uuid, action.sidecar);
+    const auto image = ReadImage(action.node_uuid, action.sidecar, action.image);
     Result<std::string> bytes = Missing("the shard");
     if (image.has_value()) {
       bytes = *image;
@@ -187,7 +192,9 @@ void CoreHarness::Start(const PullShard& action) {
 
 // A vector helps if it is there and was made of the very image that is wanted.
 Result<std::string> CoreHarness::Decode(const RebuildShard& action) {
-  const auto truth = history_.images.find(action.sidecar.images(0).SerializeAsString());
+  const proto::ImageDigest* image = ImageOf(action.sidecar, action.set.kind);
+  const auto truth = image == nullptr ? history_.images.end()
+                                      : history_.images.find(DigestText(*image));
   const Result<ec::Stripes> stripes = ec::Stripes::Make(action.set.geometry);
   if (truth == history_.images.end() || !stripes.has_value()) {
     return Missing("what never was");
@@ -212,7 +219,8 @@ Result<std::string> CoreHarness::Decode(const RebuildShard& action) {
             peer == nullptr || !peer->up()
                 ? nullptr
                 : peer->core_->FindSidecar(action.sidecar.id(), action.set.ranks[other]);
-        found += sidecar != nullptr && ReadImage(node, *sidecar).has_value() ? 1 : 0;
+        found +=
+            sidecar != nullptr && ReadImage(node, *sidecar, action.set.kind).has_value() ? 1 : 0;
         continue;
       }
       const auto row = ReadRow(action.set, stripe, index - data, other, action.sidecar.id());

@@ -8,6 +8,12 @@
 namespace holdfast::daemon {
 
 void CoreHarness::Receive(FakeClient* client, const Send& send) {
+  if (client->hears == 0U) {
+    return;
+  }
+  if (client->hears.has_value()) {
+    --*client->hears;
+  }
   const std::string text =
       send.message.request_id() == 0 ? ReceiveEvent(client, send) : ReceiveReply(client, send);
   if (!text.empty()) {
@@ -68,6 +74,7 @@ std::string CoreHarness::ReceiveGrant(FakeClient* client, const proto::GrantEven
               ", which has it or another in use");
   }
   client->granted = ref;
+  client->granted_for = grant.layout_generation();
   return "granted " + ToText(ref);
 }
 
@@ -229,7 +236,11 @@ std::string CoreHarness::ReceiveRegister(FakeClient* client,
                                          bool named_slots) {
   client->registered = true;
   client->resuming = false;
+  // A slot that was granted for the layout before has that one's header.
+  const bool same = !client->HasNewLayout() && client->granted_for == client->layout_generation;
   client->registered_layout = client->layout;
+  client->layout_generation = reply.layout_generation();
+  client->granted_for = same ? client->layout_generation : 0;
   client->token = reply.session_token();
   client->slots_admitted = reply.slots_admitted();
   std::set<SlotRef> kept;

@@ -34,6 +34,7 @@ struct FakeClient {
   bool resuming = false;         // its registration repeats one that an earlier connection made
   bool other_token = false;      // of a launcher that took the same number elsewhere
   bool next_is_refused = false;  // its next request does not reach the core
+  std::optional<std::uint32_t> hears;  // so many messages more, and none before it connects again
 
   struct Layout {
     std::string name = "a";
@@ -43,6 +44,7 @@ struct FakeClient {
 
   Layout layout;
   Layout registered_layout;   // the last that was not refused
+  std::uint32_t layout_generation = 0;  // the daemon's number of that one
   std::string base = "base";  // what its frozen tensors hold
   std::uint32_t slots_wanted = 0;
   std::optional<std::int32_t> numa_node;  // of its GPU
@@ -60,6 +62,7 @@ struct FakeClient {
 
   Step last_begun = kNoStep;
   std::optional<SlotRef> granted;
+  std::uint32_t granted_for = 0;  // generation of the layout whose header that slot has
   std::map<SlotRef, Copy> copies;
   std::uint64_t sealed = 0;
   std::uint64_t missed = 0;
@@ -101,7 +104,9 @@ struct FakeClient {
 
   std::optional<Static> frozen;
 
-  LayoutFacts Facts() const {
+  LayoutFacts Facts() const { return FactsOf(layout); }
+
+  static LayoutFacts FactsOf(const Layout& layout) {
     const auto padded = [](std::string text) { return text + std::string(16 - text.size(), '-'); };
     LayoutFacts facts{padded(layout.name), layout.image_bytes, "", layout.static_bytes};
     if (layout.static_bytes != 0) {
@@ -110,6 +115,11 @@ struct FakeClient {
     }
     return facts;
   }
+
+  bool HasNewLayout() const { return Facts().hash != FactsOf(registered_layout).hash; }
+
+  // A slot that it may begin to copy into.
+  bool HasSlot() const { return granted.has_value() && granted_for == layout_generation; }
 
   RequestId next_request = 1;
   std::map<RequestId, Waiting> waiting;

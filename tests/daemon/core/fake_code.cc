@@ -6,6 +6,11 @@
 
 namespace holdfast::daemon {
 
+std::string DigestText(proto::ImageDigest image) {
+  image.clear_owner();
+  return image.SerializeAsString();
+}
+
 std::string RowText(const CodeSet& set,
                     const SnapshotKey& id,
                     std::uint32_t stripe,
@@ -13,7 +18,7 @@ std::string RowText(const CodeSet& set,
                     const std::vector<std::string>& images) {
   const Result<ec::Stripes> stripes = ec::Stripes::Make(set.geometry);
   std::string text = "row " + std::to_string(row) + " of stripe " + std::to_string(stripe) +
-                     " of " + ShortText(id);
+                     " of " + (set.kind == proto::STATIC ? "static images" : ShortText(id));
   for (std::uint32_t column = 0; column < set.geometry.code.data; ++column) {
     const std::uint32_t position = stripes.value().PositionOf(stripe, column);
     if (stripes.value().VectorLength(stripe, column) > 0) {
@@ -81,8 +86,21 @@ void LeftOver::AddRows(CoreHarness* node) {
 bool LeftOver::IsDecodable(Rank rank) const {
   return sidecars_.contains(rank) &&
          std::any_of(sets_.begin(), sets_.end(), [&](const HeldSet& held) {
-           const auto position = held.set.PositionOfRank(rank);
-           return position.has_value() && daemon::IsDecodable(held.set, *position, held.holders);
+           return held.set.kind == proto::DYNAMIC && IsDecodable(rank, held);
+         });
+}
+
+// With its static image, where it has one.
+bool LeftOver::IsDecodable(Rank rank, const HeldSet& held) const {
+  const auto position = held.set.PositionOfRank(rank);
+  if (!position.has_value() || !daemon::IsDecodable(held.set, *position, held.holders)) {
+    return false;
+  }
+  const auto statics =
+      held.set.SharesStatic(*position) ? StaticSetOf(held.set) : std::optional<CodeSet>();
+  return !statics.has_value() ||
+         std::any_of(sets_.begin(), sets_.end(), [&](const HeldSet& other) {
+           return IsSameCode(other.set, *statics) && IsDecodable(rank, other);
          });
 }
 

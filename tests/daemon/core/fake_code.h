@@ -17,7 +17,10 @@ namespace holdfast::daemon {
 
 class CoreHarness;
 
-// What the row holds; "images" by position, "" where a position has no shard.
+// A name of an image's bytes, whoever holds them.
+std::string DigestText(proto::ImageDigest image);
+
+// What the row holds, of static images the same for every id that shares them; "images" by position, "" where a position has no shard.
 std::string RowText(const CodeSet& set,
                     const SnapshotKey& id,
                     std::uint32_t stripe,
@@ -41,6 +44,7 @@ class LeftOver {
   void AddShards(CoreHarness* node);
   void AddRows(CoreHarness* node);
   bool IsDecodable(Rank rank) const;
+  bool IsDecodable(Rank rank, const HeldSet& held) const;
 
   const JobUid job_;
   const SnapshotKey id_;

@@ -89,13 +89,19 @@ bool IsWhole(const Cluster& cluster, const Report& report, const Name& name) {
     }
   }
   std::set<std::uint32_t> done;
+  std::set<std::uint32_t> statics_done;
+  std::set<std::uint32_t> shared;
   for (const ParityEntry& parity : report.parity) {
     if (Name(parity.id, parity.token) == name && parity.epoch == kEpoch &&
         parity.version == cluster.version && parity.rows.size() == kParity) {
-      done.insert(parity.local_rank);
+      (parity.kind == proto::STATIC ? statics_done : done).insert(parity.local_rank);
+      if (parity.shares_static) {
+        shared.insert(parity.local_rank);
+      }
     }
   }
-  return done == std::set<std::uint32_t>{0, 1};
+  return done == std::set<std::uint32_t>{0, 1} &&
+         std::includes(statics_done.begin(), statics_done.end(), shared.begin(), shared.end());
 }
 
 std::map<SnapshotKey, ReportIndex::ByToken> Counted(const Cluster& cluster,
@@ -113,7 +119,7 @@ std::map<SnapshotKey, ReportIndex::ByToken> Counted(const Cluster& cluster,
       holding.filling += shard.state == ShardEntry::State::kFilling ? 1 : 0;
       const bool here = sealed && Serves(cluster, node, shard.rank);
       taken.at_servers += here ? 1 : 0;
-      taken.plain += here && !shard.shares_static && shard.image_bytes != 0 ? 1 : 0;
+      taken.measured += here && shard.image_bytes != 0 ? 1 : 0;
     }
     for (const Name& name : names) {
       if (IsWhole(cluster, report, name)) {
@@ -165,7 +171,7 @@ class Reporter {
       const auto state =
           Mostly() ? ShardEntry::State::kSealed : static_cast<ShardEntry::State>(Below(3));
       if (Mostly()) {
-        report->shards.push_back({id, rank, state, 24, token, Mostly() ? 1024U : 0U, !Mostly()});
+        report->shards.push_back({id, rank, state, 24, token, Mostly() ? 1024U : 0U, Below(3)});
       }
     }
     SidecarEntry sidecars{id, token, {}};
@@ -180,7 +186,14 @@ class Reporter {
       const std::uint32_t version = Mostly() ? cluster.version : cluster.version - 1;
       std::set<std::uint32_t> rows{0, 1};
       rows.erase(Mostly() ? 2 : 1);
-      report->parity.push_back({id, token, local, kEpoch, version, rows, std::nullopt});
+      const bool shares = Below(2) == 0;
+      report->parity.push_back(
+          {id, token, local, kEpoch, version, rows, std::nullopt, proto::DYNAMIC, shares});
+      if (shares && Mostly()) {
+        rows = Mostly() ? std::set<std::uint32_t>{0, 1} : std::set<std::uint32_t>{0};
+        report->parity.push_back(
+            {id, token, local, kEpoch, version, rows, std::nullopt, proto::STATIC, false});
+      }
     }
   }
 
@@ -284,10 +297,10 @@ TEST(ReportIndexShapeTest, WithoutMembersEachNodeServesWhatItHas) {
   ReportIndex index(cluster.View());
   Report report;
   report.node_uuid = "alone";
-  report.shards.push_back({{1, 1}, 3, ShardEntry::State::kSealed, 4, 7, 1024, false});
+  report.shards.push_back({{1, 1}, 3, ShardEntry::State::kSealed, 4, 7, 1024, 0});
   index.Put(report);
   EXPECT_EQ(index.Find({1, 1})->at_servers, 1U);
-  EXPECT_EQ(index.Find({1, 1})->plain, 1U);
+  EXPECT_EQ(index.Find({1, 1})->measured, 1U);
 }
 
 // A report that names a shard twice does not make it two.
@@ -296,8 +309,8 @@ TEST(ReportIndexShapeTest, AShardThatIsNamedTwiceCountsOnce) {
   ReportIndex index(cluster.View());
   Report report;
   report.node_uuid = cluster.nodes[0];
-  report.shards.push_back({{1, 1}, 0, ShardEntry::State::kFilling, 0, 7, 0, false});
-  report.shards.push_back({{1, 1}, 0, ShardEntry::State::kSealed, 24, 7, 1024, false});
+  report.shards.push_back({{1, 1}, 0, ShardEntry::State::kFilling, 0, 7, 0, 0});
+  report.shards.push_back({{1, 1}, 0, ShardEntry::State::kSealed, 24, 7, 1024, 0});
   index.Put(report);
   EXPECT_EQ(index.Find({1, 1})->at_servers, 1U);
   EXPECT_EQ(index.Find({1, 1})->held.at(0), (ReportIndex::Holding{1, 0, 0}));
