@@ -33,7 +33,8 @@ from processes import run_all
 from test_nodes import Cluster
 
 COUNT = 4
-#: Bytes move over the peers' connection with even seeds, over a fabric with odd ones.
+#: Bytes move over the peers' connection with even seeds, over a fabric with odd ones.  Half of the
+#: model is frozen with the second and the third of each four.
 PLANES = ("tls", "tcp;ofi_rxm")
 CONFIG = 'data_plane = "{plane}"\n[coding]\ndata = 2\nparity = 2\n'
 LONGEST_START = 120.0
@@ -73,6 +74,7 @@ class Chaos:
     def __init__(self, folder: pathlib.Path, built: dict[str, str], seed: int) -> None:
         self._random = random.Random(seed)
         self._config = CONFIG.format(plane=PLANES[seed % 2])
+        self._frozen = seed % 4 in (2, 3)
         self._folder = folder / "ranks"
         self._folder.mkdir()
         self._cluster = Cluster(folder, built, COUNT)
@@ -90,7 +92,7 @@ class Chaos:
     def _start(self) -> None:
         self._starts += 1
         store = str(self._folder / f"store-{self._starts}")
-        more = (store, str(self._folder), 90.0)
+        more = (store, str(self._folder), 90.0, self._frozen)
         calls = [(node_ranks.go_on, (rank, COUNT, *more)) for rank in range(COUNT)]
         environments = [node.environment for node in self._cluster.nodes]
         self._outputs = []

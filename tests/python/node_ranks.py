@@ -101,14 +101,16 @@ def main(
     dist.destroy_process_group()
 
 
-def go_on(rank: int, world: int, store: str, folder: str, timeout: float) -> None:
+def go_on(
+    rank: int, world: int, store: str, folder: str, timeout: float, frozen: bool = False
+) -> None:
     """Restores, and trains until it is killed or "folder"/stop exists.
 
     "folder"/digests.RANK gets a line "STEP DIGEST" before each snapshot, "folder"/restored.RANK one
     after each restore: what chaos.py compares.
     """
     place = pathlib.Path(folder)
-    training = Training(rank, world, store, 1)
+    training = Training(rank, world, store, 1, frozen)
     checkpointer = training.checkpointer()
     step = checkpointer.restore(timeout=timeout)
     with open(place / f"restored.{rank}", "a") as restored:

@@ -61,8 +61,11 @@ TEST_F(PeerHostileTest, RequestBeforeHelloIsRefused) {
 
 TEST_F(PeerHostileTest, AnotherProtocolVersionIsRefusedWithBoth) {
   Open();
-  peer_.SendHello('a', 2);
-  ExpectEnd(Errc::kVersionMismatch, "protocol version 2 (Holdfast \"9.9\")", Refusal::kVersion);
+  const std::uint32_t other = kPeerProtocolVersion + 1;
+  peer_.SendHello('a', other);
+  ExpectEnd(Errc::kVersionMismatch,
+            "protocol version " + std::to_string(other) + " (Holdfast \"9.9\")",
+            Refusal::kVersion);
 }
 
 TEST_F(PeerHostileTest, RequestIdsMustRise) {
