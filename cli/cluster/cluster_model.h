@@ -44,8 +44,8 @@ struct ClusterSnapshot {
   proto::SnapshotInfo info;                                 // without shards, rows and sidecars
   std::map<std::uint32_t, std::vector<Holding>> shards;     // by rank
   std::map<std::string, std::set<std::uint32_t>> sidecars;  // by node: ranks
-  std::vector<SeenSet> sets;                                // by geometry, local rank, kind of image
-  std::map<std::uint32_t, std::string> servers;             // of the present start: rank to node
+  std::vector<SeenSet> sets;                     // by geometry, local rank, kind of image
+  std::map<std::uint32_t, std::string> servers;  // of the present start: rank to node
   std::uint32_t margin_seen = 0;       // members that each group may still lose, by what is there
   std::vector<std::uint32_t> missing;  // ranks whose shard no node that answered can give
   std::vector<std::uint32_t> lost;     // of these: no parity and no root brings them back either

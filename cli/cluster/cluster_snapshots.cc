@@ -59,10 +59,9 @@ SetName NameOf(const proto::CodeSetRecord& set) {
 const SeenSet* StaticsOf(const ClusterSnapshot& snapshot, const SeenSet& set) {
   SetName name = NameOf(set.set);
   std::get<proto::ImageKind>(name) = proto::STATIC;
-  const auto found =
-      std::find_if(snapshot.sets.begin(), snapshot.sets.end(), [&](const SeenSet& other) {
-        return NameOf(other.set) == name;
-      });
+  const auto found = std::find_if(snapshot.sets.begin(),
+                                  snapshot.sets.end(),
+                                  [&](const SeenSet& other) { return NameOf(other.set) == name; });
   return found == snapshot.sets.end() ? nullptr : &*found;
 }
 

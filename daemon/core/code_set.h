@@ -1,7 +1,8 @@
-// One image of the shards of one local rank on the nodes of a group, with the code that protects it.
+// One image of the shards of one local rank on the nodes of a group, with the code that protects
+// it.
 //
-// Dynamic images and static ones have sets of their own: the latter are encoded once, and their rows
-// serve every snapshot that shares them.
+// Dynamic images and static ones have sets of their own: the latter are encoded once, and their
+// rows serve every snapshot that shares them.
 //
 // A set is complete in itself: who holds what, in which lengths, by which code.  It is kept beside
 // every parity row, so that whoever starts the job next, on whatever nodes, can decode by the set

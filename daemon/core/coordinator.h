@@ -183,9 +183,7 @@ class Coordinator {
   void FindShards(const SnapshotKey& id, const Whereabouts& all, HeldSet* held) const;
   static std::uint32_t MarginOf(const SnapshotKey& id, const Whereabouts& all, const HeldSet& held);
   static const HeldSet* StaticsOf(const HeldSet& held, const std::vector<HeldSet>& sets);
-  static bool IsShardDecodable(const HeldSet& held,
-                               const HeldSet* statics,
-                               std::uint32_t position);
+  static bool IsShardDecodable(const HeldSet& held, const HeldSet* statics, std::uint32_t position);
   void AddRebuilds(Inventory* inventory) const;
   void MakeOrders();
   bool KnowsTheLastStart(const SnapshotKey& id) const;

@@ -128,8 +128,7 @@ bool Coordinator::IsShardDecodable(const HeldSet& held,
                                    std::uint32_t position) {
   const bool frozen = held.set.SharesStatic(position);
   return IsDecodable(held.set, position, held.holders) &&
-         (!frozen ||
-          (statics != nullptr && IsDecodable(statics->set, position, statics->holders)));
+         (!frozen || (statics != nullptr && IsDecodable(statics->set, position, statics->holders)));
 }
 
 void Coordinator::AddRebuilds(Inventory* inventory) const {

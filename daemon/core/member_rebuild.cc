@@ -1,8 +1,9 @@
 // A shard of a rank that this node serves now, brought from other nodes' memory: copied, or
 // decoded.
 //
-// Sidecar, then memory, then bytes, of the static image before the dynamic one; only a sealed shard with a synced record counts as prepared. It
-// stays in this node's arena: the base that is protected next.
+// Sidecar, then memory, then bytes, of the static image before the dynamic one; only a sealed shard
+// with a synced record counts as prepared. It stays in this node's arena: the base that is
+// protected next.
 
 #include <algorithm>
 #include <utility>
@@ -21,7 +22,8 @@ std::string StaticHashFor(proto::ImageKind kind, const proto::Sidecar& sidecar) 
 }  // namespace
 
 bool Member::IsSidecarOf(const proto::Sidecar& sidecar, const SnapshotKey& id) const {
-  // Older software did not say which static image it is: its node knows the layout, and says it now.
+  // Older software did not say which static image it is: its node knows the layout, and says it
+  // now.
   const bool named = sidecar.images_size() < 2 || !sidecar.static_hash().empty();
   return named && layout::ValidateSidecar(sidecar).has_value() && !sidecar.has_layout() &&
          sidecar.id().job_uid() == job_->uid() && KeyOf(sidecar.id()) == id;
@@ -124,15 +126,16 @@ bool Member::TakeNextImage(Rank rank, Bringing* bringing) {
   return TakeShardSlot(rank, *ImageOf(*bringing->sidecar, next), bringing);
 }
 
-// A sealed one of the rank with the same bytes: an earlier attempt brought it, or another id has it.
+// A sealed one of the rank with the same bytes: an earlier attempt brought it, or another id has
+// it.
 Slot* Member::FindSameStatic(Rank rank, const proto::ImageDigest& image) {
   for (Slot* slot : SlotsOf(rank, proto::STATIC)) {
     const proto::ImageDigest& known = slot->static_image;
-    const bool same = known.length_bytes() == image.length_bytes() &&
-                      std::equal(known.chunk_crc32c().begin(),
-                                 known.chunk_crc32c().end(),
-                                 image.chunk_crc32c().begin(),
-                                 image.chunk_crc32c().end());
+    const bool same =
+        known.length_bytes() == image.length_bytes() && std::equal(known.chunk_crc32c().begin(),
+                                                                   known.chunk_crc32c().end(),
+                                                                   image.chunk_crc32c().begin(),
+                                                                   image.chunk_crc32c().end());
     if (same && IsUsableStatic(*slot)) {
       return slot;
     }
@@ -255,7 +258,8 @@ bool Member::OnShardMade(std::uint64_t ticket, const Status& status) {
   return true;
 }
 
-// From here on it is as one that this rank's trainer filled: shards share it, and the next layout may.
+// From here on it is as one that this rank's trainer filled: shards share it, and the next layout
+// may.
 void Member::SealBroughtStatic(Slot* slot, Bringing* bringing) {
   slot->layout_hash = bringing->sidecar->layout_hash();
   slot->static_hash = bringing->sidecar->static_hash();

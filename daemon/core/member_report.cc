@@ -103,8 +103,7 @@ void Member::ReportParity(Report* report) const {
     for (const auto& [name, row] : by_name) {
       const bool same = last != nullptr && last->local_rank == name.local_rank &&
                         last->epoch == name.epoch && last->version == name.version &&
-                        last->kind == name.kind &&
-                        last->token == row.record.start_token();
+                        last->kind == name.kind && last->token == row.record.start_token();
       if (!same) {
         report->parity.push_back({id,
                                   row.record.start_token(),

@@ -73,9 +73,9 @@ struct ShardEntry {
   SnapshotKey id;
   Rank rank = 0;
   State state = State::kFilling;
-  std::uint32_t world_size = 0;   // that the id was taken with; 0: not sealed yet
-  std::uint64_t token = 0;        // of the start that took it: two may have had one number
-  std::uint64_t image_bytes = 0;  // of the dynamic image; 0: not sealed yet
+  std::uint32_t world_size = 0;    // that the id was taken with; 0: not sealed yet
+  std::uint64_t token = 0;         // of the start that took it: two may have had one number
+  std::uint64_t image_bytes = 0;   // of the dynamic image; 0: not sealed yet
   std::uint64_t static_bytes = 0;  // of its static image; 0: it has none
 
   friend bool operator==(const ShardEntry&, const ShardEntry&) = default;

@@ -119,10 +119,7 @@ ReportIndex::Parts ReportIndex::PartsOf(const Report& report) const {
   for (const ShardEntry& shard : report.shards) {
     const bool at_server = shard.state == ShardEntry::State::kSealed && serves(shard.rank);
     parts[{shard.id, shard.token}].entries.push_back(
-        {shard.rank,
-         shard.state,
-         at_server,
-         at_server && shard.image_bytes != 0});
+        {shard.rank, shard.state, at_server, at_server && shard.image_bytes != 0});
   }
   for (auto& [name, part] : parts) {
     // One of a rank, the sealed one first: whatever a report says twice counts once.

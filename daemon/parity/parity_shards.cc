@@ -88,9 +88,9 @@ void ParityRunner::Expect(const Action& action, ByteCount total, const std::stri
 }
 
 asio::awaitable<Status> ParityRunner::BringShard(const PullShard& action) {
-  HF_CO_TRY(const auto shard,
-            remote_->Image(
-                action.node_uuid, action.job_uid, action.id, action.sidecar, action.image));
+  HF_CO_TRY(
+      const auto shard,
+      remote_->Image(action.node_uuid, action.job_uid, action.id, action.sidecar, action.image));
   HF_CO_TRY(const auto place, Place(action.slot, shard->length()));
   Expect(action, shard->length(), "node " + NodeText(action.node_uuid));
   const auto urgent = priority_.Enter();

@@ -101,8 +101,7 @@ asio::awaitable<void> SourceSearch::AskForShard(std::uint32_t position) {
   const Rank rank = wanted_.set->ranks[position];
   const auto sidecar = co_await remote_->Sidecar(node, what.job_uid, what.id, rank);
   if (sidecar.has_value()) {
-    auto image =
-        remote_->Image(node, what.job_uid, what.id, sidecar.value(), wanted_.set->kind);
+    auto image = remote_->Image(node, what.job_uid, what.id, sidecar.value(), wanted_.set->kind);
     sources_->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     co_return;
   }

@@ -84,8 +84,8 @@ class RemoteFeed final : public FeedCalls {
 
 Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
   const proto::ImageDigest* image = ImageOf(sidecar, kind);
-  const std::string shard = "the shard of rank " + std::to_string(sidecar.rank()) + " of " +
-                            ToText(KeyOf(sidecar.id()));
+  const std::string shard =
+      "the shard of rank " + std::to_string(sidecar.rank()) + " of " + ToText(KeyOf(sidecar.id()));
   if (image == nullptr) {
     return Error(Errc::kInvalidArgument, "the sidecar of " + shard + " has no such image");
   }

@@ -99,7 +99,8 @@ CodeSet WithStatics() {
   return set;
 }
 
-// I10: static images are of other lengths than what changes with each snapshot, and of fewer shards.
+// I10: static images are of other lengths than what changes with each snapshot, and of fewer
+// shards.
 TEST(CodeSetTest, StaticImagesHaveASetOfTheSameNodesAndRanks) {
   const CodeSet dynamic = WithStatics();
   const CodeSet set = StaticSetOf(dynamic).value();

@@ -193,8 +193,8 @@ void CoreHarness::Start(const PullShard& action) {
 // A vector helps if it is there and was made of the very image that is wanted.
 Result<std::string> CoreHarness::Decode(const RebuildShard& action) {
   const proto::ImageDigest* image = ImageOf(action.sidecar, action.set.kind);
-  const auto truth = image == nullptr ? history_.images.end()
-                                      : history_.images.find(DigestText(*image));
+  const auto truth =
+      image == nullptr ? history_.images.end() : history_.images.find(DigestText(*image));
   const Result<ec::Stripes> stripes = ec::Stripes::Make(action.set.geometry);
   if (truth == history_.images.end() || !stripes.has_value()) {
     return Missing("what never was");

@@ -43,9 +43,9 @@ struct FakeClient {
   };
 
   Layout layout;
-  Layout registered_layout;   // the last that was not refused
+  Layout registered_layout;             // the last that was not refused
   std::uint32_t layout_generation = 0;  // the daemon's number of that one
-  std::string base = "base";  // what its frozen tensors hold
+  std::string base = "base";            // what its frozen tensors hold
   std::uint32_t slots_wanted = 0;
   std::optional<std::int32_t> numa_node;  // of its GPU
   std::uint32_t slots_admitted = 0;

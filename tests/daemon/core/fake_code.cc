@@ -98,10 +98,9 @@ bool LeftOver::IsDecodable(Rank rank, const HeldSet& held) const {
   }
   const auto statics =
       held.set.SharesStatic(*position) ? StaticSetOf(held.set) : std::optional<CodeSet>();
-  return !statics.has_value() ||
-         std::any_of(sets_.begin(), sets_.end(), [&](const HeldSet& other) {
-           return IsSameCode(other.set, *statics) && IsDecodable(rank, other);
-         });
+  return !statics.has_value() || std::any_of(sets_.begin(), sets_.end(), [&](const HeldSet& other) {
+    return IsSameCode(other.set, *statics) && IsDecodable(rank, other);
+  });
 }
 
 bool LeftOver::IsRestorable() const {

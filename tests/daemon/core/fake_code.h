@@ -20,7 +20,8 @@ class CoreHarness;
 // A name of an image's bytes, whoever holds them.
 std::string DigestText(proto::ImageDigest image);
 
-// What the row holds, of static images the same for every id that shares them; "images" by position, "" where a position has no shard.
+// What the row holds, of static images the same for every id that shares them; "images" by
+// position, "" where a position has no shard.
 std::string RowText(const CodeSet& set,
                     const SnapshotKey& id,
                     std::uint32_t stripe,
