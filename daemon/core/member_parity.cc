@@ -65,7 +65,9 @@ void Member::AdoptRows(const ProtectTarget& target, const CodeSet& set) {
 void Member::ShareRows(const ProtectTarget& target, const CodeSet& set) {
   const auto lacks = [&](std::uint32_t row) {
     const auto held = job_->rows.find(target.id);
-    return held == job_->rows.end() || !held->second.contains(NameOf(set, row));
+    const auto attempt = row_tries_.find({target.id, NameOf(set, row)});
+    const bool is_made = attempt != row_tries_.end() && attempt->second.ticket != 0;
+    return !is_made && (held == job_->rows.end() || !held->second.contains(NameOf(set, row)));
   };
   std::vector<Row> shared;
   for (std::uint32_t row = 0; set.kind == proto::STATIC && row < set.geometry.code.parity; ++row) {
@@ -80,11 +82,6 @@ void Member::ShareRows(const ProtectTarget& target, const CodeSet& set) {
     }
   }
   for (Row& row : shared) {
-    const RowName name = NameOf(set, row.record.row());
-    const auto attempt = row_tries_.find({target.id, name});
-    if (attempt != row_tries_.end() && attempt->second.ticket != 0) {
-      continue;  // it is being made
-    }
     row.set = set;
     row.record.set_start_token(target.token);
     job_->PutRow(context_, target.id, std::move(row));
@@ -104,9 +101,11 @@ bool Member::HaveSameStatics(const CodeSet& set, const SnapshotKey& a, const Sna
     return image.SerializeAsString();
   };
   for (std::uint32_t position = 0; position < set.Count(); ++position) {
-    const Rank rank = set.ranks[position];
-    if (set.HasShard(position) &&
-        (image_of(a, rank).empty() || image_of(a, rank) != image_of(b, rank))) {
+    if (!set.HasShard(position)) {
+      continue;
+    }
+    const std::string image = image_of(a, set.ranks[position]);
+    if (image.empty() || image != image_of(b, set.ranks[position])) {
       return false;
     }
   }

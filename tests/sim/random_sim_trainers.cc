@@ -5,6 +5,7 @@
 #include "tests/sim/random_sim.h"
 
 namespace holdfast::daemon {
+
 // Same nodes again, or moved on by some, or in another order.
 std::vector<int> RandomSim::Placement(std::uint32_t how) const {
   const auto nodes = static_cast<std::uint32_t>(plan_.nodes);
