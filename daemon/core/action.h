@@ -275,7 +275,7 @@ struct PullShard {
 };
 
 // The same for a shard that is lost: decodes the image that the set is of, from any k vectors of
-// each stripe (pipeline/ rebuild.h, RebuildShard).  Sidecars and row digests of the others come
+// each stripe (pipeline/rebuild.h, RebuildShard).  Sidecars and row digests of the others come
 // from their holders.
 struct RebuildShard {
   std::uint64_t ticket = 0;

@@ -170,7 +170,7 @@ class Coordinator {
     std::uint32_t margin = 0;
   };
 
-  // Nodes that have the plain shard, and the sidecar, of a rank: of the start that counts for the
+  // Nodes that have the shard, and the sidecar, of a rank: of the start that counts for the
   // id.
   struct Whereabouts {
     std::map<SnapshotKey, std::uint64_t> starts;

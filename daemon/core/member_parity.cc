@@ -2,11 +2,8 @@
 // are there already, and which are freed again (design section 4.7 and 6).
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
-#include "common/crc32c.h"
-#include "common/units.h"
 #include "daemon/core/member.h"
 
 namespace holdfast::daemon {
