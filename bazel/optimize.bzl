@@ -27,7 +27,7 @@ _HOT_TARGETS = [
 ]
 
 # What most files include, by way of our headers. A file still names all that it uses: --config=opt
-# and clang-tidy compile it without these.  Nothing whose header needs a library to link (Asio).
+# and clang-tidy compile it without these.
 PRECOMPILED = [
     "algorithm",
     "chrono",
@@ -61,6 +61,20 @@ PRECOMPILED = [
 
 PRECOMPILED_FOR_TESTS = ["gmock/gmock.h"]
 
+# Whoever includes these links Asio, so they are for packages of coroutines alone.
+PRECOMPILED_FOR_COROUTINES = [
+    "boost/asio/any_io_executor.hpp",
+    "boost/asio/as_tuple.hpp",
+    "boost/asio/awaitable.hpp",
+    "boost/asio/io_context.hpp",
+    "boost/asio/post.hpp",
+    "boost/asio/steady_timer.hpp",
+    "boost/asio/this_coro.hpp",
+    "boost/asio/use_awaitable.hpp",
+]
+_COROUTINES = ["daemon", "tests/daemon"]
+_PURE = ["daemon/core", "tests/daemon/core"]
+
 def _in(folders):
     package = native.package_name()
     return any([package == f or package.startswith(f + "/") for f in folders])
@@ -70,13 +84,21 @@ def _level(name, sanitized):
     hot = _in(_HOT) or native.package_name() + ":" + name in _HOT_TARGETS
     return "-O0" if _in(folders) and not hot else "-O1"
 
-def pch_name(level, test):
-    # With the list in it: Bazel does not see which files have used which headers of which list.
-    what = PRECOMPILED + (PRECOMPILED_FOR_TESTS if test else [])
-    return "pch%s-%d" % (level, hash(",".join(what)))
+def precompiled(test, coroutines):
+    """The headers, in their order."""
+    return (PRECOMPILED +
+            (PRECOMPILED_FOR_COROUTINES if coroutines else []) +
+            (PRECOMPILED_FOR_TESTS if test else []))
 
-def _copts(level, test):
-    return [level, "-include-pch", "$(BINDIR)/bazel/%s.pch" % pch_name(level, test)]
+def pch_name(level, test, coroutines):
+    # With the list in it: Bazel does not see which files have used which headers of which list.
+    return "pch%s-%d" % (level, hash(",".join(precompiled(test, coroutines))))
+
+def _uses(level, test):
+    coroutines = _in(_COROUTINES) and not _in(_PURE)
+    name = pch_name(level, test, coroutines)
+    deps = ["//bazel:" + name] + (["//bazel:coroutines"] if coroutines else [])
+    return [level, "-include-pch", "$(BINDIR)/bazel/%s.pch" % name], deps
 
 def compile_options(name, test = False):
     """The options and deps of a target of this package.
@@ -88,13 +110,12 @@ def compile_options(name, test = False):
     Returns:
       copts and deps, both made by select().
     """
-    usual, sanitized = _level(name, False), _level(name, True)
-    return select({
-        "//bazel:opt_mode": [],
-        "//bazel:sanitize_mode": _copts(sanitized, test),
-        "//conditions:default": _copts(usual, test),
-    }), select({
-        "//bazel:opt_mode": [],
-        "//bazel:sanitize_mode": ["//bazel:" + pch_name(sanitized, test)],
-        "//conditions:default": ["//bazel:" + pch_name(usual, test)],
-    })
+    usual, sanitized = _uses(_level(name, False), test), _uses(_level(name, True), test)
+    return [
+        select({
+            "//bazel:opt_mode": [],
+            "//bazel:sanitize_mode": sanitized[i],
+            "//conditions:default": usual[i],
+        })
+        for i in (0, 1)
+    ]

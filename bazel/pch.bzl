@@ -40,10 +40,14 @@ def _cc_pch_impl(ctx):
             action_name = ACTION_NAMES.cpp_compile,
             variables = variables,
         ),
-        env = cc_common.get_environment_variables(
-            feature_configuration = features,
-            action_name = ACTION_NAMES.cpp_compile,
-            variables = variables,
+        # The compiler looks at no such variable: it is here for the action's key.
+        env = dict(
+            cc_common.get_environment_variables(
+                feature_configuration = features,
+                action_name = ACTION_NAMES.cpp_compile,
+                variables = variables,
+            ),
+            SYSTEM_HEADERS = ctx.var.get("system_headers", ""),
         ),
         inputs = toolchain.all_files,
         outputs = [output],

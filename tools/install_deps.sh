@@ -69,7 +69,18 @@ install_cuda() {
   [[ -e ../cuda.bazelrc && $(< ../cuda.bazelrc) == "$settings" ]] || echo "$settings" > ../cuda.bazelrc
 }
 
+# A precompiled header is refused once a header of the system in it has changed, and Bazel does not see
+# those change: what is installed is a part of its key.
+note_headers() {
+  local installed settings
+  installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' '*-dev' 'clang-14*' 2>/dev/null |
+    awk '$1 == "ii"' | sha256sum | cut -c1-16)
+  settings="build --define=system_headers=$installed"
+  [[ -e ../system.bazelrc && $(< ../system.bazelrc) == "$settings" ]] || echo "$settings" > ../system.bazelrc
+}
+
 install_packages
 install_venv
 install_cuda
+note_headers
 ./prune_cache.py "$HOME/.cache/holdfast/bazel-disk" "${HOLDFAST_CACHE_GIB:-40}"
