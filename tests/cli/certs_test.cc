@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/cli/cli_fixture.h"
+#include "tests/support/whole_file.h"
 #include "transport/tls.h"
 
 namespace holdfast::cli {
@@ -56,11 +57,11 @@ TEST_F(CertsTest, JsonNamesTheFiles) {
 
 TEST_F(CertsTest, NothingIsReplaced) {
   ASSERT_EQ(Run({"certs", "init", folder_}).exit, 0);
-  const std::string key = ReadFile(folder_ + "/ca.key");
+  const std::string key = WholeFile(folder_ + "/ca.key");
   const RunResult again = Run({"certs", "init", folder_});
   EXPECT_EQ(again.exit, 5);
   EXPECT_THAT(again.err, HasSubstr("is not replaced"));
-  EXPECT_EQ(ReadFile(folder_ + "/ca.key"), key);
+  EXPECT_EQ(WholeFile(folder_ + "/ca.key"), key);
   ASSERT_EQ(Run({"certs", "issue", folder_, "--node", kNode}).exit, 0);
   EXPECT_EQ(Run({"certs", "issue", folder_, "--node", kNode}).exit, 5);
 }

@@ -11,7 +11,6 @@
 #include "common/bytes.h"
 #include "common/crc32c.h"
 #include "layout/image.h"
-#include "tests/support/whole_file.h"
 
 namespace holdfast::cli {
 namespace {
@@ -172,10 +171,6 @@ RunResult CliTest::Run(const std::vector<std::string>& arguments) {
                   .connect = connect};
   const ExitCode exit = RunApp(static_cast<int>(argv.size()), argv.data(), std::move(context));
   return {static_cast<int>(exit), out.str(), err.str()};
-}
-
-std::string ReadFile(const std::string& path) {
-  return WholeFile(path);
 }
 
 void WriteFile(const std::string& path, const std::string& contents) {

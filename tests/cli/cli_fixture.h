@@ -68,7 +68,6 @@ class CliTest : public ::testing::Test {
   std::string base_;
 };
 
-[[nodiscard]] std::string ReadFile(const std::string& path);
 void WriteFile(const std::string& path, const std::string& contents);
 void FlipByte(const std::string& path, std::uint64_t offset);
 

@@ -12,6 +12,7 @@
 #include "cli/interrupt.h"
 #include "common/units.h"
 #include "tests/cli/cli_fixture.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast::cli {
 namespace {
@@ -221,7 +222,7 @@ TEST_F(DaemonCommandsTest, ExportTakesMissingRanksFromTheRoot) {
   const RunResult exported = Run({"export", kTestJob, "1200", "--to", to});
   ASSERT_EQ(exported.exit, 0) << exported.err;
   EXPECT_THAT(Names(to), SizeIs(4));
-  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == shard_.image);
+  EXPECT_TRUE(WholeFile(to + "/rank-00000.safetensors") == shard_.image);
 }
 
 TEST_F(DaemonCommandsTest, ExportTakesTheRootsCopyWhereMemoryIsBad) {  // I5
@@ -233,7 +234,7 @@ TEST_F(DaemonCommandsTest, ExportTakesTheRootsCopyWhereMemoryIsBad) {  // I5
   const RunResult exported = Run({"export", kTestJob, "1200", "--to", to});
   ASSERT_EQ(exported.exit, 0) << exported.err;
   EXPECT_THAT(exported.err, HasSubstr("optim.m"));
-  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == good);
+  EXPECT_TRUE(WholeFile(to + "/rank-00000.safetensors") == good);
 }
 
 TEST_F(DaemonCommandsTest, ExportOfPartOfAWorldHasToBeAskedFor) {

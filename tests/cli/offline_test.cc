@@ -11,6 +11,7 @@
 #include "layout/image.h"
 #include "tests/cli/cli_fixture.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast::cli {
 namespace {
@@ -150,8 +151,8 @@ TEST_F(OfflineTest, FilesThatAreGoneOrCutOrSwappedAreExitThree) {
   WriteSnapshot(root_, 7, 1200);
   const std::string image = Snapshot() + "/rank-00000.safetensors";
   const std::string meta = Snapshot() + "/rank-00000.meta";
-  const std::string good_image = ReadFile(image);
-  const std::string good_meta = ReadFile(meta);
+  const std::string good_image = WholeFile(image);
+  const std::string good_meta = WholeFile(meta);
   const auto verify = [&] { return Run({"verify", "--root", root_}); };
 
   std::filesystem::resize_file(image, good_image.size() - 1);
@@ -187,12 +188,12 @@ TEST_F(OfflineTest, AnExportIsPlainSafetensorsAndReadable) {
                           "rank-00001.safetensors",
                           "rank-00001.state.json"));
   const TestShard shard = MakeShard(7, 1200, 1, 2);
-  const std::string image = ReadFile(to + "/rank-00001.safetensors");
+  const std::string image = WholeFile(to + "/rank-00001.safetensors");
   EXPECT_TRUE(image == shard.image);
   const auto tensors = layout::ReadImageHeader(AsBytes(image), image.size());
   ASSERT_TRUE(tensors);
   EXPECT_EQ(tensors.value()[0].name, "model.w");
-  const std::string state = ReadFile(to + "/rank-00001.state.json");
+  const std::string state = WholeFile(to + "/rank-00001.state.json");
   EXPECT_THAT(state, HasSubstr("0.1000000000000000055")) << "values as the trainer wrote them";
   const json document = json::parse(state);
   EXPECT_EQ(document["state"]["scheduler"]["epoch"], 3);
@@ -209,7 +210,7 @@ TEST_F(OfflineTest, ExportNeverOverwrites) {
   EXPECT_EQ(exported.exit, 5);
   EXPECT_THAT(exported.err, HasSubstr("exists"));
   EXPECT_THAT(Names(to), ElementsAre("rank-00001.state.json")) << "looked at before the first copy";
-  EXPECT_EQ(ReadFile(to + "/rank-00001.state.json"), "mine");
+  EXPECT_EQ(WholeFile(to + "/rank-00001.state.json"), "mine");
 }
 
 TEST_F(OfflineTest, ExportOfBadDataLeavesNoFile) {  // I5
@@ -249,7 +250,7 @@ TEST_F(OfflineTest, AnExportThatFailsAtAnyCallLeavesNoHalfFile) {  // I12
     const bool there = std::filesystem::exists(to);
     for (const std::string& name : there ? Names(to) : std::vector<std::string>()) {
       if (name == "rank-00000.safetensors") {
-        EXPECT_TRUE(ReadFile(std::filesystem::path(to) / name) == shard.image) << "call " << call;
+        EXPECT_TRUE(WholeFile(std::filesystem::path(to) / name) == shard.image) << "call " << call;
       } else {
         EXPECT_THAT(name, ::testing::AnyOf(StartsWith(".tmp-"), "rank-00000.state.json"));
       }

@@ -10,6 +10,7 @@
 #include "common/bytes.h"
 #include "storage_tiers/catalog.h"
 #include "tests/cli/cli_fixture.h"
+#include "tests/support/whole_file.h"
 
 namespace holdfast::cli {
 namespace {
@@ -112,7 +113,7 @@ TEST_F(DeadDaemonTest, SealedShardsCanBeListedVerifiedAndExported) {
   const std::string to = base_ + "/out";
   const RunResult exported = RunOffline({"export", kTestJob, "1200", "--rank", "0", "--to", to});
   ASSERT_EQ(exported.exit, 0) << exported.err;
-  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 2).image);
+  EXPECT_TRUE(WholeFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 2).image);
 }
 
 TEST_F(DeadDaemonTest, StatusSaysThatNobodyRunsAndWhatCanBeRestored) {
@@ -151,7 +152,7 @@ TEST_F(DeadDaemonTest, RestoreMakesItDurableInARoot) {
   EXPECT_EQ(listed[0]["state"], "durable");
   const std::string to = base_ + "/out";
   ASSERT_EQ(Run({"export", kTestJob, "1200", "--root", root, "--to", to}).exit, 0);
-  EXPECT_TRUE(ReadFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 1).image);
+  EXPECT_TRUE(WholeFile(to + "/rank-00000.safetensors") == MakeShard(7, 1200, 0, 1).image);
   EXPECT_EQ(RunOffline({"restore", kTestJob, "1200", "--to-root", root}).exit, 5);
 }
 
