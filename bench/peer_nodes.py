@@ -17,10 +17,11 @@ _STARTS = itertools.count()
 PATIENCE = 120.0
 LOOK = 0.25  # daemons renew their metrics as often
 SETTLE = 2 * LOOK
+TCP = "tcp;ofi_rxm"
 
 
 class Nodes:
-    """code: (k, m).  what: of each rank, as peer_rank.py takes it."""
+    """code: (k, m).  what: of each rank, as peer_rank.py takes it.  plane: libfabric's provider."""
 
     def __init__(
         self,
@@ -31,8 +32,10 @@ class Nodes:
         what: str,
         budget: str,
         more: str = "",
+        plane: str = TCP,
     ) -> None:
         self._binaries, self._folders, self._budget, self._what = binaries, folders, budget, what
+        self._plane = plane
         self._config = (
             f"[coding]\ndata = {code[0]}\nparity = {code[1]}\n{more}[restore]\nwait = \"10s\"\n"
         )
@@ -62,7 +65,7 @@ class Nodes:
     def _daemon(self, i: int) -> Daemon:
         address = f"127.0.2.{i + 1}"
         # The default of the list is of cards that this machine has not.
-        peer = f'[peer]\nlisten = "{address}:7411"\ndata_plane = "tcp;ofi_rxm"\ndead_after = "2s"\n'
+        peer = f'[peer]\nlisten = "{address}:7411"\ndata_plane = "{self._plane}"\ndead_after = "2s"\n'
         name = f"node-{next(_STARTS)}"
         daemon = Daemon(self._binaries, self._folders, name, self._budget,
                         peer + self._config, f"{address}:7412")  # fmt: skip

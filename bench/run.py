@@ -28,7 +28,7 @@ RESULTS = ROOT / "bench" / "out" / "results.json"
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=WORKS, action="append", help="this work; repeatable")
-    parser.add_argument("--rounds", type=int, default=7, help="figures of each kind (7)")
+    parser.add_argument("--rounds", type=int, default=7, help="figures of each kind (7; at most 5 where several nodes share this machine)")
     parser.add_argument("--quick", action="store_true",
                         help="small and few: to see that everything runs, not to judge by")
     parser.add_argument("--peer-mib", type=int, default=Bench.peer_bytes // MIB,
@@ -68,12 +68,13 @@ def main() -> int:
     print(f"{os.cpu_count()} processors; load before the run: {load}", flush=True)
     folders = Folders(options.disk)
     print(folders.note, flush=True)
-    bench = Bench(binaries, folders, rounds=options.rounds, peer_bytes=options.peer_mib * MIB)
+    bench = Bench(binaries, folders, rounds=options.rounds, peer_bytes=options.peer_mib * MIB,
+                  peer_rounds=min(options.rounds, Bench.peer_rounds))  # fmt: skip
     if options.quick:
         bench = dataclasses.replace(
             bench, rounds=min(3, options.rounds), state_bytes=256 * MIB, requests=200,
             registered=10_000, soak_rounds=5, soak_bytes=32 * MIB, nodes=(4, 16, 64),
-            peer_bytes=64 * MIB,
+            peer_bytes=64 * MIB, peer_rounds=min(3, options.rounds),
         )  # fmt: skip
     try:
         rows, complete = measure(bench, options.only or list(WORKS))

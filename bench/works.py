@@ -34,6 +34,7 @@ class Bench:
     soak_rounds: int = 100
     soak_bytes: int = 256 * MIB
     peer_bytes: int = 512 * MIB  # of one rank, where several nodes share this machine
+    peer_rounds: int = 5  # there: a round takes seconds
     nodes: Sequence[int] = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
     def program(self, name: str) -> str:
