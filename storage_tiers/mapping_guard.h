@@ -4,8 +4,8 @@
 // daemon's next load from the mapping then raises SIGBUS, whose default is the end of the process
 // and of every other job's protection.  The handler installed here puts private zero pages over
 // the whole registered range and marks the range as poisoned: the thread that was reading goes on
-// and reads zeros, its digest cannot match, and nothing but that client's own job is hurt (design,
-// section 11).  The same happens for a page that the hardware lost (machine check).
+// and reads zeros, its digest cannot match, and nothing but that client's own job is hurt (I9).
+// The same happens for a page that the hardware lost (machine check).
 //
 // What must never happen: a poisoned range taken for a source because its zeros "look valid".  So
 // whoever accepts bytes from a range asks poisoned() AFTER reading them, beside the digest.

@@ -1,7 +1,7 @@
 // A slot file that a dead client may still write to, and the question whether anybody can.
 //
 // Copies that a killed trainer queued can land after its death, and a forked worker can keep its
-// mapping (design, section 4): such a file is never reused.  Its bytes stay in the budget until no
+// mapping (I7): such a file is never reused.  Its bytes stay in the budget until no
 // process has it open or mapped; then it is removed.
 //
 // How it is told: the kernel grants a write lease (F_SETLEASE) on our descriptor only if no other

@@ -246,7 +246,7 @@ Status CheckPeerSecurity(const PeerSecurity& security) {
   return Error(Errc::kPermission,
                "peers would reach " + security.listen_address +
                    " without TLS: configure certificates (`holdfast certs init`, `holdfast certs "
-                   "issue`), listen on a loopback address, or set allow_insecure_peers = true "
+                   "issue`), listen on a loopback address, or set peer.allow_insecure = true "
                    "where everybody on the network may read and forge what peers say");
 }
 

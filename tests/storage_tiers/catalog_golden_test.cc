@@ -103,6 +103,14 @@ TEST(CatalogGoldenTest, ARowIsRead) {
   ExpectGolden("row", batch, TestRow(1200, 1), &CatalogContents::rows);
 }
 
+TEST(CatalogGoldenTest, ARowOfStaticImagesIsRead) {
+  proto::RowRecord row = TestRow(1200, 1);
+  row.mutable_set()->set_kind(proto::STATIC);
+  CatalogBatch batch;
+  batch.PutRow(row);
+  ExpectGolden("row_static", batch, row, &CatalogContents::rows);
+}
+
 TEST(CatalogGoldenTest, ASidecarIsRead) {
   CatalogBatch batch;
   batch.PutSidecar(TestSidecar(1200, 5));

@@ -279,7 +279,7 @@ TEST(PeerSecurityTest, OnlyLoopbackMayDoWithoutTls) {
     EXPECT_TRUE(check(address, true, false).has_value()) << address;
     EXPECT_TRUE(check(address, false, true).has_value()) << address;
   }
-  EXPECT_THAT(check("0.0.0.0", false, false).error().message, HasSubstr("allow_insecure_peers"));
+  EXPECT_THAT(check("0.0.0.0", false, false).error().message, HasSubstr("peer.allow_insecure"));
   for (const char* address : {"", "localhost", "127.0.0.1:80", "1.2.3"}) {
     EXPECT_EQ(check(address, true, true).error().code, Errc::kInvalidArgument) << address;
   }
