@@ -37,6 +37,8 @@ def namespaces() -> None:
 class NetCluster(Cluster):
     """Nodes with a network of their own; ranks run where their daemon does."""
 
+    wait = "6s"  # restore.wait of daemons that are started from then on
+
     def __init__(self, folder: pathlib.Path, built: dict[str, str], count: int = COUNT) -> None:
         self.network = netns.Network(count)
         super().__init__(folder, built, count)
@@ -48,7 +50,7 @@ class NetCluster(Cluster):
 
     def start(self, i: int, failpoints: str = "", more: str = "") -> None:
         listen = f'listen = "{self.address(i)}:{cluster.PORT}"\nallow_insecure = true\n'
-        config = f'[peer]\n{listen}dead_after = "2s"\n[restore]\nwait = "6s"\n{CODING}{more}'
+        config = f'[peer]\n{listen}dead_after = "2s"\n[restore]\nwait = "{self.wait}"\n{CODING}{more}'
         self.nodes[i].start(failpoints, config=config)
 
     def run(

@@ -108,6 +108,7 @@ def test_a_daemon_that_hangs_while_a_lost_node_is_rebuilt(
     idle: NetCluster, tmp_path: pathlib.Path
 ) -> None:
     """I10, I11: its bytes come from others; its own rank alone waits for it, and all have one step."""
+    idle.wait = "15s"  # it hangs for as long as the others take, and that much is waited for the lost one
     rebuild = Rebuild(idle, tmp_path / "ranks")
     signal_process(idle.nodes[2].pid, signal.SIGSTOP)
     rebuild.go_on()

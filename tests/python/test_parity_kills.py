@@ -9,7 +9,7 @@ import pytest
 from node import wait_for
 from test_nodes import Cluster
 from test_parity import (
-    CODING, GATE, four, idle_four, joined, lose, protected, require_restored, train,
+    CODING, GATE, digests, four, idle_four, joined, lose, protected, require_restored, train,
 )
 
 NODES = range(4)
@@ -97,7 +97,8 @@ def test_a_replacement_dies_while_it_protects_again(four: Cluster, tmp_path: pat
     four.lose(1)
     four.start(1, "pull.before_done=kill@1", more=CODING)
     supervise(four, [1])
-    again = train(four, tmp_path / "second", safe + 6, 50)
+    # Beyond what came back, which may be newer than what was safe then.
+    again = train(four, tmp_path / "second", max(digests(trained[0][1])) + 4, 50)
     assert [code for code, _ in again] == [-9] * 4, again
     died_once(four, [1])
     second = wait_for("protection", lambda: protected(four.nodes[3], safe))
