@@ -56,28 +56,43 @@ Result<GroupView> GroupOf(const proto::PeerGroup& group) {
                    {group.uncovered_domains().begin(), group.uncovered_domains().end()}};
 }
 
-using Holders = google::protobuf::RepeatedPtrField<proto::PeerHolder>;
-
-void FillHolders(const std::vector<CodeHolder>& holders, Holders* out) {
-  for (const CodeHolder& holder : holders) {
-    proto::PeerHolder* entry = out->Add();
+void FillHeld(const HeldSet& held, proto::HeldCodeSet* out) {
+  *out->mutable_set() = ToProto(held.set);
+  for (const CodeHolder& holder : held.holders) {
+    proto::PeerHolder* entry = out->add_holders();
     entry->set_shard_node(holder.shard_node);
-    entry->mutable_rows()->Assign(holder.rows.begin(), holder.rows.end());
+    for (const auto& [row, groups] : holder.rows) {
+      proto::PeerRow* named = entry->add_rows();
+      named->set_row(row);
+      named->set_group_epoch(groups.epoch);
+      named->set_group_version(groups.version);
+    }
   }
 }
 
-Result<std::vector<CodeHolder>> HoldersOf(const std::optional<CodeSet>& set,
-                                          const Holders& holders) {
-  const auto members = set.has_value() ? set->Count() : 0;
-  if (static_cast<std::uint32_t>(holders.size()) != members) {
-    return Invalid("a code set of " + std::to_string(members) + " members with " +
-                   std::to_string(holders.size()) + " holders");
+// I9: rows are places in what is decoded from.
+Status CheckRow(std::uint32_t row, const CodeSet& set) {
+  return row < set.geometry.code.parity
+             ? Status(Ok())
+             : Invalid("row " + std::to_string(row) + " of a code with " +
+                       std::to_string(set.geometry.code.parity));
+}
+
+Result<HeldSet> HeldOf(const proto::HeldCodeSet& held) {
+  HF_TRY(CodeSet set, FromProto(held.set()));
+  if (static_cast<std::uint32_t>(held.holders_size()) != set.Count()) {
+    return Invalid("a code set of " + std::to_string(set.Count()) + " members with " +
+                   std::to_string(held.holders_size()) + " holders");
   }
-  std::vector<CodeHolder> out;
-  for (const proto::PeerHolder& holder : holders) {
+  HeldSet out{std::move(set), {}};
+  for (const proto::PeerHolder& holder : held.holders()) {
     HF_TRYV(holder.shard_node().empty() ? Status(Ok()) : CheckNode(holder.shard_node()));
-    HF_TRY(std::set<std::uint32_t> rows, RowsOf(holder.rows()));
-    out.push_back({holder.shard_node(), std::move(rows)});
+    CodeHolder& read = out.holders.emplace_back();
+    read.shard_node = holder.shard_node();
+    for (const proto::PeerRow& row : holder.rows()) {
+      HF_TRYV(CheckRow(row.row(), out.set));
+      read.rows[row.row()] = {row.group_epoch(), row.group_version()};
+    }
   }
   return out;
 }
@@ -88,14 +103,12 @@ void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out) {
   out->set_rank(rank);
   out->set_image_bytes(order.image_bytes);
   out->mutable_sidecar_nodes()->Assign(order.sidecar_nodes.begin(), order.sidecar_nodes.end());
-  if (order.set.has_value()) {
-    *out->mutable_set() = ToProto(*order.set);
+  if (order.held.has_value()) {
+    FillHeld(*order.held, out->mutable_held());
   }
-  FillHolders(order.holders, out->mutable_holders());
-  if (order.static_set.has_value()) {
-    *out->mutable_static_set() = ToProto(*order.static_set);
+  if (order.static_held.has_value()) {
+    FillHeld(*order.static_held, out->mutable_static_held());
   }
-  FillHolders(order.static_holders, out->mutable_static_holders());
 }
 
 Result<ShardOrder> OrderOf(const proto::ShardOrder& order) {
@@ -105,14 +118,12 @@ Result<ShardOrder> OrderOf(const proto::ShardOrder& order) {
     HF_TRYV(CheckNode(uuid));
     out.sidecar_nodes.push_back(uuid);
   }
-  if (order.has_set()) {
-    HF_TRY(out.set, FromProto(order.set()));
+  if (order.has_held()) {
+    HF_TRY(out.held, HeldOf(order.held()));
   }
-  HF_TRY(out.holders, HoldersOf(out.set, order.holders()));
-  if (order.has_static_set()) {
-    HF_TRY(out.static_set, FromProto(order.static_set()));
+  if (order.has_static_held()) {
+    HF_TRY(out.static_held, HeldOf(order.static_held()));
   }
-  HF_TRY(out.static_holders, HoldersOf(out.static_set, order.static_holders()));
   return out;
 }
 
@@ -230,6 +241,9 @@ Status ReadGroups(const proto::PeerReport& message, Report* out) {
     entry.shares_static = state.shares_static();
     if (state.has_set()) {
       HF_TRY(entry.set, FromProto(state.set()));
+      for (const std::uint32_t row : entry.rows) {
+        HF_TRYV(CheckRow(row, *entry.set));
+      }
     }
     out->parity.push_back(std::move(entry));
   }

@@ -74,7 +74,7 @@ Status CheckBody(const proto::FeedNextRequest& body) {
 
 Status CheckBody(const proto::DecodeShareRequest& body) {
   HF_TRYV(CheckKey(body.key()));
-  return body.key().has_share() && body.order().has_set() &&
+  return body.key().has_share() && body.order().has_held() &&
                  body.order().rank() == body.key().share().rank()
              ? Status(Ok())
              : Status(Invalid("a share of something that is no lost shard"));

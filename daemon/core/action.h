@@ -285,9 +285,8 @@ struct RebuildShard {
   Rank rank = 0;
   SlotRef slot;
   proto::Sidecar sidecar;
-  CodeSet set;
-  std::uint32_t position = 0;       // of the rank in the set
-  std::vector<CodeHolder> holders;  // by position: as the coordinator last heard
+  HeldSet held;                // as the coordinator last heard
+  std::uint32_t position = 0;  // of the rank in the set
 };
 
 using Action = std::variant<Send,

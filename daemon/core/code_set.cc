@@ -95,9 +95,8 @@ bool HasVector(const CodeSet& set,
 
 }  // namespace
 
-bool IsDecodable(const CodeSet& set,
-                 std::uint32_t position,
-                 const std::vector<CodeHolder>& holders) {
+bool IsDecodable(const HeldSet& held, std::uint32_t position) {
+  const CodeSet& set = held.set;
   const Result<ec::Stripes> stripes = ec::Stripes::Make(set.geometry);
   if (!stripes.has_value()) {
     return false;
@@ -109,9 +108,10 @@ bool IsDecodable(const CodeSet& set,
     const std::uint32_t stripe = stripes.value().StripeOf(position, segment);
     std::uint32_t found = 0;
     for (std::uint32_t other = 0; other < set.Count(); ++other) {
-      found += other != position && HasVector(set, stripes.value(), stripe, other, holders[other])
-                   ? 1
-                   : 0;
+      found +=
+          other != position && HasVector(set, stripes.value(), stripe, other, held.holders[other])
+              ? 1
+              : 0;
     }
     if (found < set.geometry.code.data) {
       return false;

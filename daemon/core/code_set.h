@@ -17,8 +17,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +29,14 @@
 #include "proto/catalog.pb.h"
 
 namespace holdfast::daemon {
+
+// Whose rows they are: the groups of an incarnation, which its coordinator counts.
+struct GroupsName {
+  std::uint64_t epoch = 0;    // the incarnation
+  std::uint32_t version = 0;  // within it
+
+  bool operator==(const GroupsName&) const = default;
+};
 
 struct CodeSet {
   std::uint32_t local_rank = 0;  // of each member's ranks, by rising rank
@@ -50,6 +58,8 @@ struct CodeSet {
   [[nodiscard]] std::uint32_t Count() const {
     return static_cast<std::uint32_t>(geometry.members.size());
   }
+
+  [[nodiscard]] GroupsName Groups() const { return {epoch, geometry.version}; }
 
   [[nodiscard]] std::optional<std::uint32_t> PositionOfNode(const std::string& uuid) const;
   [[nodiscard]] std::optional<std::uint32_t> PositionOfRank(Rank rank) const;
@@ -75,17 +85,25 @@ struct CodeSet {
 
 // Which vectors of a set are there.
 struct CodeHolder {
-  std::string shard_node;        // has the position's shard; empty: lost, or there is none
-  std::set<std::uint32_t> rows;  // that the position's node has
+  std::string shard_node;  // has the position's shard; empty: lost, or there is none
+  // That the position's node has, with the name that they have there: a node that has not heard of
+  // the newest groups has rows of the same code under older ones.
+  std::map<std::uint32_t, GroupsName> rows;
 
   bool operator==(const CodeHolder&) const = default;
 };
 
+// A set, and what is left of it.
+struct HeldSet {
+  CodeSet set;
+  std::vector<CodeHolder> holders;  // by position, one for each
+
+  bool operator==(const HeldSet&) const = default;
+};
+
 // Whether each segment of the shard at "position" can be decoded: k vectors of its stripe are
 // there.  What lies beyond a shard's end is known to be zero and counts.
-[[nodiscard]] bool IsDecodable(const CodeSet& set,
-                               std::uint32_t position,
-                               const std::vector<CodeHolder>& holders);
+[[nodiscard]] bool IsDecodable(const HeldSet& held, std::uint32_t position);
 
 [[nodiscard]] proto::CodeSetRecord ToProto(const CodeSet& set);
 // Validated: all of ec/ may be used on it.

@@ -2,7 +2,7 @@
 // flushed, published and deleted.  Lives on the node that serves rank 0.
 //
 // Everything it knows is in reports, in the tiers, and in the recorded decision, so one that comes
-// back after a crash goes on from the same facts (design section 4).
+// back after a crash goes on from the same facts (docs/peers.md).
 //
 // Threads:   io thread only.
 // Ownership: borrows the context and the job; both outlive it.
@@ -164,12 +164,6 @@ class Coordinator {
   bool IsOnATier(const SnapshotKey& id, Rank rank) const;
 
   // what other nodes have, and decode (coordinator_rebuild.cc)
-  struct HeldSet {
-    CodeSet set;
-    std::vector<CodeHolder> holders;  // by position
-    std::uint32_t margin = 0;
-  };
-
   // Nodes that have the shard, and the sidecar, of a rank: of the start that counts for the
   // id.
   struct Whereabouts {

@@ -1,6 +1,6 @@
 // The fallback of a choice that was made while a tier or a node was silent: open, so that
-// everything is kept, until all have answered or restore_wait is over a second time (design section
-// 4).
+// everything is kept, until all have answered or restore_wait is over a second time
+// (docs/peers.md).
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-// Groups: which nodes of the job protect each other (ec/grouping.h, design section 6).
+// Groups: which nodes of the job protect each other (ec/grouping.h, docs/peers.md).
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,4 @@
-// The second half of a restore attempt: prepare -> go -> run, and its failures (design section 4).
+// The second half of a restore attempt: prepare -> go -> run, and its failures (docs/peers.md).
 
 #include <algorithm>
 #include <utility>

@@ -88,15 +88,18 @@ bool Coordinator::MayBeDecodable(const SnapshotKey& id, std::uint64_t token, Ran
   // Of the dynamic images, and of the static ones where it has one.
   std::size_t wanted = known.at(rank)->static_bytes != 0 ? 2 : 1;
   for (const CodeSet& set : *sets) {
-    std::vector<CodeHolder> holders(set.Count());
+    HeldSet held{set, std::vector<CodeHolder>(set.Count())};
     for (std::uint32_t position = 0; position < set.Count(); ++position) {
       const std::string& node = set.geometry.members[position];
       const bool has = set.HasShard(position) &&
                        known.at(set.ranks[position])->state == ShardEntry::State::kSealed;
-      holders[position] = {has ? node : "", rows[node][{set.local_rank, set.kind}]};
+      held.holders[position].shard_node = has ? node : "";
+      for (const std::uint32_t row : rows[node][{set.local_rank, set.kind}]) {
+        held.holders[position].rows[row] = set.Groups();
+      }
     }
     const auto position = set.PositionOfRank(rank);
-    wanted -= position.has_value() && IsDecodable(set, *position, holders) ? 1 : 0;
+    wanted -= position.has_value() && IsDecodable(held, *position) ? 1 : 0;
   }
   return wanted == 0;
 }

@@ -34,7 +34,9 @@ void Coordinator::LearnNodes(const NodeHints& nodes) {
 
 bool Coordinator::ServedBy(Rank rank, const std::string& node) const {
   const auto server = servers_.find(rank);
-  return servers_.empty() || (server != servers_.end() && server->second == node);
+  // A start on one node names no members: this one serves them all.
+  return servers_.empty() ? node == context_->node_uuid
+                          : server != servers_.end() && server->second == node;
 }
 
 const RankReport* Coordinator::RankOf(Rank rank) const {

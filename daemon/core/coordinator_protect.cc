@@ -1,4 +1,4 @@
-// Protect: which id's parity is made now, and which are protected (design section 4.7).
+// Protect: which id's parity is made now, and which are protected (docs/peers.md).
 //
 // Nothing here is remembered that reports do not show: what is protected, and at what margin, is
 // computed anew from them each time.
@@ -121,6 +121,7 @@ void Coordinator::Tailor(const std::string& node, Command* command) const {
   const auto served = ranks_of_.find(node);
   if (servers_.empty()) {
     command->sources = plan_.sources;
+    command->orders = orders_;
   }
   for (const Rank rank : served == ranks_of_.end() ? std::vector<Rank>() : served->second) {
     if (const auto source = plan_.sources.find(rank); source != plan_.sources.end()) {

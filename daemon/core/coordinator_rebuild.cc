@@ -1,4 +1,4 @@
-// What parity of present and former members can bring back (design section 4, restore).
+// What parity of present and former members can bring back (docs/peers.md).
 
 #include <algorithm>
 #include <utility>
@@ -82,8 +82,7 @@ std::uint32_t Coordinator::MarginOf(const SnapshotKey& id,
 
 // The sets that rows are recorded for, each with all that is left of it.  Rows of one code count
 // together, whichever start made them.
-std::map<SnapshotKey, std::vector<Coordinator::HeldSet>> Coordinator::HeldSets(
-    const Whereabouts& all) const {
+std::map<SnapshotKey, std::vector<HeldSet>> Coordinator::HeldSets(const Whereabouts& all) const {
   std::map<SnapshotKey, std::vector<HeldSet>> found;
   for (const auto& [node, report] : reports_) {
     for (const ParityEntry& entry : report.parity) {
@@ -97,24 +96,24 @@ std::map<SnapshotKey, std::vector<Coordinator::HeldSet>> Coordinator::HeldSets(
         return IsSameCode(known.set, *entry.set);
       });
       if (set == sets.end()) {
-        set = sets.insert(sets.end(), {*entry.set, {}, 0});
+        set = sets.insert(sets.end(), {*entry.set, {}});
         set->holders.resize(set->set.Count());
       }
-      set->holders[*position].rows.insert(entry.rows.begin(), entry.rows.end());
+      for (const std::uint32_t row : entry.rows) {
+        set->holders[*position].rows[row] = {entry.epoch, entry.version};
+      }
     }
   }
   for (auto& [id, sets] : found) {
     for (HeldSet& held : sets) {
       FindShards(id, all, &held);
-      held.margin = MarginOf(id, all, held);
     }
   }
   return found;
 }
 
 // What is left of the static images of a dynamic set's shards; null: nothing.
-const Coordinator::HeldSet* Coordinator::StaticsOf(const HeldSet& held,
-                                                   const std::vector<HeldSet>& sets) {
+const HeldSet* Coordinator::StaticsOf(const HeldSet& held, const std::vector<HeldSet>& sets) {
   const std::optional<CodeSet> set = StaticSetOf(held.set);
   const auto found = std::find_if(sets.begin(), sets.end(), [&](const HeldSet& other) {
     return set.has_value() && IsSameCode(other.set, *set);
@@ -127,8 +126,8 @@ bool Coordinator::IsShardDecodable(const HeldSet& held,
                                    const HeldSet* statics,
                                    std::uint32_t position) {
   const bool frozen = held.set.SharesStatic(position);
-  return IsDecodable(held.set, position, held.holders) &&
-         (!frozen || (statics != nullptr && IsDecodable(statics->set, position, statics->holders)));
+  return IsDecodable(held, position) &&
+         (!frozen || (statics != nullptr && IsDecodable(*statics, position)));
 }
 
 void Coordinator::AddRebuilds(Inventory* inventory) const {
@@ -140,16 +139,21 @@ void Coordinator::AddRebuilds(Inventory* inventory) const {
     inventory->was_complete.insert(id);  // parity is made of nothing else
     std::map<Rank, std::uint32_t> margins;
     for (const HeldSet& held : sets) {
+      if (held.set.kind != proto::DYNAMIC) {
+        continue;
+      }
       const HeldSet* statics = StaticsOf(held, sets);
-      const std::uint32_t frozen = statics == nullptr ? 0 : statics->margin;
-      const bool shared = !held.set.static_bytes.empty();
+      std::uint32_t both = MarginOf(id, all, held);
+      if (!held.set.static_bytes.empty()) {
+        both = statics == nullptr ? 0 : std::min(both, MarginOf(id, all, *statics));
+      }
       for (std::uint32_t position = 0; position < held.set.Count(); ++position) {
-        if (!held.set.HasShard(position) || held.set.kind != proto::DYNAMIC) {
+        if (!held.set.HasShard(position)) {
           continue;
         }
         const Rank rank = held.set.ranks[position];
         std::uint32_t& margin = margins[rank];
-        margin = std::max(margin, shared ? std::min(held.margin, frozen) : held.margin);
+        margin = std::max(margin, both);
         const Source rebuild{Source::Kind::kRebuild, "", ""};
         std::vector<Source>& sources = inventory->sources[id][rank];
         if (std::find(sources.begin(), sources.end(), rebuild) == sources.end() &&
@@ -195,7 +199,7 @@ void Coordinator::MakeOrders() {
       order.sidecar_nodes.assign(nodes->second.begin(), nodes->second.end());
     }
     const std::size_t count = sets == by_id.end() ? 0 : sets->second.size();
-    for (std::size_t i = 0; i < count && !order.set.has_value(); ++i) {
+    for (std::size_t i = 0; i < count && !order.held.has_value(); ++i) {
       const HeldSet& held = sets->second[i];
       const auto position = held.set.PositionOfRank(rank);
       const HeldSet* statics = StaticsOf(held, sets->second);
@@ -203,12 +207,10 @@ void Coordinator::MakeOrders() {
           !IsShardDecodable(held, statics, *position)) {
         continue;
       }
-      order.set = held.set;
-      order.holders = held.holders;
+      order.held = held;
       order.image_bytes = held.set.geometry.shard_bytes[*position];
       if (held.set.SharesStatic(*position)) {
-        order.static_set = statics->set;
-        order.static_holders = statics->holders;
+        order.static_held = *statics;
       }
     }
     if (const auto report = reports_.find(source.node); report != reports_.end()) {

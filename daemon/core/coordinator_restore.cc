@@ -1,4 +1,4 @@
-// The restore half of the coordinator: collect -> prepare -> go -> run (design section 4).
+// The restore half of the coordinator: collect -> prepare -> go -> run (docs/peers.md).
 
 #include <algorithm>
 #include <utility>
@@ -179,11 +179,9 @@ void Coordinator::GiveUpWaiting(const char* what,
           (IsOutOfSight(rank) ? " (its node " + NodeText(servers_.at(rank)) + " is silent)" : ""));
     }
   }
-  const auto seconds =
-      std::chrono::duration_cast<std::chrono::seconds>(context_->options.restore_wait);
   FailAttempt("rank " + ranks.Text() + " " + what + " (restore.wait is " +
-                  std::to_string(seconds.count()) +
-                  " s): see why it is not running, then start the job again",
+                  ToText(context_->options.restore_wait) +
+                  "): see why it is not running, then start the job again",
               Errc::kUnavailable);
 }
 

@@ -1,5 +1,5 @@
 // The half of the coordinator that makes snapshots durable while training runs: flush targets,
-// publishing, retention (design section 4.8 and 4.9).
+// publishing, retention (docs/ARCHITECTURE.md, life of a snapshot).
 
 #include <algorithm>
 #include <utility>

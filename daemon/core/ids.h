@@ -3,6 +3,7 @@
 // Threads: value types.
 #pragma once
 
+#include <chrono>
 #include <compare>
 #include <cstdint>
 #include <optional>
@@ -64,6 +65,11 @@ inline SnapshotKey KeyOf(const proto::SnapshotId& id) {
 // A node's uuid, 16 raw bytes, for messages and logs.
 inline std::string NodeText(const std::string& uuid) {
   return ToHex(AsBytes(uuid));
+}
+
+// "18 s": whole seconds, for messages and logs.
+inline std::string ToText(std::chrono::milliseconds time) {
+  return std::to_string(std::chrono::floor<std::chrono::seconds>(time).count()) + " s";
 }
 
 // "step 120 of incarnation 2": for messages and logs.

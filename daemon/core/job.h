@@ -77,7 +77,7 @@ struct Job {
 
   bool IsComplete(const SnapshotKey& key) const;
   bool IsAbandoned(const SnapshotKey& key) const;
-  // A boundary of a later incarnation puts it aside (design section 4, restore).
+  // A boundary of a later incarnation puts it aside (docs/peers.md).
   bool IsDiscarded(const SnapshotKey& key) const;
   bool IsDurable(const SnapshotKey& key, const std::string& root) const;
   std::vector<std::string> DurableOn(const SnapshotKey& key) const;
@@ -113,6 +113,8 @@ struct Job {
   std::uint64_t TokenOf(const SnapshotKey& key, const Shard& shard) const;
   // Of a shard that lies here, or of one that another node holds; null: not known.
   const proto::Sidecar* FindSidecar(const SnapshotKey& key, Rank rank) const;
+  // Of that start alone.
+  const proto::Sidecar* FindSidecar(const SnapshotKey& key, Rank rank, std::uint64_t token) const;
   void PutRow(CoreContext* context, const SnapshotKey& key, Row row);
   // Whether any row lies in that slot: those of static images that ids share are the same bytes.
   bool HasRowIn(SlotRef slot) const;

@@ -28,6 +28,22 @@ const proto::Sidecar* Job::FindSidecar(const SnapshotKey& key, Rank rank) const 
   return it == of_id->second.end() ? nullptr : &it->second.sidecar();
 }
 
+const proto::Sidecar* Job::FindSidecar(const SnapshotKey& key,
+                                       Rank rank,
+                                       std::uint64_t token) const {
+  if (const Shard* shard = FindShard(key, rank);
+      shard != nullptr && TokenOf(key, *shard) == token) {
+    return &shard->sidecar;
+  }
+  const auto of_id = sidecars.find(key);
+  if (of_id == sidecars.end()) {
+    return nullptr;
+  }
+  const auto it = of_id->second.find(rank);
+  const bool of_start = it != of_id->second.end() && it->second.start_token() == token;
+  return of_start ? &it->second.sidecar() : nullptr;
+}
+
 void Job::PutRow(CoreContext* context, const SnapshotKey& key, Row row) {
   proto::RowRecord& saved = row.record;
   *saved.mutable_id() = Id(key);

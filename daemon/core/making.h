@@ -16,6 +16,12 @@ namespace holdfast::daemon {
 
 using RowTryKey = std::pair<SnapshotKey, RowName>;
 
+// A snapshot of one start: two may have taken the same number.
+struct IdOfStart {
+  SnapshotKey id;
+  std::uint64_t token = 0;
+};
+
 struct RowTry {
   std::uint64_t ticket = 0;     // 0: nothing is under way
   std::optional<SlotRef> slot;  // its place, perhaps still being made

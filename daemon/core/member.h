@@ -246,7 +246,7 @@ class Member {
   void Protect();
   void AdoptRows(const ProtectTarget& target, const CodeSet& set);
   void ShareRows(const ProtectTarget& target, const CodeSet& set);
-  bool HaveSameStatics(const CodeSet& set, const SnapshotKey& a, const SnapshotKey& b) const;
+  bool HaveSameStatics(const CodeSet& set, const IdOfStart& a, const IdOfStart& b) const;
   bool HasSidecars(const ProtectTarget& target);
   void TryRow(const ProtectTarget& target,
               const CodeSet& set,
@@ -278,7 +278,7 @@ class Member {
   bool TakeShardSlot(Rank rank, const proto::ImageDigest& image, Bringing* bringing);
   void SealBroughtStatic(Slot* slot, Bringing* bringing);
   void StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing);
-  void DropPoisoned(const SnapshotKey& id, Rank rank);
+  void DropOther(const SnapshotKey& id, Rank rank);
   void GiveUpBringing();
   void GiveUpPlace(SlotRef ref, const std::string& why);
   // seal

@@ -34,7 +34,7 @@ std::uint64_t Member::Room::missing() const {
   return wanted > free ? wanted - free : 0;
 }
 
-// Two parities of m rows: the old one stays until the new one is whole (design section 5); of a
+// Two parities of m rows: the old one stays until the new one is whole (docs/peers.md); of a
 // static image one, which snapshots share.  How
 // long a row is, the longest shard of the group says, and which groups there will be, the
 // coordinator: this is the bill of the smallest group that the options make of so many nodes, with

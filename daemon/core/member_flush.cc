@@ -1,4 +1,4 @@
-// Flushes of this node's shards, and drains (design section 4.8).
+// Flushes of this node's shards, and drains (docs/ARCHITECTURE.md, life of a snapshot).
 
 #include <algorithm>
 #include <cerrno>

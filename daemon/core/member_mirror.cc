@@ -1,5 +1,5 @@
 // What the coordinator of another node decided, kept in this node's records: whatever is lost
-// later, the next incarnation finds it here (design section 3).
+// later, the next incarnation finds it here (docs/peers.md).
 
 #include <utility>
 

@@ -1,5 +1,5 @@
 // Parity on this node: sidecars first, then the rows of the id that the coordinator protects: which
-// are there already, and which are freed again (design section 4.7 and 6).
+// are there already, and which are freed again (docs/peers.md).
 
 #include <algorithm>
 #include <utility>
@@ -72,7 +72,9 @@ void Member::ShareRows(const ProtectTarget& target, const CodeSet& set) {
       const auto same = std::find_if(of_id->second.begin(), of_id->second.end(), [&](auto& entry) {
         return entry.first.row == row && IsSameCode(entry.second.set, set);
       });
-      if (same != of_id->second.end() && HaveSameStatics(set, of_id->first, target.id)) {
+      if (same != of_id->second.end() &&
+          HaveSameStatics(
+              set, {of_id->first, same->second.record.start_token()}, {target.id, target.token})) {
         shared.push_back(same->second);
         break;
       }
@@ -85,16 +87,15 @@ void Member::ShareRows(const ProtectTarget& target, const CodeSet& set) {
   }
 }
 
-// Their images have one name and the same bytes, by the sidecars of both ids.
-bool Member::HaveSameStatics(const CodeSet& set, const SnapshotKey& a, const SnapshotKey& b) const {
-  const auto image_of = [&](const SnapshotKey& id, Rank rank) {
-    const proto::Sidecar* sidecar = job_->FindSidecar(id, rank);
+// By the sidecars of both.  Not by the images' owners: of an image that was sealed for a newer id
+// first, an older one says that it is its own.
+bool Member::HaveSameStatics(const CodeSet& set, const IdOfStart& a, const IdOfStart& b) const {
+  const auto image_of = [&](const IdOfStart& of, Rank rank) {
+    const proto::Sidecar* sidecar = job_->FindSidecar(of.id, rank, of.token);
     const proto::ImageDigest* found =
         sidecar == nullptr ? nullptr : ImageOf(*sidecar, proto::STATIC);
     proto::ImageDigest image = found == nullptr ? proto::ImageDigest() : *found;
-    if (found != nullptr && !image.has_owner()) {
-      *image.mutable_owner() = sidecar->id();
-    }
+    image.clear_owner();
     return image.SerializeAsString();
   };
   for (std::uint32_t position = 0; position < set.Count(); ++position) {

@@ -33,7 +33,8 @@ bool Member::IsSidecarOf(const proto::Sidecar& sidecar, const SnapshotKey& id) c
 bool Member::Bring(Rank rank, const Source& source) {
   const SnapshotKey& id = *command_.choice;
   const Shard* shard = job_->FindShard(id, rank);
-  if (shard != nullptr && !shard->poisoned) {
+  // R: that of a twin start, which took the same number, is another one.
+  if (shard != nullptr && !shard->poisoned && job_->TokenOf(id, *shard) == command_.choice_token) {
     return true;
   }
   const auto order = command_.orders.find(rank);
@@ -207,9 +208,8 @@ void Member::StartBytes(Rank rank, const ShardOrder& order, Bringing* bringing) 
   rebuild.rank = rank;
   rebuild.slot = *bringing->slot;
   rebuild.sidecar = *bringing->sidecar;
-  rebuild.set = (frozen ? order.static_set : order.set).value_or(CodeSet());
-  rebuild.position = rebuild.set.PositionOfRank(rank).value_or(0);
-  rebuild.holders = frozen ? order.static_holders : order.holders;
+  rebuild.held = (frozen ? order.static_held : order.held).value_or(HeldSet());
+  rebuild.position = rebuild.held.set.PositionOfRank(rank).value_or(0);
   context_->Do(std::move(rebuild));
 }
 
@@ -243,7 +243,7 @@ bool Member::OnShardMade(std::uint64_t ticket, const Status& status) {
     return true;
   }
   // I5: all of it was compared with the sidecar in its place.
-  DropPoisoned(bringing.id, rank);
+  DropOther(bringing.id, rank);
   slot->layout_hash = bringing.sidecar->layout_hash();
   slot->image_bytes = bringing.sidecar->images(0).length_bytes();
   slot->static_hash = bringing.sidecar->static_hash();
@@ -272,14 +272,14 @@ void Member::SealBroughtStatic(Slot* slot, Bringing* bringing) {
   bringing->ticket = 0;
 }
 
-// The record is about to name another slot.
-void Member::DropPoisoned(const SnapshotKey& id, Rank rank) {
+// The record is about to name another slot: what it named was bad, or a twin start's.
+void Member::DropOther(const SnapshotKey& id, Rank rank) {
   const Shard* shard = job_->FindShard(id, rank);
   Slot* slot = shard == nullptr ? nullptr : context_->slots.Find(shard->slot);
   if (slot != nullptr && SlotTable::Allows(*slot, SlotEvent::kRetire)) {
     context_->slots.Apply(slot, SlotEvent::kRetire, context_->batch());
     slot->step = kNoStep;
-    slot->spoilt = true;
+    slot->spoilt = shard->poisoned;
   }
 }
 

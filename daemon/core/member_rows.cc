@@ -1,4 +1,4 @@
-// Making the rows of the id that the coordinator protects (design section 6).
+// Making the rows of the id that the coordinator protects (docs/peers.md).
 
 #include <algorithm>
 #include <set>
@@ -62,16 +62,17 @@ void Member::StartRow(const ProtectTarget& target,
   make.slot = *attempt->slot;
   make.length_bytes = attempt->length_bytes;
   for (std::uint32_t position = 0; position < make.set.Count(); ++position) {
-    const proto::Sidecar* sidecar = make.set.HasShard(position)
-                                        ? job_->FindSidecar(target.id, make.set.ranks[position])
-                                        : nullptr;
+    const proto::Sidecar* sidecar =
+        make.set.HasShard(position)
+            ? job_->FindSidecar(target.id, make.set.ranks[position], target.token)
+            : nullptr;
     make.sidecars.push_back(sidecar == nullptr ? proto::Sidecar() : *sidecar);
   }
   attempt->ticket = make.ticket;
   context_->Do(std::move(make));
 }
 
-// The bill has two rows of each place (design section 5); more only where nobody is promised the
+// The bill has two rows of each place (docs/peers.md); more only where nobody is promised the
 // memory.
 bool Member::TakeRowSlot(RowTry* attempt) {
   if (attempt->slot.has_value() && context_->slots.Find(*attempt->slot) != nullptr) {

@@ -26,8 +26,6 @@ void Member::OnCoordinatorSilent(bool silent) {
   if (context_->now - *silent_since_ < context_->options.restore_wait) {
     return;
   }
-  const auto seconds =
-      std::chrono::duration_cast<std::chrono::seconds>(context_->options.restore_wait);
   for (auto& [rank, state] : ranks_) {
     if (state.restore_request.has_value() || state.loaded_request.has_value()) {
       GiveUpRestore(rank,
@@ -35,8 +33,8 @@ void Member::OnCoordinatorSilent(bool silent) {
                     Error(Errc::kUnavailable,
                           "node " + NodeText(job_->CoordinatorNode()) +
                               ", which serves rank 0, has been silent for " +
-                              std::to_string(seconds.count()) +
-                              " s (restore.wait): " + WhatIsMissing(rank, state) +
+                              ToText(context_->options.restore_wait) +
+                              " (restore.wait): " + WhatIsMissing(rank, state) +
                               "; see why it cannot be reached, then start the job again"));
     }
   }

@@ -1,4 +1,4 @@
-// Snapshots of ranks: begin, miss, torn, seal (design section 4.2 to 4.6).
+// Snapshots of ranks: begin, miss, torn, seal (docs/ARCHITECTURE.md, life of a snapshot).
 
 #include <algorithm>
 #include <utility>

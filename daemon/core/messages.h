@@ -208,10 +208,8 @@ struct ProtectTarget {
 struct ShardOrder {
   std::uint64_t image_bytes = 0;
   std::vector<std::string> sidecar_nodes;  // that have its sidecar
-  std::optional<CodeSet> set;              // of kRebuild: by which it is decoded
-  std::vector<CodeHolder> holders;         // of kRebuild: by position
-  std::optional<CodeSet> static_set;       // the same of its static image, where it has one
-  std::vector<CodeHolder> static_holders;
+  std::optional<HeldSet> held;             // of kRebuild: by which it is decoded
+  std::optional<HeldSet> static_held;      // the same of its static image, where it has one
 
   friend bool operator==(const ShardOrder&, const ShardOrder&) = default;
 };

@@ -107,8 +107,8 @@ void FillProtection(const JobUnit& unit, std::uint32_t wished, proto::JobStatus*
   const std::string error = !silent.empty()               ? silent
                             : unit.coordinator != nullptr ? unit.coordinator->ParityError()
                                                           : unit.member->parity_error();
-  const bool alone = wished > 0 && unit.job.ServersOfRanks().size() > 0 && !command.coded &&
-                     command.not_coded.empty() && unit.member->heard();
+  const bool alone =
+      wished > 0 && !command.coded && command.not_coded.empty() && unit.member->heard();
   out->set_not_protected(!command.not_coded.empty() ? command.not_coded
                          : alone                    ? "the job has one node: it has no peers"
                                                     : error);

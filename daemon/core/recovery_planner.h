@@ -1,7 +1,7 @@
 // Chooses what a restore attempt brings back.  Pure: an inventory in, a plan out.
 //
 // The greatest id, ordered by (incarnation, step), of which every rank has a source; discarded ids,
-// ids tried too often, and sources known to be bad are left out (design section 4, restore).
+// ids tried too often, and sources known to be bad are left out (docs/peers.md).
 //
 // Threads: any; no state.
 #pragma once

@@ -84,7 +84,8 @@ bool ParityGoesOn(const Report& last, const Report& now) {
       AllBecame(last.parity, now.parity, [](const ParityEntry& before, const ParityEntry& after) {
         return before.id == after.id && before.token == after.token &&
                before.local_rank == after.local_rank && before.epoch == after.epoch &&
-               before.version == after.version && Includes(after.rows, before.rows);
+               before.version == after.version && before.kind == after.kind &&
+               Includes(after.rows, before.rows);
       });
   return rows && AllBecame(last.sidecars,
                            now.sidecars,

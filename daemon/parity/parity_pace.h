@@ -1,5 +1,5 @@
 // How fast parity may be made: the bytes of a snapshot over a part of the time between two
-// (design section 6), so that a network which training needs is never filled for it at once.
+// (docs/peers.md), so that a network which training needs is never filled for it at once.
 //
 //   pace.OnRow(job, id, bytes, now);      before a row is made of so many bytes of other nodes
 //   budget.SetRate(pace.Rate());

@@ -32,15 +32,16 @@ ByteCount BytesIn(const MakeRow& action) {
 }
 
 // Every position's own node has its shard and all rows: who has not is found out by asking.
-std::vector<CodeHolder> AllOf(const CodeSet& set) {
-  std::vector<CodeHolder> holders(set.Count());
+HeldSet AllOf(const CodeSet& set) {
+  HeldSet held{set, std::vector<CodeHolder>(set.Count())};
   for (std::uint32_t position = 0; position < set.Count(); ++position) {
-    holders[position].shard_node = set.HasShard(position) ? set.geometry.members[position] : "";
+    CodeHolder& holder = held.holders[position];
+    holder.shard_node = set.HasShard(position) ? set.geometry.members[position] : "";
     for (std::uint32_t row = 0; row < set.geometry.code.parity; ++row) {
-      holders[position].rows.insert(row);
+      holder.rows[row] = set.Groups();
     }
   }
-  return holders;
+  return held;
 }
 
 }  // namespace
@@ -206,9 +207,10 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Encode(const MakeRow& ac
   // A maker that died in an earlier try would else wait for takers that got theirs from it.
   for (std::uint32_t row = 1; row < group->stripes.Code().parity; ++row) {
     const std::uint32_t owner = group->stripes.RowOwner(action.stripe, row);
-    if (co_await remote_->HasRow(set.geometry.members[owner],
-                                 RowKey(action.job_uid, action.id, set, action.stripe, row),
-                                 action.length_bytes)) {
+    if (co_await remote_->HasRow(
+            set.geometry.members[owner],
+            RowKey(action.job_uid, action.id, set, set.Groups(), action.stripe, row),
+            action.length_bytes)) {
       feed->Drop(row - 1);
     }
   }
@@ -285,8 +287,7 @@ asio::awaitable<ParityRunner::RowDigests> ParityRunner::Rebuild(const MakeRow& a
       sources->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     }
   }
-  const Wanted wanted{
-      {action.job_uid, action.id}, &action.set, group.get(), {action.stripe}, std::nullopt};
+  const Wanted wanted{{action.job_uid, action.id}, group.get(), {action.stripe}, std::nullopt};
   SourceSearch search(
       co_await asio::this_coro::executor, remote_, wanted, AllOf(action.set), sources);
   RebuildRowOptions options;

@@ -124,11 +124,10 @@ class ParityRunner {
                                                            const SourceSearch& search,
                                                            SharedGroup group,
                                                            std::shared_ptr<GroupSources> sources);
-  [[nodiscard]] std::vector<std::vector<FeedSource>> HelpersOf(
-      const RebuildShard& action,
-      const CodedGroup& group,
-      const GroupSources& sources,
-      const std::vector<CodeHolder>& holders) const;
+  [[nodiscard]] std::vector<std::vector<FeedSource>> HelpersOf(const RebuildShard& action,
+                                                               const CodedGroup& group,
+                                                               const GroupSources& sources,
+                                                               const HeldSet& reached) const;
   [[nodiscard]] Pacing RowPacing();
   // "length" bytes of the slot, to be written to.
   [[nodiscard]] Result<std::pair<SharedSlot, MutableByteView>> Place(SlotRef slot,

@@ -30,20 +30,23 @@ Error Refused() {
 }
 
 // Nodes that have any vector to decode by, but this one.
-std::vector<std::string> Survivors(const struct RebuildShard& action,
-                                   const std::vector<CodeHolder>& holders,
-                                   const GroupSources& sources) {
+std::vector<std::string> Survivors(const HeldSet& reached,
+                                   std::uint32_t lost,
+                                   const GroupSources& sources,
+                                   const std::string& self) {
   std::vector<std::string> nodes;
-  const auto add = [&nodes](const std::string& node) {
-    if (!node.empty() && std::find(nodes.begin(), nodes.end(), node) == nodes.end()) {
+  const auto add = [&nodes, &self](const std::string& node) {
+    if (!node.empty() && node != self &&
+        std::find(nodes.begin(), nodes.end(), node) == nodes.end()) {
       nodes.push_back(node);
     }
   };
-  for (std::uint32_t position = 0; position < action.set.Count(); ++position) {
-    if (position != action.position) {
-      add(sources.shards[position] != nullptr ? holders[position].shard_node
-          : holders[position].rows.empty()    ? ""
-                                              : action.set.geometry.members[position]);
+  for (std::uint32_t position = 0; position < reached.set.Count(); ++position) {
+    const CodeHolder& holder = reached.holders[position];
+    if (position != lost) {
+      add(sources.shards[position] != nullptr ? holder.shard_node
+          : holder.rows.empty()               ? ""
+                                              : reached.set.geometry.members[position]);
     }
   }
   return nodes;
@@ -122,26 +125,24 @@ ParityRunner::Task ParityRunner::DoRebuild(struct RebuildShard action) {
 }
 
 // By segment, all that have a vector of it; another first one for each, so that all share the work.
-std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
-    const struct RebuildShard& action,
-    const CodedGroup& group,
-    const GroupSources& sources,
-    const std::vector<CodeHolder>& holders) const {
+std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(const struct RebuildShard& action,
+                                                             const CodedGroup& group,
+                                                             const GroupSources& sources,
+                                                             const HeldSet& reached) const {
   const ec::Stripes& stripes = group.stripes;
   const std::uint32_t segments = stripes.Code().data;
   std::vector<std::vector<FeedSource>> helpers(segments);
-  const std::vector<std::string> nodes = Survivors(action, holders, sources);
+  const std::vector<std::string> nodes =
+      Survivors(reached, action.position, sources, remote_->node_uuid());
   if (segments == 1 || nodes.empty()) {
     return helpers;  // what is left of a mirror is the shard itself
   }
   // Who cannot be reached from here is not worth a survivor's time, unless it takes all there are.
-  const bool enough = IsDecodable(action.set, action.position, holders);
-  const ShardOrder order{action.set.geometry.shard_bytes[action.position],
+  const bool enough = IsDecodable(reached, action.position);
+  const ShardOrder order{reached.set.geometry.shard_bytes[action.position],
                          {},
-                         action.set,
-                         enough ? holders : action.holders,
-                         std::nullopt,
-                         {}};
+                         enough ? reached : action.held,
+                         std::nullopt};
   for (std::uint32_t segment = 0; segment < segments; ++segment) {
     const ByteCount length = stripes.SegmentLength(action.position, segment);
     for (std::size_t i = 0; length > 0 && i < nodes.size(); ++i) {
@@ -160,17 +161,17 @@ std::vector<std::vector<FeedSource>> ParityRunner::HelpersOf(
 }
 
 asio::awaitable<Status> ParityRunner::DecodeShard(const struct RebuildShard& action) {
-  HF_CO_TRY(SharedGroup group, CodedGroup::Make(action.set.geometry));
-  if (action.holders.size() != action.set.Count()) {
+  const CodeSet& set = action.held.set;
+  HF_CO_TRY(SharedGroup group, CodedGroup::Make(set.geometry));
+  if (action.held.holders.size() != set.Count()) {
     co_return Error(Errc::kInternal, "a shard to rebuild without holders");
   }
   auto sources = std::make_shared<GroupSources>(GroupSources::None(group->stripes));
   const Wanted wanted{{action.job_uid, action.id},
-                      &action.set,
                       group.get(),
-                      StripesOfShard(action.set, *group, action.position),
+                      StripesOfShard(set, *group, action.position),
                       action.position};
-  SourceSearch search(co_await asio::this_coro::executor, remote_, wanted, action.holders, sources);
+  SourceSearch search(co_await asio::this_coro::executor, remote_, wanted, action.held, sources);
   auto decode = [&] { return DecodeFound(action, search, group, sources); };
   co_return co_await search.Run(std::move(decode));
 }
@@ -179,7 +180,7 @@ asio::awaitable<Status> ParityRunner::DecodeFound(const struct RebuildShard& act
                                                   const SourceSearch& search,
                                                   SharedGroup group,
                                                   std::shared_ptr<GroupSources> sources) {
-  HF_CO_TRY(SharedDigests what, DigestsOf(action.sidecar, action.set.kind));
+  HF_CO_TRY(SharedDigests what, DigestsOf(action.sidecar, action.held.set.kind));
   HF_CO_TRY(const auto place, Place(action.slot, what->length()));
   const std::string from = "parity, any " + std::to_string(group->stripes.Code().data) + " of " +
                            std::to_string(sources->Nodes(group->stripes)) + " nodes";

@@ -37,16 +37,16 @@ std::set<std::uint32_t> StripesOfShard(const CodeSet& set,
 SourceSearch::SourceSearch(const asio::any_io_executor& executor,
                            const RemoteBytes* remote,
                            Wanted wanted,
-                           std::vector<CodeHolder> holders,
+                           HeldSet held,
                            std::shared_ptr<GroupSources> sources)
     : remote_(remote),
       wanted_(std::move(wanted)),
-      holders_(std::move(holders)),
+      held_(std::move(held)),
       sources_(std::move(sources)),
-      tasks_(executor, "sources of a rebuild", wanted_.set->Count()),
+      tasks_(executor, "sources of a rebuild", held_.set.Count()),
       changed_(executor),
-      missing_(wanted_.set->Count()) {
-  HOLDFAST_CHECK(holders_.size() == wanted_.set->Count());
+      missing_(held_.set.Count()) {
+  HOLDFAST_CHECK(held_.holders.size() == held_.set.Count());
 }
 
 bool SourceSearch::IsEnough() const {
@@ -67,7 +67,7 @@ bool SourceSearch::IsEnough() const {
 asio::awaitable<void> SourceSearch::UntilEnough() {
   const auto began = Clock::now();
   sources_->open = true;
-  for (std::uint32_t position = 0; position < wanted_.set->Count(); ++position) {
+  for (std::uint32_t position = 0; position < held_.set.Count(); ++position) {
     waiting_.insert(position);
     HOLDFAST_CHECK(tasks_.Spawn(Ask(position)));
   }
@@ -85,7 +85,7 @@ asio::awaitable<void> SourceSearch::UntilEnough() {
 
 asio::awaitable<void> SourceSearch::Ask(std::uint32_t position) {
   if (wanted_.lost.has_value() && wanted_.lost != position &&
-      !holders_[position].shard_node.empty()) {
+      !held_.holders[position].shard_node.empty()) {
     co_await AskForShard(position);
   }
   co_await AskForRows(position);
@@ -95,32 +95,32 @@ asio::awaitable<void> SourceSearch::Ask(std::uint32_t position) {
 }
 
 asio::awaitable<void> SourceSearch::AskForShard(std::uint32_t position) {
-  CodeHolder& holder = holders_[position];
+  CodeHolder& holder = held_.holders[position];
   const std::string node = holder.shard_node;
   const CodedId& what = wanted_.id;
-  const Rank rank = wanted_.set->ranks[position];
+  const Rank rank = held_.set.ranks[position];
   const auto sidecar = co_await remote_->Sidecar(node, what.job_uid, what.id, rank);
   if (sidecar.has_value()) {
-    auto image = remote_->Image(node, what.job_uid, what.id, sidecar.value(), wanted_.set->kind);
+    auto image = remote_->Image(node, what.job_uid, what.id, sidecar.value(), held_.set.kind);
     sources_->shards[position] = image.has_value() ? std::move(image).value() : nullptr;
     co_return;
   }
   missing_[position] = MissingText(position, sidecar.error().message);
   holder.shard_node.clear();
-  if (IsAway(sidecar.error()) && node == wanted_.set->geometry.members[position]) {
+  if (IsAway(sidecar.error()) && node == held_.set.geometry.members[position]) {
     holder.rows.clear();  // nor can they be had
   }
 }
 
 asio::awaitable<void> SourceSearch::AskForRows(std::uint32_t position) {
-  const CodeSet& set = *wanted_.set;
-  for (const std::uint32_t row : holders_[position].rows) {
+  const CodeSet& set = held_.set;
+  for (const auto& [row, groups] : held_.holders[position].rows) {
     const std::uint32_t stripe = set.StripeOfRow(position, row);
     const ByteCount length = wanted_.group->stripes.RowLength(stripe);
     if (length == 0 || !wanted_.stripes.contains(stripe) || co_await Cancelled()) {
       continue;
     }
-    const auto key = RowKey(wanted_.id.job_uid, wanted_.id.id, set, stripe, row);
+    const auto key = RowKey(wanted_.id.job_uid, wanted_.id.id, set, groups, stripe, row);
     auto reader = co_await remote_->Row(set.geometry.members[position], key, length);
     if (reader.has_value()) {
       sources_->rows[stripe][row] = std::move(reader).value();
@@ -130,27 +130,27 @@ asio::awaitable<void> SourceSearch::AskForRows(std::uint32_t position) {
   }
 }
 
-std::vector<CodeHolder> SourceSearch::Reached() const {
-  std::vector<CodeHolder> reached = holders_;
+HeldSet SourceSearch::Reached() const {
+  HeldSet reached = held_;
   for (const std::uint32_t position : waiting_) {
-    reached[position].rows.clear();
+    reached.holders[position].rows.clear();
     if (sources_->shards[position] == nullptr) {
-      reached[position].shard_node.clear();
+      reached.holders[position].shard_node.clear();
     }
   }
   return reached;
 }
 
 std::string SourceSearch::MissingText(std::uint32_t position, const std::string& why) const {
-  return "; that of rank " + std::to_string(wanted_.set->ranks[position]) + " on node " +
-         NodeText(holders_[position].shard_node) + ": " + why;
+  return "; that of rank " + std::to_string(held_.set.ranks[position]) + " on node " +
+         NodeText(held_.holders[position].shard_node) + ": " + why;
 }
 
 std::string SourceSearch::Missing() const {
   std::string text = std::accumulate(missing_.begin(), missing_.end(), std::string());
   for (const std::uint32_t position : waiting_) {
     if (wanted_.lost.has_value() && position != wanted_.lost &&
-        !holders_[position].shard_node.empty() && sources_->shards[position] == nullptr) {
+        !held_.holders[position].shard_node.empty() && sources_->shards[position] == nullptr) {
       text += MissingText(position, "it does not answer");
     }
   }

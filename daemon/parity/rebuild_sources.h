@@ -40,10 +40,9 @@ struct CodedId {
   SnapshotKey id;
 };
 
-// What is looked for.  Set and group are borrowed.
+// What is looked for.  The group, of the set that is looked through, is borrowed.
 struct Wanted {
   CodedId id;
-  const CodeSet* set;
   const CodedGroup* group;
   std::set<std::uint32_t> stripes;  // that something is to be decoded of: others are not asked for
   std::optional<std::uint32_t> lost;  // shards are looked for too, but that of this position
@@ -56,12 +55,11 @@ struct Wanted {
 
 class SourceSearch {
  public:
-  // "holders": who is said to have what, by position.  "sources" is what is there already, and gets
-  // the rest.
+  // "held": who is said to have what.  "sources" is what is there already, and gets the rest.
   SourceSearch(const boost::asio::any_io_executor& executor,
                const RemoteBytes* remote,
                Wanted wanted,
-               std::vector<CodeHolder> holders,
+               HeldSet held,
                std::shared_ptr<GroupSources> sources);
 
   // What "decode" gives, which is called when there is enough to begin, or no more to be had.
@@ -79,7 +77,7 @@ class SourceSearch {
   // --- While "decode" runs
 
   // Without what cannot be had now, or has not been heard of yet.
-  [[nodiscard]] std::vector<CodeHolder> Reached() const;
+  [[nodiscard]] HeldSet Reached() const;
 
   // I11: who had which missing shard, for people; empty: none is missing.
   [[nodiscard]] std::string Missing() const;
@@ -94,7 +92,7 @@ class SourceSearch {
 
   const RemoteBytes* const remote_;
   const Wanted wanted_;
-  std::vector<CodeHolder> holders_;
+  HeldSet held_;  // without what turned out not to be there
   const std::shared_ptr<GroupSources> sources_;
   TaskGroup tasks_;
   AsyncEvent changed_;

@@ -20,13 +20,16 @@ namespace {
 constexpr std::chrono::milliseconds kSmallRequest{15'000};
 constexpr std::chrono::milliseconds kProbe{1'000};  // no answer is an answer
 
-proto::StoredParity ParityName(const CodeSet& set, std::uint32_t stripe, std::uint32_t row) {
+proto::StoredParity ParityName(const CodeSet& set,
+                               const GroupsName& groups,
+                               std::uint32_t stripe,
+                               std::uint32_t row) {
   proto::StoredParity name;
   name.set_local_rank(set.local_rank);
   name.set_stripe(stripe);
   name.set_row(row);
-  name.set_group_epoch(set.epoch);
-  name.set_group_version(set.geometry.version);
+  name.set_group_epoch(groups.epoch);
+  name.set_group_version(groups.version);
   name.set_kind(set.kind);
   return name;
 }
@@ -80,7 +83,34 @@ class RemoteFeed final : public FeedCalls {
   std::optional<proto::DecodeShareRequest> begin_;
 };
 
+// Older software did not say which static image it is: the layout says it.
+proto::Sidecar WithStaticHash(proto::Sidecar sidecar) {
+  if (sidecar.images_size() > 1) {
+    sidecar.set_static_hash(layout::StaticHash(sidecar.layout()));
+  }
+  return sidecar;
+}
+
 }  // namespace
+
+Result<proto::Sidecar> SidecarHere(const CoreGate& core,
+                                   const LayoutStore& layouts,
+                                   const proto::SnapshotId& id,
+                                   Rank rank) {
+  const proto::Sidecar* known = core.view().FindSidecar(id, rank);
+  if (known == nullptr) {
+    return Error(Errc::kNotFound, "this node does not know that shard (any more)");
+  }
+  proto::Sidecar whole = *known;
+  if (!whole.has_layout()) {
+    const SharedLayout layout = layouts.Find(whole.layout_hash());
+    if (layout == nullptr) {
+      return Error(Errc::kInternal, "the layout of a sidecar is not in the store");
+    }
+    *whole.mutable_layout() = *layout;
+  }
+  return whole;
+}
 
 Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
   const proto::ImageDigest* image = ImageOf(sidecar, kind);
@@ -106,11 +136,12 @@ proto::StoredKey ImageKey(const JobUid& job,
 proto::StoredKey RowKey(const JobUid& job,
                         const SnapshotKey& id,
                         const CodeSet& set,
+                        const GroupsName& groups,
                         std::uint32_t stripe,
                         std::uint32_t row) {
   proto::StoredKey key;
   *key.mutable_id() = ToProto(job, id);
-  *key.mutable_parity() = ParityName(set, stripe, row);
+  *key.mutable_parity() = ParityName(set, groups, stripe, row);
   return key;
 }
 
@@ -121,7 +152,7 @@ proto::StoredKey FeedKey(const JobUid& job,
                          std::uint32_t row) {
   proto::StoredKey key;
   *key.mutable_id() = ToProto(job, id);
-  *key.mutable_feed() = ParityName(set, stripe, row);
+  *key.mutable_feed() = ParityName(set, set.Groups(), stripe, row);
   return key;
 }
 
@@ -230,6 +261,10 @@ asio::awaitable<Result<proto::Sidecar>> RemoteBytes::Sidecar(std::string node,
                                                              JobUid job,
                                                              SnapshotKey id,
                                                              Rank rank) const {
+  if (node == node_uuid_) {  // there is no connection to ask over
+    HF_CO_TRY(proto::Sidecar own, SidecarHere(*core_, context_.layouts, ToProto(job, id), rank));
+    co_return WithStaticHash(std::move(own));
+  }
   proto::PeerRequest request;
   *request.mutable_fetch_sidecar()->mutable_id() = ToProto(job, id);
   request.mutable_fetch_sidecar()->set_rank(rank);
@@ -255,10 +290,7 @@ asio::awaitable<Result<proto::Sidecar>> RemoteBytes::Sidecar(std::string node,
   if (!sidecar.has_layout() || layout::LayoutHash(sidecar.layout()) != sidecar.layout_hash()) {
     co_return wrong("has not the layout that it names");
   }
-  if (sidecar.images_size() > 1) {
-    sidecar.set_static_hash(layout::StaticHash(sidecar.layout()));
-  }
-  co_return sidecar;
+  co_return WithStaticHash(std::move(sidecar));
 }
 
 }  // namespace holdfast::daemon

@@ -113,7 +113,14 @@ class RemoteBytes {
 // What an image must be, by its sidecar.  kInvalidArgument: the shard has no such image.
 [[nodiscard]] Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind);
 
-// Names of stored bytes.
+// What this node knows of a shard, of its own or of another's, with its layout.  kNotFound:
+// nothing.
+[[nodiscard]] Result<proto::Sidecar> SidecarHere(const CoreGate& core,
+                                                 const LayoutStore& layouts,
+                                                 const proto::SnapshotId& id,
+                                                 Rank rank);
+
+// Names of stored bytes.  "groups": under which the holder of a row has it.
 [[nodiscard]] proto::StoredKey ImageKey(const JobUid& job,
                                         const SnapshotKey& id,
                                         Rank rank,
@@ -121,6 +128,7 @@ class RemoteBytes {
 [[nodiscard]] proto::StoredKey RowKey(const JobUid& job,
                                       const SnapshotKey& id,
                                       const CodeSet& set,
+                                      const GroupsName& groups,
                                       std::uint32_t stripe,
                                       std::uint32_t row);
 [[nodiscard]] proto::StoredKey FeedKey(const JobUid& job,

@@ -32,8 +32,7 @@ FeedShape ShareFeedShape(ByteCount length) {
 struct ShareMaker::Share {
   proto::StoredKey key;
   CodedId id;
-  CodeSet set;
-  std::vector<CodeHolder> holders;
+  HeldSet held;
   SharedGroup group;
   std::uint32_t position = 0;  // of the lost shard
   ByteCount offset = 0;        // of the segment in it
@@ -61,15 +60,15 @@ Result<std::shared_ptr<ShareMaker::Share>> ShareMaker::Plan(
   share->key = request.key();
   share->id = {request.key().id().job_uid(), KeyOf(request.key().id())};
   HF_TRY(ShardOrder order, OrderOf(request.order()));
-  if (!order.set.has_value()) {
+  if (!order.held.has_value()) {
     return Invalid("without a code set");
   }
-  share->set = std::move(*order.set);
-  share->holders = std::move(order.holders);
-  HF_TRY(share->group, CodedGroup::Make(share->set.geometry));
+  share->held = std::move(*order.held);
+  const CodeSet& set = share->held.set;
+  HF_TRY(share->group, CodedGroup::Make(set.geometry));
   const proto::StoredShare& asked = request.key().share();
-  const auto position = share->set.PositionOfRank(asked.rank());
-  if (!position.has_value() || asked.segment() >= share->set.geometry.code.data) {
+  const auto position = set.PositionOfRank(asked.rank());
+  if (!position.has_value() || asked.segment() >= set.geometry.code.data) {
     return Invalid("of rank " + std::to_string(asked.rank()) + ", segment " +
                    std::to_string(asked.segment()) + ", which its code set does not have");
   }
@@ -84,7 +83,7 @@ Result<std::shared_ptr<ShareMaker::Share>> ShareMaker::Plan(
   if (sidecar == nullptr) {
     return Error(Errc::kUnavailable, "this node does not know what that shard held");
   }
-  HF_TRY(share->what, DigestsOf(*sidecar, share->set.kind));
+  HF_TRY(share->what, DigestsOf(*sidecar, set.kind));
   return share;
 }
 
@@ -106,15 +105,16 @@ asio::awaitable<Status> ShareMaker::Begin(proto::DecodeShareRequest request) {
 // Sidecars of all shards of a group are on every member before anything counts as protected (I10).
 void ShareMaker::AddShards(const Share& share, GroupSources* sources) const {
   const proto::SnapshotId id = ToProto(share.id.job_uid, share.id.id);
-  for (std::uint32_t position = 0; position < share.set.Count(); ++position) {
-    const std::string& node = share.holders[position].shard_node;
+  const CodeSet& set = share.held.set;
+  for (std::uint32_t position = 0; position < set.Count(); ++position) {
+    const std::string& node = share.held.holders[position].shard_node;
     const proto::Sidecar* sidecar = position == share.position || node.empty()
                                         ? nullptr
-                                        : core_->view().FindSidecar(id, share.set.ranks[position]);
+                                        : core_->view().FindSidecar(id, set.ranks[position]);
     if (sidecar == nullptr) {
       continue;
     }
-    auto image = remote_->Image(node, share.id.job_uid, share.id.id, *sidecar, share.set.kind);
+    auto image = remote_->Image(node, share.id.job_uid, share.id.id, *sidecar, set.kind);
     if (image.has_value()) {
       sources->shards[position] = std::move(image).value();
     }
@@ -126,12 +126,11 @@ asio::awaitable<Status> ShareMaker::Decode(const Share& share) {
   AddShards(share, sources.get());
   const std::uint32_t segment = share.key.share().segment();
   const Wanted wanted{share.id,
-                      &share.set,
                       share.group.get(),
                       {share.group->stripes.StripeOf(share.position, segment)},
                       std::nullopt};
-  SourceSearch search(co_await asio::this_coro::executor, remote_, wanted, share.holders, sources);
-  if (const auto own = share.set.PositionOfNode(remote_->node_uuid()); own.has_value()) {
+  SourceSearch search(co_await asio::this_coro::executor, remote_, wanted, share.held, sources);
+  if (const auto own = share.held.set.PositionOfNode(remote_->node_uuid()); own.has_value()) {
     sources->preference = {*own};
   }
   HF_CO_TRY(

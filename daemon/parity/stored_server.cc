@@ -9,6 +9,7 @@
 #include "common/crc32c.h"
 #include "common/failpoint.h"
 #include "common/log.h"
+#include "daemon/parity/remote_bytes.h"
 #include "transport/peer_messages.h"
 
 namespace holdfast::daemon {
@@ -202,18 +203,8 @@ Result<proto::PeerReply> StoredServer::Describe(const proto::DescribeRequest& re
 
 Result<proto::PeerReply> StoredServer::FetchSidecar(
     const proto::FetchSidecarRequest& request) const {
-  const proto::Sidecar* known = core_->view().FindSidecar(request.id(), request.rank());
-  if (known == nullptr) {
-    return NotHere();
-  }
-  proto::Sidecar whole = *known;
-  if (!whole.has_layout()) {
-    const SharedLayout layout = context_.layouts.Find(whole.layout_hash());
-    if (layout == nullptr) {
-      return Error(Errc::kInternal, "the layout of a sidecar is not in the store");
-    }
-    *whole.mutable_layout() = *layout;
-  }
+  HF_TRY(const proto::Sidecar whole,
+         SidecarHere(*core_, context_.layouts, request.id(), request.rank()));
   proto::PeerReply reply;
   reply.mutable_fetch_sidecar()->set_sidecar(whole.SerializeAsString());
   reply.mutable_fetch_sidecar()->set_sidecar_crc32c(

@@ -51,7 +51,7 @@ class DaemonArenaTest : public testing::Test {
   DaemonProcess daemon_;
 };
 
-// I9, design section 11: a client can hurt its own job only, also across a restart.
+// I9: a client can hurt its own job only, also across a restart.
 TEST_F(DaemonArenaTest, AClientThatGrowsItsSlotByAByteDoesNotStopTheNextDaemon) {
   ASSERT_TRUE(daemon_.StartAndWait());
   SealOne("good", 1);

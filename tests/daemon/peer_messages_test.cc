@@ -64,7 +64,7 @@ Report FullReport() {
   report.shards[1].static_bytes = 8;
   report.failure_domain = "rack 1";
   report.parity_error = "no room";
-  report.parity = {{kOne, 77, 1, 2, 3, {0, 1}, FullSet()}, {kTwo, 78, 0, 2, 3, {}, std::nullopt}};
+  report.parity = {{kOne, 77, 1, 2, 3, {0}, FullSet()}, {kTwo, 78, 0, 2, 3, {}, std::nullopt}};
   report.parity[0].shares_static = true;
   report.parity[1].kind = proto::STATIC;
   report.sidecars = {{kOne, 77, {1, 2}}, {kTwo, 78, {}}};
@@ -103,12 +103,12 @@ Command FullCommand() {
   command.protect = ProtectTarget{kOne, 77, {FullSet()}};
   command.protected_id = kTwo;
   command.margins = {{kOne, 0}, {kTwo, 1}};
-  command.orders[2] = ShardOrder{9, {kNode}, std::nullopt, {}, std::nullopt, {}};
-  command.orders[3] = ShardOrder{9, {kNode}, FullSet(), {{kNode, {}}, {"", {0}}}, std::nullopt, {}};
+  command.orders[2] = ShardOrder{9, {kNode}, std::nullopt, std::nullopt};
+  const HeldSet held{FullSet(), {{kNode, {}}, {"", {{0, {4, 2}}}}}};
+  command.orders[3] = ShardOrder{9, {kNode}, held, std::nullopt};
   command.orders[4] = command.orders[3];
-  command.orders[4].static_set = FullSet();
-  command.orders[4].static_set->kind = proto::STATIC;
-  command.orders[4].static_holders = {{kNode, {1}}, {"", {}}};
+  command.orders[4].static_held = HeldSet{FullSet(), {{kNode, {{0, {3, 1}}}}, {"", {}}}};
+  command.orders[4].static_held->set.kind = proto::STATIC;
   command.choice_token = 78;
   command.lost = {kOne, kTwo};
   command.silent = {kNode};
@@ -182,7 +182,7 @@ TEST(PeerMessagesTest, EveryPhaseComesBack) {
 TEST(PeerMessagesTest, WhatTheCoreCannotTakeIsRefused) {
   const auto report = ToProto(kJob, "job", FullReport()).report();
   const auto command = ToProto(kJob, "job", FullCommand()).command();
-  std::vector<proto::PeerReport> reports(9, report);
+  std::vector<proto::PeerReport> reports(10, report);
   reports[0].mutable_stamp()->set_epoch_number(0);
   reports[1].mutable_shards(0)->set_state(static_cast<proto::ShardState::State>(77));
   reports[2].mutable_shards(0)->mutable_id()->set_step(-1);
@@ -192,16 +192,19 @@ TEST(PeerMessagesTest, WhatTheCoreCannotTakeIsRefused) {
   reports[6].mutable_known_complete(0)->set_incarnation(0);
   reports[7].mutable_known_nodes(0)->set_node_uuid("short");
   reports[8].mutable_decisions(0)->set_number(0);
+  reports[9].mutable_parity(0)->add_rows(1);  // its code has one
   for (const auto& bad : reports) {
     EXPECT_EQ(FromProto(bad).error().code, Errc::kInvalidArgument) << &bad - reports.data();
   }
-  std::vector<proto::PeerCommand> commands(6, command);
+  std::vector<proto::PeerCommand> commands(7, command);
   commands[0].mutable_stamp()->set_epoch_number(0);
   commands[1].set_phase(static_cast<proto::PeerCommand::Phase>(77));
   commands[2].set_attempt(0);
   commands[3].mutable_choice()->set_step(-1);
   *commands[4].add_sources() = commands[4].sources(0);
   commands[5].mutable_flush(0)->mutable_id()->set_incarnation(0);
+  commands[6].mutable_shard_orders(1)->mutable_held()->mutable_holders(1)->mutable_rows(0)->set_row(
+      1);
   for (const auto& bad : commands) {
     EXPECT_EQ(FromProto(bad).error().code, Errc::kInvalidArgument) << &bad - commands.data();
   }

@@ -235,6 +235,15 @@ void SimCluster::Launch(const std::vector<int>& on, const std::set<int>& out_of_
     entry->set_node_uuid(uuid);
     entry->add_ranks(rank);
   }
+  // As the client does, which asks that node alone: one that does not know the newest start would
+  // take a number again.
+  const auto jobs = NodeOf(0).Records().jobs;
+  const bool known = job.uid.empty() || std::any_of(jobs.begin(), jobs.end(), [&](const auto& of) {
+                       return of.job_uid() == job.uid && of.epoch_number() == job.epoch.number;
+                     });
+  if (job.members.size() == 1 && known) {
+    job.members.Clear();
+  }
 }
 
 void SimCluster::Open(const std::vector<int>& on, const std::set<int>& out_of_reach) {

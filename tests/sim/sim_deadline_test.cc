@@ -51,7 +51,10 @@ TEST_F(SimDeadlineTest, AllRanksAreToldInTimeWhatIsMissingAndTheNextStartHasIt) 
   sim_.Tick(seconds(3));
   ExpectErrors(AllOf(HasSubstr("within 18 s"),
                      HasSubstr("waits for the shard of rank 2 of step 1"),
-                     HasSubstr("parity")));
+                     HasSubstr("parity"),
+                     HasSubstr("pieces of it were on"),
+                     HasSubstr(NodeText(sim_.Node(0).node_uuid())),
+                     HasSubstr(NodeText(sim_.Node(1).node_uuid()))));
   sim_.Node(3).Unhold("bring");
   sim_.Start({0, 1, 3});
   ExpectReturned(k11);

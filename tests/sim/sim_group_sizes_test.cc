@@ -46,6 +46,31 @@ TEST(SimGroupSizesTest, TwoNodesMirror) {
   EXPECT_TRUE(sim.violations().empty());
 }
 
+// R: the client of a job of one node names no members.  What other nodes had is had all the same,
+// from their memory, or by parity.
+TEST(SimGroupSizesTest, OneNodeTakesInWhatTwoHad) {
+  for (const bool lost : {false, true}) {
+    SimCluster sim({3, 2, 3, 1, 1});
+    sim.Start({0, 1});
+    sim.Step(1);
+    Settle(&sim);
+    ASSERT_TRUE(sim.Node(0).core()->StatusNow().jobs(0).has_protected_id());
+    if (lost) {
+      Lose(&sim, 1, "r1");
+    }
+    sim.Open({0, 0});
+    sim.Restore({});
+    sim.Tick(seconds(61));  // who is lost may have had more
+    sim.LoadAll();
+    for (Rank rank = 0; rank < 2; ++rank) {
+      EXPECT_TRUE(sim.Client(rank).told == k11)
+          << "r" << rank << ": " << sim.Client(rank).restore_error.value_or("") << sim.log();
+    }
+    EXPECT_EQ(sim.Node(0).Records().incarnations.back().decision().attempt(), 1U);
+    EXPECT_TRUE(sim.violations().empty());
+  }
+}
+
 TEST(SimGroupSizesTest, OneNodeHasNoPeersAndIsNeverProtected) {
   SimCluster sim({1, 2, 3, 4, 2});
   sim.Start({0, 0});

@@ -102,6 +102,34 @@ TEST_F(SimGroupsStaticTest, RowsOfFrozenTensorsAreMadeOnce) {
   ExpectReturned(k13);
 }
 
+// L: the image that both share says in the older one's sidecar that it is its own.
+TEST_F(SimGroupsStaticTest, RowsAreMadeOnceThoughTheNewerSnapshotIsSealedFirst) {
+  sim_.Start({0, 1, 2});
+  const auto step = [&](Rank rank, Step number, bool daemon_digests) {
+    sim_.NodeOf(rank).Begin("r" + std::to_string(rank), number);
+    sim_.Pump();
+    sim_.NodeOf(rank).Seal("r" + std::to_string(rank), daemon_digests);
+    sim_.Pump();
+  };
+  sim_.Node(0).Hold("digest");
+  step(0, 1, true);
+  step(0, 2, false);
+  step(1, 1, false);
+  step(2, 1, false);
+  ASSERT_TRUE(Holds(sim_.Node(0), k12));
+  ASSERT_FALSE(Holds(sim_.Node(0), k11));
+  sim_.Node(0).Unhold("digest");
+  ASSERT_TRUE(sim_.Node(0).FinishHeld("digest", "ok"));
+  sim_.Pump();
+  Settle();
+  ASSERT_TRUE(Protected() == k11) << Status().not_protected();
+  step(1, 2, false);
+  step(2, 2, false);
+  Settle();
+  EXPECT_TRUE(Protected() == k12) << Status().not_protected();
+  EXPECT_EQ(MadeRows(), 9U);  // dynamic ones of two ids, static ones of one
+}
+
 // I10: the dynamic rows alone bring nothing back.
 TEST_F(SimGroupsStaticTest, ASnapshotWithoutRowsOfItsFrozenTensorsIsNotProtected) {
   sim_.Start({0, 1, 2});

@@ -296,6 +296,29 @@ TEST_F(SimGroupsTest, RowsOfTheLastStartCountForTheNext) {
   EXPECT_EQ(sim_.log().find("parity: row", before), std::string::npos);
 }
 
+// I10: a node that has not heard of the newest groups has rows of the same code under older ones.
+TEST_F(SimGroupsTest, RowsUnderOlderGroupsOfTheSameCodeCount) {
+  sim_.Start({0, 1, 2});
+  sim_.Step(1);
+  Settle();
+  ASSERT_TRUE(Protected() == k11);
+  sim_.Open({0, 1, 2});
+  sim_.Restore({});
+  sim_.HoldFrom(0);
+  sim_.LoadAll();
+  Settle();
+  const auto epoch_of = [&](int node) {
+    return sim_.Node(node).Records().rows.at(0).set().epoch_number();
+  };
+  ASSERT_EQ(epoch_of(0), 2U);
+  ASSERT_EQ(epoch_of(1), 1U);
+  Lose(2);
+  sim_.pending().clear();
+  sim_.HoldFrom(0, false);
+  sim_.Start({0, 1, 3});
+  ExpectReturned(k11);
+}
+
 TEST_F(SimGroupsTest, ARowThatCannotBePulledIsDecoded) {
   sim_.Start({0, 1, 2});
   sim_.Node(1).Hold("make");

@@ -359,33 +359,5 @@ TEST_F(SimStoriesTest, fallback_on_a_tier_needs_no_slot) {
   EXPECT_TRUE(IsComplete(sim_.Node(0), {2, 1}));
 }
 
-// Two launchers took the number 2: (2,1) of the one is not (2,1) of the other.
-TEST(SimTwinTest, same_step_of_twin_starts_never_mixes) {
-  SimCluster sim({4, 2, 2});
-  FakeJob& job = sim.Node(0).JobOf("r0");
-  sim.Start({0, 1});
-  const Epoch first = job.epoch;
-  sim.Start({0, 1});
-  sim.NodeOf(1).Begin("r1", 1);
-  sim.NodeOf(1).Seal("r1", false);
-  sim.Isolate(0);
-  sim.Isolate(1);
-  job.epoch = first;
-  sim.Open({2, 3}, {0, 1});
-  ASSERT_EQ(job.epoch.number, 2U);
-  sim.Restore({});
-  sim.NodeOf(0).Begin("r0", 1);
-  sim.NodeOf(0).Seal("r0", false);
-  sim.Pump();
-  sim.Heal();
-  sim.Node(0).Die("r0", false);
-  sim.Node(1).Die("r1", false);
-  sim.Start({2, 1});
-  for (Rank rank = 0; rank < 2; ++rank) {
-    EXPECT_FALSE(sim.Client(rank).told.has_value()) << "r" << rank;
-  }
-  EXPECT_TRUE(sim.violations().empty());
-}
-
 }  // namespace
 }  // namespace holdfast::daemon

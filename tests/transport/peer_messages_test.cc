@@ -114,11 +114,11 @@ TEST(PeerMessagesTest, AShareIsOfOneRankAndOneCodeSet) {
   share->mutable_key()->mutable_id()->set_incarnation(1);
   share->mutable_key()->mutable_share()->set_rank(3);
   share->mutable_order()->set_rank(3);
-  share->mutable_order()->mutable_set();
+  share->mutable_order()->mutable_held();
   EXPECT_TRUE(CheckRequest(good, "").has_value());
   std::vector<proto::PeerRequest> wrong(4, good);
   wrong[0].mutable_decode_share()->mutable_order()->set_rank(2);
-  wrong[1].mutable_decode_share()->mutable_order()->clear_set();
+  wrong[1].mutable_decode_share()->mutable_order()->clear_held();
   wrong[2].mutable_decode_share()->mutable_key()->mutable_feed()->set_row(1);
   wrong[3].mutable_decode_share()->mutable_key()->mutable_id()->clear_job_uid();
   for (const proto::PeerRequest& request : wrong) {

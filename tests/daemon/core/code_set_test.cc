@@ -26,15 +26,15 @@ CodeSet SetOf(std::uint32_t data, std::uint32_t parity) {
   return set;
 }
 
-std::vector<CodeHolder> Whole(const CodeSet& set) {
-  std::vector<CodeHolder> holders(set.Count());
+HeldSet Whole(const CodeSet& set) {
+  HeldSet held{set, std::vector<CodeHolder>(set.Count())};
   for (std::uint32_t position = 0; position < set.Count(); ++position) {
-    holders[position].shard_node = set.geometry.members[position];
+    held.holders[position].shard_node = set.geometry.members[position];
     for (std::uint32_t row = 0; row < set.geometry.code.parity; ++row) {
-      holders[position].rows.insert(row);
+      held.holders[position].rows[row] = set.Groups();
     }
   }
-  return holders;
+  return held;
 }
 
 // I10: any m members may be lost, and never one more.
@@ -43,14 +43,16 @@ TEST(CodeSetTest, AnyLossOfMDecodesAndNoneOfMore) {
     for (std::uint32_t parity = 1; parity <= 3; ++parity) {
       const CodeSet set = SetOf(data, parity);
       for (std::uint32_t lost = 1; lost < (1U << set.Count()); ++lost) {
-        std::vector<CodeHolder> holders = Whole(set);
+        HeldSet held = Whole(set);
         for (std::uint32_t position = 0; position < set.Count(); ++position) {
-          holders[position] = (lost >> position & 1U) != 0 ? CodeHolder() : holders[position];
+          if ((lost >> position & 1U) != 0) {
+            held.holders[position] = CodeHolder();
+          }
         }
         const bool few = static_cast<std::uint32_t>(__builtin_popcount(lost)) <= parity;
         for (std::uint32_t position = 0; position < set.Count(); ++position) {
           if ((lost >> position & 1U) != 0) {
-            EXPECT_EQ(IsDecodable(set, position, holders), few)
+            EXPECT_EQ(IsDecodable(held, position), few)
                 << data << "+" << parity << ", lost " << lost << ", position " << position;
           }
         }
@@ -61,11 +63,11 @@ TEST(CodeSetTest, AnyLossOfMDecodesAndNoneOfMore) {
 
 TEST(CodeSetTest, ARowThatIsMissingCountsInItsStripeAlone) {
   const CodeSet set = SetOf(2, 1);
-  std::vector<CodeHolder> holders = Whole(set);
-  holders[0] = {};
-  EXPECT_TRUE(IsDecodable(set, 0, holders));
-  holders[1].rows.clear();
-  EXPECT_FALSE(IsDecodable(set, 0, holders));
+  HeldSet held = Whole(set);
+  held.holders[0] = {};
+  EXPECT_TRUE(IsDecodable(held, 0));
+  held.holders[1].rows.clear();
+  EXPECT_FALSE(IsDecodable(held, 0));
 }
 
 TEST(CodeSetTest, TheSameCodeOfTwoStartsIsTheSame) {

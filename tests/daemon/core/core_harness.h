@@ -235,6 +235,7 @@ class CoreHarness {
                                        const proto::Sidecar& sidecar,
                                        proto::ImageKind kind);
   std::optional<std::string> ReadRow(const CodeSet& set,
+                                     const GroupsName& groups,
                                      std::uint32_t stripe,
                                      std::uint32_t row,
                                      std::uint32_t position,

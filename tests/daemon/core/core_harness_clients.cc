@@ -281,9 +281,10 @@ void CoreHarness::SendSeal(FakeClient* client, SlotRef ref) {
       const auto digests = FakeArena::Digests(client->base, client->layout.static_bytes);
       named->mutable_chunk_crc32c()->Add(digests.begin(), digests.end());
     }
-    const SnapshotKey id{client->epoch.number, copy.step};
-    history_.bases[{jobs_[client->job].uid, id, client->rank}] = client->base;
   }
+  const SnapshotKey id{client->epoch.number, copy.step};
+  history_.bases[{jobs_[client->job].uid, id, client->rank}].insert(
+      copy.frozen.has_value() ? client->base : "");
   SendTo(client, std::move(message), ref);
 }
 

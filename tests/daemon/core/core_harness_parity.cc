@@ -43,6 +43,7 @@ std::optional<std::string> CoreHarness::ReadImage(const std::string& node,
 }
 
 std::optional<std::string> CoreHarness::ReadRow(const CodeSet& set,
+                                                const GroupsName& groups,
                                                 std::uint32_t stripe,
                                                 std::uint32_t row,
                                                 std::uint32_t position,
@@ -51,29 +52,19 @@ std::optional<std::string> CoreHarness::ReadRow(const CodeSet& set,
   if (peer == nullptr || !peer->up()) {
     return std::nullopt;
   }
-  // Whichever groups it counts for there now: the code is the same.
-  for (const proto::RowRecord& record : peer->Records().rows) {
-    const Result<CodeSet> known = FromProto(record.set());
-    if (KeyOf(record.id()) != KeyOf(id) || record.row() != row || !known.has_value() ||
-        !IsSameCode(known.value(), set)) {
-      continue;
-    }
-    proto::StoredKey key;
-    *key.mutable_id() = id;
-    key.mutable_parity()->set_local_rank(set.local_rank);
-    key.mutable_parity()->set_stripe(stripe);
-    key.mutable_parity()->set_row(row);
-    key.mutable_parity()->set_kind(set.kind);
-    key.mutable_parity()->set_group_epoch(record.set().epoch_number());
-    key.mutable_parity()->set_group_version(record.set().version());
-    const auto stored = peer->core_->FindStored(key);
-    const std::string content = stored.has_value() ? peer->arena_.Content(stored->slot) : "";
-    if (stored.has_value() &&
-        FakeArena::Digests(content, stored->length_bytes) == stored->chunk_crc32c) {
-      return content;
-    }
-  }
-  return std::nullopt;
+  proto::StoredKey key;
+  *key.mutable_id() = id;
+  key.mutable_parity()->set_local_rank(set.local_rank);
+  key.mutable_parity()->set_stripe(stripe);
+  key.mutable_parity()->set_row(row);
+  key.mutable_parity()->set_kind(set.kind);
+  key.mutable_parity()->set_group_epoch(groups.epoch);
+  key.mutable_parity()->set_group_version(groups.version);
+  const auto stored = peer->core_->FindStored(key);
+  const std::string content = stored.has_value() ? peer->arena_.Content(stored->slot) : "";
+  const bool good = stored.has_value() &&
+                    FakeArena::Digests(content, stored->length_bytes) == stored->chunk_crc32c;
+  return good ? std::optional(content) : std::nullopt;
 }
 
 // The k segments, as "reader" sees them.
@@ -192,38 +183,43 @@ void CoreHarness::Start(const PullShard& action) {
 
 // A vector helps if it is there and was made of the very image that is wanted.
 Result<std::string> CoreHarness::Decode(const RebuildShard& action) {
-  const proto::ImageDigest* image = ImageOf(action.sidecar, action.set.kind);
+  const CodeSet& set = action.held.set;
+  const proto::ImageDigest* image = ImageOf(action.sidecar, set.kind);
   const auto truth =
       image == nullptr ? history_.images.end() : history_.images.find(DigestText(*image));
-  const Result<ec::Stripes> stripes = ec::Stripes::Make(action.set.geometry);
+  const Result<ec::Stripes> stripes = ec::Stripes::Make(set.geometry);
   if (truth == history_.images.end() || !stripes.has_value()) {
     return Missing("what never was");
   }
-  const std::uint32_t data = action.set.geometry.code.data;
+  const std::uint32_t data = set.geometry.code.data;
   for (std::uint32_t segment = 0; segment < data; ++segment) {
     if (stripes.value().SegmentLength(action.position, segment) == 0) {
       continue;
     }
     const std::uint32_t stripe = stripes.value().StripeOf(action.position, segment);
     std::uint32_t found = 0;
-    for (std::uint32_t other = 0; other < action.set.Count(); ++other) {
+    for (std::uint32_t other = 0; other < set.Count(); ++other) {
       const std::uint32_t index = stripes.value().IndexAt(stripe, other);
       if (other == action.position || stripes.value().VectorLength(stripe, index) == 0) {
         found += other == action.position ? 0 : 1;
         continue;
       }
-      const std::string& node = action.holders[other].shard_node;
+      const std::string& node = action.held.holders[other].shard_node;
       if (index < data) {
         CoreHarness* peer = node.empty() ? nullptr : Reach(node);
         const proto::Sidecar* sidecar =
             peer == nullptr || !peer->up()
                 ? nullptr
-                : peer->core_->FindSidecar(action.sidecar.id(), action.set.ranks[other]);
-        found +=
-            sidecar != nullptr && ReadImage(node, *sidecar, action.set.kind).has_value() ? 1 : 0;
+                : peer->core_->FindSidecar(action.sidecar.id(), set.ranks[other]);
+        found += sidecar != nullptr && ReadImage(node, *sidecar, set.kind).has_value() ? 1 : 0;
         continue;
       }
-      const auto row = ReadRow(action.set, stripe, index - data, other, action.sidecar.id());
+      const auto& rows = action.held.holders[other].rows;
+      const auto named = rows.find(index - data);
+      const auto row =
+          named == rows.end()
+              ? std::nullopt
+              : ReadRow(set, named->second, stripe, index - data, other, action.sidecar.id());
       found += row.has_value() && row->find(truth->second) != std::string::npos ? 1 : 0;
     }
     if (found < data) {

@@ -78,7 +78,7 @@ void LeftOver::AddRows(CoreHarness* node) {
       }
     }
     if (const auto position = set.PositionOfNode(node->node_uuid()); position.has_value()) {
-      held->holders[*position].rows.insert(record.row());
+      held->holders[*position].rows[record.row()] = set.Groups();
     }
   }
 }
@@ -93,7 +93,7 @@ bool LeftOver::IsDecodable(Rank rank) const {
 // With its static image, where it has one.
 bool LeftOver::IsDecodable(Rank rank, const HeldSet& held) const {
   const auto position = held.set.PositionOfRank(rank);
-  if (!position.has_value() || !daemon::IsDecodable(held.set, *position, held.holders)) {
+  if (!position.has_value() || !daemon::IsDecodable(held, *position)) {
     return false;
   }
   const auto statics =

@@ -37,11 +37,6 @@ class LeftOver {
   bool IsRestorable() const;
 
  private:
-  struct HeldSet {
-    CodeSet set;
-    std::vector<CodeHolder> holders;
-  };
-
   void AddShards(CoreHarness* node);
   void AddRows(CoreHarness* node);
   bool IsDecodable(Rank rank) const;

@@ -56,8 +56,9 @@ struct FakeWorld {
     // Up to here all may be gone: the nodes that held it lost their memory, or were silent when a
     // later start chose.
     std::map<JobUid, SnapshotKey> lost_up_to;
-    // What the frozen tensors of a shard held when its trainer sealed it.
-    std::map<std::tuple<JobUid, SnapshotKey, Rank>, std::string> bases;
+    // What the frozen tensors of a shard held when its trainer sealed it ("": it had none), in each
+    // of the starts that took its number.
+    std::map<std::tuple<JobUid, SnapshotKey, Rank>, std::set<std::string>> bases;
     // Nodes that may still be lost before the job can be: the margin of what was last called
     // protected, less those lost since.
     std::map<JobUid, int> margin_left;

@@ -1,5 +1,5 @@
 // Parity takes the network over a part of the interval, and only where that costs no protection
-// (design section 6).
+// (docs/peers.md).
 
 #include "daemon/parity/parity_pace.h"
 

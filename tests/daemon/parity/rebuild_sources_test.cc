@@ -85,15 +85,15 @@ class SourceSearchTest : public testing::Test {
   }
 
   std::unique_ptr<SourceSearch> Search() {
-    std::vector<CodeHolder> holders(set_.Count());
-    for (CodeHolder& holder : holders) {
-      holder.rows = {0, 1, 2};
+    HeldSet held{set_, std::vector<CodeHolder>(set_.Count())};
+    for (CodeHolder& holder : held.holders) {
+      holder.rows = {{0, set_.Groups()}, {1, set_.Groups()}, {2, set_.Groups()}};
     }
     return std::make_unique<SourceSearch>(
         io_.get_executor(),
         remote_.get(),
-        Wanted{{std::string(16, 'j'), {1, 5}}, &set_, group_.get(), {kStripe}, std::nullopt},
-        std::move(holders),
+        Wanted{{std::string(16, 'j'), {1, 5}}, group_.get(), {kStripe}, std::nullopt},
+        std::move(held),
         sources_);
   }
 
@@ -120,7 +120,7 @@ TEST_F(SourceSearchTest, AllThatAnswerAreThereAndOtherStripesAreNotAskedFor) {
   const auto search = Search();
   const auto began = Clock::now();
   auto decode = [&]() -> asio::awaitable<Status> {
-    EXPECT_EQ(search->Reached().size(), 5U);
+    EXPECT_EQ(search->Reached().holders.size(), 5U);
     EXPECT_FALSE(sources_->open);
     co_return Ok();
   };
@@ -140,8 +140,8 @@ TEST_F(SourceSearchTest, OneThatDoesNotAnswerIsNotWaitedForAndAddedWhenItDoes) {
   auto decode = [&]() -> asio::awaitable<Status> {
     EXPECT_EQ(sources_->rows[kStripe][1], nullptr);
     EXPECT_TRUE(sources_->open);
-    EXPECT_TRUE(search->Reached()[Owner(1)].rows.empty());
-    EXPECT_FALSE(search->Reached()[Owner(0)].rows.empty());
+    EXPECT_TRUE(search->Reached().holders[Owner(1)].rows.empty());
+    EXPECT_FALSE(search->Reached().holders[Owner(0)].rows.empty());
     silent_.clear();
     while (sources_->open) {
       HF_CO_TRYV(co_await SleepFor(milliseconds(5)));

@@ -189,8 +189,8 @@ TEST_F(GroupPatternsTest, OneLossTooManyIsAnError) {
   EXPECT_EQ(read.error().code, Errc::kUnavailable);
 }
 
-// Each byte goes over the wire as often as the design says, exactly.
-TEST_F(GroupPatternsTest, ProtectingReadsExactlyTheBillOfTheDesign) {
+// Each byte goes over the wire as often as docs/peers.md says, exactly.
+TEST_F(GroupPatternsTest, ProtectingReadsExactlyItsBill) {
   ec::CodeParams code;
   code.data = 4;
   code.parity = 3;
