@@ -166,7 +166,7 @@ def rebuild(bench: Bench) -> list[Row]:
 
 def nodes_iteration(bench: Bench) -> list[Row]:
     rows = []
-    for size, steps in (("small", 20), ("medium", 4)):
+    for size, steps in (("small", 10), ("medium", 3)):
         with Nodes(bench.binaries, bench.folders, 4, (2, 2), size, "1GiB") as nodes:
             rows += _iterations(bench, nodes, size, steps)
     return rows

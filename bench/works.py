@@ -34,7 +34,7 @@ class Bench:
     soak_rounds: int = 100
     soak_bytes: int = 256 * MIB
     peer_bytes: int = 512 * MIB  # of one rank, where several nodes share this machine
-    peer_rounds: int = 5  # there: a round takes seconds
+    peer_rounds: int = 5  # there, and where many are simulated: a round takes seconds
     nodes: Sequence[int] = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
     def program(self, name: str) -> str:
@@ -341,7 +341,7 @@ def fabric(bench: Bench) -> list[Row]:
 
 
 def coordinator(bench: Bench) -> list[Row]:
-    return scale_rows(bench.program("coordinator_bench"), bench.nodes, bench.rounds)
+    return scale_rows(bench.program("coordinator_bench"), bench.nodes, bench.peer_rounds)
 
 
 WORKS: dict[str, Callable[[Bench], list[Row]]] = {

@@ -241,6 +241,7 @@ class ProtectOverFabricTest : public ProtectPlanesTest {
       transport::FabricOptions options;
       options.providers = {"tcp;ofi_rxm"};
       options.bind_address = Address(position);
+      options.connect_limit = std::chrono::seconds(30);  // other tests have the processors too
       auto opened = transport::FabricEndpoint::OpenBlocking(io_.get_executor(), options);
       ASSERT_TRUE(opened.has_value()) << opened.error().ToString();
       endpoints_.push_back(std::move(opened).value());
