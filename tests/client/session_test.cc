@@ -229,7 +229,17 @@ TEST_F(SessionTest, OtherLayoutTakesThePlaceOfOneThatIsNotAnswered) {
   daemon_.SetHook(nullptr);
   ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
   ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
-  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
+  // A new connection makes sure that the other is never answered: steps are skipped until it is
+  // there.
+  std::int64_t step = 1;
+  const auto until = In(kLong);
+  while (!Snapshot(step).value().started && SystemClock().Now() < until) {
+    ++step;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied);
+  ASSERT_FALSE(session_->WaitSealed(step, In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(step + 1));
 }
 
 TEST_F(SessionTest, LayoutIsRefusedAtOnceWhileTheDaemonIsAway) {
