@@ -111,10 +111,11 @@ struct Job {
   // A node obeys only one start of a number, so its record says whose ids are; 0: not known here.
   std::uint64_t TokenOf(std::uint64_t incarnation) const;
   std::uint64_t TokenOf(const SnapshotKey& key, const Shard& shard) const;
-  // Of a shard that lies here, or of one that another node holds; null: not known.
-  const proto::Sidecar* FindSidecar(const SnapshotKey& key, Rank rank) const;
-  // Of that start alone.
-  const proto::Sidecar* FindSidecar(const SnapshotKey& key, Rank rank, std::uint64_t token) const;
+  // Of a shard that lies here, or of one that another node holds; of the start with that token
+  // alone, where one is given.  Null: not known.
+  const proto::Sidecar* FindSidecar(const SnapshotKey& key,
+                                    Rank rank,
+                                    std::optional<std::uint64_t> token = std::nullopt) const;
   void PutRow(CoreContext* context, const SnapshotKey& key, Row row);
   // Whether any row lies in that slot: those of static images that ids share are the same bytes.
   bool HasRowIn(SlotRef slot) const;

@@ -16,23 +16,12 @@ std::uint64_t Job::TokenOf(const SnapshotKey& key, const Shard& shard) const {
   return shard.start_token != 0 ? shard.start_token : TokenOf(key.incarnation);
 }
 
-const proto::Sidecar* Job::FindSidecar(const SnapshotKey& key, Rank rank) const {
-  if (const Shard* shard = FindShard(key, rank); shard != nullptr) {
-    return &shard->sidecar;
-  }
-  const auto of_id = sidecars.find(key);
-  if (of_id == sidecars.end()) {
-    return nullptr;
-  }
-  const auto it = of_id->second.find(rank);
-  return it == of_id->second.end() ? nullptr : &it->second.sidecar();
-}
-
 const proto::Sidecar* Job::FindSidecar(const SnapshotKey& key,
                                        Rank rank,
-                                       std::uint64_t token) const {
-  if (const Shard* shard = FindShard(key, rank);
-      shard != nullptr && TokenOf(key, *shard) == token) {
+                                       std::optional<std::uint64_t> token) const {
+  const auto is_wanted = [token](std::uint64_t start) { return token.value_or(start) == start; };
+  const Shard* shard = FindShard(key, rank);
+  if (shard != nullptr && is_wanted(TokenOf(key, *shard))) {
     return &shard->sidecar;
   }
   const auto of_id = sidecars.find(key);
@@ -40,8 +29,8 @@ const proto::Sidecar* Job::FindSidecar(const SnapshotKey& key,
     return nullptr;
   }
   const auto it = of_id->second.find(rank);
-  const bool of_start = it != of_id->second.end() && it->second.start_token() == token;
-  return of_start ? &it->second.sidecar() : nullptr;
+  const bool found = it != of_id->second.end() && is_wanted(it->second.start_token());
+  return found ? &it->second.sidecar() : nullptr;
 }
 
 void Job::PutRow(CoreContext* context, const SnapshotKey& key, Row row) {
