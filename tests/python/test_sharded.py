@@ -47,6 +47,15 @@ def test_state_cut_in_another_way_is_refused_with_both_parts(
         assert "[3, 4] from [" in output and "[6, 2] from [" in output, output
 
 
+# What is gathered belongs to no rank: saved as it stands, no start could load it.
+def test_parameters_that_a_forward_left_gathered_are_saved_and_loaded_by_their_parts(
+    node: Node, tmp_path: pathlib.Path
+) -> None:
+    store = str(tmp_path / "store")
+    ended = run_all([(sharded.gathered, (r, 2, store)) for r in range(2)])
+    assert [code for code, _ in ended] == [0, 0], ended
+
+
 @pytest.mark.parametrize(
     ("shape", "dims", "mesh", "parts"),
     [

@@ -96,6 +96,7 @@ class Layout:
 
     def capture(self) -> Capture:
         """The state as it is now."""
+        self._state.sharded.reshard()
         if not self._state.unchanged() or self._state.derived.drifted():
             raise LayoutChanged
         if self._watch.refresh():

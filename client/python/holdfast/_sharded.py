@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -90,4 +90,36 @@ def box(
     return tuple(offset), tuple(length), replica
 
 
-__all__ = ["Place", "box", "is_sharded", "local", "place_of"]
+class ShardedModules:
+    """Modules whose parameters FSDP2 gathers for a forward, and the way back to what each rank holds.
+
+    After a forward the root's parameters stay gathered until the backward (and so do those of a group
+    with reshard_after_forward=False): plain, whole tensors stand in the modules then, not those that
+    the optimizer has, and their memory goes with the next backward.
+    """
+
+    def __init__(self) -> None:
+        self._modules: list[Any] = []
+
+    def look_anew(self, modules: Iterable[torch.nn.Module]) -> None:
+        """Finds them in "modules" and all that is in these, and reshards them."""
+        # Whoever has called fully_shard has imported one of these; before torch 2.6 it was the second.
+        places = ("torch.distributed.fsdp", "torch.distributed._composable.fsdp")
+        found = [getattr(sys.modules.get(place), "FSDPModule", None) for place in places]
+        kinds = tuple(kind for kind in found if kind is not None)
+        self._modules = [m for module in modules for m in module.modules() if isinstance(m, kinds)]
+        self.reshard()
+
+    def reshard(self) -> None:
+        """On all ranks at the same point of the program, whatever their daemons do: a rank that did
+        not would stay away from the all-gather of the next forward.
+
+        Not from within a forward or a backward: the parameters are in use there.
+        """
+        # A graph that awaits its backward is none the worse: like after a forward that reshards by
+        # itself, the parameters are gathered for it once more, into the storage that it holds.
+        for module in self._modules:
+            module.reshard()  # nothing to do where it is
+
+
+__all__ = ["Place", "ShardedModules", "box", "is_sharded", "local", "place_of"]

@@ -31,6 +31,7 @@ from holdfast._derived import Derived, DerivedTensors
 from holdfast._encoding import Encoder
 from holdfast._extra import check_extra, extra_state
 from holdfast._frozen import Frozen, FrozenTensors
+from holdfast._sharded import ShardedModules
 from holdfast._tensors import STABLE, STAGED, Entry, LayoutChanged, check_tensor, entry
 from holdfast._values import StateItem
 from holdfast.errors import StateError
@@ -119,6 +120,7 @@ class TrainingState:
         self._rank = rank
         self._frozen = FrozenTensors(frozen)
         self.derived = DerivedTensors(derived)
+        self.sharded = ShardedModules()
         # What unchanged() compares; filled by entries().
         self._lengths: tuple[list[Any], list[int]] = ([], [])
         self._places: tuple[list[tuple[Any, Any]], list[Any]] = ([], [])
@@ -140,6 +142,7 @@ class TrainingState:
         self._groups, self._odd, self._extra_modules = [], {}, []
         self._frozen.look_anew(self.optimizers.values())
         self.derived.look_anew()
+        self.sharded.look_anew(self.modules.values())
         found: list[Entry] = []
         for key in self.modules:
             found.extend(self._module_entries(key))

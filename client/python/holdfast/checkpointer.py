@@ -324,6 +324,8 @@ class Checkpointer:
         """
         self.fence()
         client = self._connected()
+        # Also where there is nothing to load; and what is gathered would keep the values from before.
+        self._state.sharded.reshard()
         wish = Wish(step, include_discarded, time.monotonic() + timeout)
         self._restored = True
         attempts = Attempts(client, self._state, self._threads)
