@@ -70,6 +70,28 @@ def test_snapshot_and_fence_name_the_stream_that_is_current_then(
     checkpointer.close()
 
 
+# I7: the engine would read an address of the device as one of the host.
+def test_a_tensor_of_the_extra_state_that_moves_to_a_device_means_a_new_layout(
+    fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, checkpointer, _ = make(monkeypatch)
+    assert checkpointer.snapshot(1)
+    assert place_of_shuffle(fake) == HOST
+    checkpointer.fence()
+    moved = training.cursor.shuffle.data_ptr()
+    monkeypatch.setattr(
+        holdfast._layout, "device_of", lambda t: 3 if t.data_ptr() == moved else HOST
+    )
+    assert checkpointer.snapshot(2)
+    assert place_of_shuffle(fake) == 3
+    checkpointer.close()
+
+
+def place_of_shuffle(fake: FakeDaemon) -> int:
+    (spec,) = [s for s in fake.layouts[-1] if s.name == "extra.cursor.shuffle"]
+    return spec.device
+
+
 def test_what_is_no_stream_is_refused_before_anything_is_asked_of_it() -> None:
     assert current_streams([1, 3], FakeStreams()) == [(1, 1001), (3, 1003)]
     assert named_streams([stream(1, 5), stream(0, 6)]) == [(1, 5), (0, 6)]

@@ -16,11 +16,13 @@ from holdfast._values import HOST, Capture, NativeStrides, TensorSpec
 from holdfast.errors import StateError
 
 
-_Signature = list[tuple[str, torch.dtype, torch.Size, tuple[int, ...]]]
+_Signature = list[tuple[str, torch.dtype, torch.Size, tuple[int, ...], int]]
 
 
 def _signature(tensors: Mapping[str, torch.Tensor]) -> _Signature:
-    return [(name, t.dtype, t.shape, t.stride()) for name, t in tensors.items()]
+    """What a layout says of them.  Where each lies, too: an address of a device must never be read as
+    one of the host."""
+    return [(n, t.dtype, t.shape, t.stride(), device_of(t)) for n, t in tensors.items()]
 
 
 class Layout:

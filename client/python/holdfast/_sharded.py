@@ -91,11 +91,11 @@ def box(
 
 
 class ShardedModules:
-    """Modules whose parameters FSDP2 gathers for a forward, and the way back to what each rank holds.
+    """Modules whose parameters FSDP2 gathers for a forward, and the way back to each rank's part.
 
-    After a forward the root's parameters stay gathered until the backward (and so do those of a group
-    with reshard_after_forward=False): plain, whole tensors stand in the modules then, not those that
-    the optimizer has, and their memory goes with the next backward.
+    After a forward the root's parameters stay gathered until the backward, and so do those of a
+    group with reshard_after_forward=False: plain, whole tensors stand in the modules then, not
+    those that the optimizer has, and their memory goes with the next backward.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class ShardedModules:
 
     def look_anew(self, modules: Iterable[torch.nn.Module]) -> None:
         """Finds them in "modules" and all that is in these, and reshards them."""
-        # Whoever has called fully_shard has imported one of these; before torch 2.6 it was the second.
+        # Whoever has called fully_shard has imported one of them: the second before torch 2.6.
         places = ("torch.distributed.fsdp", "torch.distributed._composable.fsdp")
         found = [getattr(sys.modules.get(place), "FSDPModule", None) for place in places]
         kinds = tuple(kind for kind in found if kind is not None)

@@ -52,7 +52,8 @@ class Checkpointer:
         ckpt.close()
 
     model, optimizer: one, or a dict of several by name.  extra: an object with state_dict() and
-    load_state_dict() (scheduler, GradScaler, data loader) or a torch.Generator, or a dict of such.
+    load_state_dict() (scheduler, GradScaler, data loader) or a torch.Generator, or a dict of such;
+    load_state_dict() gets the tensors of its state in host memory, wherever they were saved from.
     persist: folder for durable snapshots, or Tier objects; persist_every (steps), persist_seconds,
     keep_last and keep_every are for a folder given by its path.
     socket: of the daemon; else $HOLDFAST_SOCKET, else this user's own daemon, which is started if
