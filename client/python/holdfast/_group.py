@@ -43,10 +43,15 @@ class Group:
             raise InvalidArgumentError("more than one rank needs torch.distributed initialised")
 
     def _device(self) -> torch.device:
-        backend = str(dist.get_backend())
-        if backend == "nccl":
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("cpu")
+        """Where the group's backends take tensors from."""
+        # Not by the backend's name: init_process_group() without one, as init_device_mesh calls it,
+        # is "undefined" to torch and serves the machine's accelerator alone.
+        kinds = {device.type for device in getattr(dist.group.WORLD, "_device_types", ())}
+        if not kinds:  # a torch that does not say
+            kinds = {"cuda" if str(dist.get_backend()) == "nccl" else "cpu"}
+        if "cpu" in kinds:
+            return torch.device("cpu")
+        return torch.device("cuda", torch.cuda.current_device())
 
     def gather(self, mine: bytes) -> list[bytes]:
         """What each rank gave, in order of rank: of one length on all of them."""
