@@ -135,14 +135,14 @@ class Checkpointer:
             autostart,
             timeout,
         )
+        self._registration = Registration(self._client, self._state)
         try:
             meet(self._client, self._group, job, self._tiers)
             self.incarnation = self._open_incarnation(take_over)
             self._client.join(job, self.incarnation, self._group.rank, self._group.world_size)
         except BaseException:
-            self._client.close()
+            self._drop()
             raise
-        self._registration = Registration(self._client, self._state)
         self._skips = Skips(restarter(self._client, socket, autostart))
         if self._group.rank == 0:
             warn_of_missing(self._tiers)
@@ -200,6 +200,12 @@ class Checkpointer:
             client.close()  # waits for copies under way: only then may the memory go
         self._registration.forget()
         _open.discard(self)
+
+    def __del__(self) -> None:
+        # A copy under way reads the memory that this object holds: all of it is still there now, also
+        # where the object goes as part of a cycle, and must be until the copy has ended.
+        if getattr(self, "_client", None) is not None and os.getpid() == self._pid:
+            self._drop()
 
     def __enter__(self) -> "Checkpointer":
         return self
