@@ -35,7 +35,7 @@ def begin_a_copy(go: pathlib.Path, auto_fence: bool, held: list[weakref.ref[Memo
     assert checkpointer.snapshot(1)
 
 
-# I7: the engine would read memory that is gone.  With auto_fence the optimizer's hook makes a cycle.
+# I7: the engine would read memory that is gone.  The hook of auto_fence makes a cycle.
 @pytest.mark.parametrize("auto_fence", [False, True])
 def test_memory_lives_until_the_copy_of_a_dropped_checkpointer_has_ended(
     node: Node, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, auto_fence: bool

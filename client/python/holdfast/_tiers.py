@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import queue
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 _log = logging.getLogger("holdfast")
+#: How long the first look at the folders may take: a file system that is away answers none.
+LOOK_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +53,35 @@ def tiers_of(
 def warn_of_missing(tiers: Sequence[Tier]) -> None:
     """Training starts without a folder, which may still be mounted; but nobody should learn of a
     mistake in its path at the end."""
-    for tier in tiers:
-        if not os.path.isdir(tier.root):
+    # All are asked at once: several on one dead server cost one limit.
+    asked = [(os.fspath(tier.root), _ask(tier.root)) for tier in tiers]
+    deadline = time.monotonic() + LOOK_SECONDS
+    for root, answer in asked:
+        try:
+            found = answer.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            _log.warning(
+                "the persistent folder %s did not answer within %g s: is its file system away? "
+                "Nothing is durable there until it is back",
+                root, LOOK_SECONDS,
+            )  # fmt: skip
+            continue
+        if not found:
             _log.warning(
                 "the persistent folder %s does not exist: nothing is durable there until it does",
-                os.fspath(tier.root),
+                root,
             )
+
+
+def _ask(root: str | os.PathLike[str]) -> queue.SimpleQueue[bool]:
+    """Whether it is a folder, as soon as that is known.  A file system that is away may hold the
+    thread for ever."""
+    answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    look = threading.Thread(
+        target=lambda: answer.put(os.path.isdir(root)), name="holdfast-look", daemon=True
+    )
+    look.start()
+    return answer
 
 
 __all__ = ["Tier", "tiers_of", "warn_of_missing"]
