@@ -1,70 +1,47 @@
 """One connection to the daemon: holdfast.h with Python types and exceptions.
 
 Threads: like hf_client. snapshot(), fence() and set_layout() belong to the training loop; the rest
-may be called from any thread.  Calls release the interpreter lock while they wait.
+may be called from any thread.  Calls release the interpreter lock while they wait; in those that
+may wait for minutes signals are handled (_calls.py), but for load().
 Ownership: close() must come before the process ends; the object is useless afterwards.
 """
 
 from __future__ import annotations
 
-import array
 import ctypes
 import dataclasses
-import itertools
 import logging
-import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from holdfast import _native
+from holdfast._calls import Calls
 from holdfast._drain import Flushing
+from holdfast._structs import milliseconds, stream_structs, tensor_structs, text, tier_structs
 from holdfast._tiers import Tier
 from holdfast._values import HOST, Begun, Capture, Choice, Drained, Incarnation, Stats, Streams
 from holdfast._values import TensorSpec
-from holdfast.errors import HoldfastError, error_of
+from holdfast.errors import DeadlineError, HoldfastError, error_of
 
 _log = logging.getLogger("holdfast")
-_MAX_MS = 2**32 - 1
 _MOST_TIERS = 16
 # All counters take longer to fetch than a fence takes.
 _NOTE_SECONDS = 1.0
+#: Signals are handled between two of them.
+_SLICE_SECONDS = 0.2
 
 
-def _numbers(spec: TensorSpec) -> tuple[int, ...]:
-    """Its shape, that of the whole, and the box that it is of that."""
-    if spec.whole is None:
-        return (*spec.shape, *spec.shape)
-    return (*spec.shape, *spec.whole, *(spec.offset or ()), *spec.shape)
-
-
-def _streams(streams: Streams) -> Any:
-    array = (_native.StreamStruct * max(1, len(streams)))()
-    for i, (device, handle) in enumerate(streams):
-        array[i] = _native.StreamStruct(device, 0, handle)
-    return array
-
-
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode("utf-8", "replace")
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(0, min(_MAX_MS, int(seconds * 1000)))
-
-
-def _tier_structs(tiers: Sequence[Tier]) -> ctypes.Array[_native.TierStruct]:
-    roots = (_native.TierStruct * max(1, len(tiers)))()
-    for i, tier in enumerate(tiers):
-        roots[i] = _native.TierStruct(
-            os.path.abspath(tier.root).encode(),
-            int(tier.node_local),
-            tier.every,
-            tier.seconds,
-            tier.keep_last,
-            tier.keep_every,
-        )
-    return roots
+def _in_slices(seconds: float, wait: Callable[[int], None]) -> None:
+    """wait(milliseconds) raises DeadlineError, and may be called again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            wait(milliseconds(min(left, _SLICE_SECONDS)))
+            return
+        except DeadlineError:
+            if left <= _SLICE_SECONDS:
+                raise
 
 
 class Restore:
@@ -77,16 +54,16 @@ class Restore:
 
     def sidecar(self) -> str:
         """The sidecar in protobuf's JSON mapping."""
-        text = ctypes.c_void_p()
+        found = ctypes.c_void_p()
         length = ctypes.c_size_t()
         self._client.check(
             self._client.lib.hf_restore_sidecar(
-                self._handle, ctypes.byref(text), ctypes.byref(length)
+                self._handle, ctypes.byref(found), ctypes.byref(length)
             )
         )
-        if not text.value:
+        if not found.value:
             return "{}"
-        return ctypes.string_at(text.value, length.value).decode("utf-8")
+        return ctypes.string_at(found.value, length.value).decode("utf-8")
 
     def load(
         self,
@@ -114,12 +91,15 @@ class Restore:
 
     def finish(self, failure: str | None, timeout: float) -> bool:
         """Tells the verdict of this rank and waits for all; True when committed."""
+        return self._client.calls.make(lambda: self._finish(failure, timeout))
+
+    def _finish(self, failure: str | None, timeout: float) -> bool:
         committed = ctypes.c_uint32()
         self._client.check(
             self._client.lib.hf_restore_finish(
                 self._handle,
                 None if failure is None else failure.encode(),
-                _milliseconds(timeout),
+                milliseconds(timeout),
                 ctypes.byref(committed),
             )
         )
@@ -127,15 +107,20 @@ class Restore:
 
     def refuse(self, reason: str, timeout: float) -> None:
         """No snapshot can help this rank: the restore ends on all ranks with this reason."""
-        wait = _milliseconds(timeout)
+        wait = milliseconds(timeout)
         self._client.check(
             self._client.lib.hf_restore_refuse(self._handle, reason.encode("utf-8", "replace"), wait)
         )
 
     def free(self) -> None:
-        if self._handle is not None:
-            self._client.lib.hf_restore_free(self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            library = self._client.lib
+            self._client.calls.free(lambda: library.hf_restore_free(handle))
+
+    def __del__(self) -> None:
+        # The other ranks wait for the word of one whose caller was interrupted.
+        self.free()
 
 
 class Client:
@@ -153,6 +138,7 @@ class Client:
         gather_bytes: int = 0,
     ) -> None:
         self.lib = _native.library()
+        self.calls = Calls()
         self.socket = socket
         options = _native.Options()
         self.lib.hf_options_init(ctypes.byref(options))
@@ -161,7 +147,7 @@ class Client:
         options.verify_every = verify_every
         options.staging_percent = staging_percent
         options.gather_bytes = gather_bytes
-        options.request_timeout_ms = _milliseconds(request_timeout)
+        options.request_timeout_ms = milliseconds(request_timeout)
         handle = ctypes.c_void_p()
         self._handle: ctypes.c_void_p | None = None
         self._begin = _native.BeginStruct()
@@ -169,7 +155,7 @@ class Client:
         self._next_look = 0.0
         self.check(
             self.lib.hf_connect(
-                socket.encode(), ctypes.byref(options), _milliseconds(timeout), ctypes.byref(handle)
+                socket.encode(), ctypes.byref(options), milliseconds(timeout), ctypes.byref(handle)
             )
         )
         self._handle = handle
@@ -179,13 +165,18 @@ class Client:
             raise self._error(code)
 
     def _error(self, code: int) -> HoldfastError:
-        return error_of(code, _text(self.lib.hf_last_error()))
+        return error_of(code, text(self.lib.hf_last_error()))
 
     def close(self) -> None:
-        """Waits for copies under way, then drops the connection.  May be called again."""
+        """Waits for copies under way, then drops the connection; where a signal has ended the wait
+        for a call, when that call is over.  May be called again."""
         handle, self._handle = self._handle, None
-        if handle is not None:
-            self.lib.hf_close(handle)
+        if handle is None:
+            return
+        if self.calls.under_way():
+            # The connection lives on until that call ends, but no copy may.
+            self.lib.hf_fence(handle, stream_structs(()), 0)
+        self.calls.free(lambda: self.lib.hf_close(handle))
 
     def make_card(self, job: str) -> bytes:
         """What the other ranks must know of this rank's node; see hf_make_card."""
@@ -197,7 +188,7 @@ class Client:
         """The cards of all ranks, in order of rank; before open_incarnation and join."""
         raw = (_native.CardStruct * len(cards)).from_buffer_copy(b"".join(cards))
         self.check(
-            self.lib.hf_set_nodes(self._handle, raw, len(cards), _tier_structs(tiers), len(tiers))
+            self.lib.hf_set_nodes(self._handle, raw, len(cards), tier_structs(tiers), len(tiers))
         )
 
     def open_incarnation(
@@ -209,7 +200,7 @@ class Client:
                 self._handle,
                 job.encode(),
                 world_size,
-                _tier_structs(tiers),
+                tier_structs(tiers),
                 len(tiers),
                 int(take_over),
                 ctypes.byref(out),
@@ -227,32 +218,11 @@ class Client:
     def set_layout(self, specs: Sequence[TensorSpec], seconds: float | None = None) -> None:
         """Waits "seconds" at most (else the request timeout); after DeadlineError the registration
         goes on, and the same call again joins it."""
-        tensors = (_native.TensorStruct * max(1, len(specs)))()
-        numbers = array.array("Q", itertools.chain.from_iterable(map(_numbers, specs)))
-        at, _ = numbers.buffer_info()
-        for i, spec in enumerate(specs):
-            size = 8 * len(spec.shape)
-            shape, whole, box = at, at + size, at + 2 * size
-            at += size * (2 if spec.whole is None else 4)
-            tensors[i] = _native.TensorStruct(
-                name=spec.name.encode(),
-                dtype=spec.dtype,
-                tensor_class=spec.tensor_class,
-                global_ndim=len(spec.shape),
-                local_ndim=len(spec.shape),
-                global_shape=whole,
-                local_shape=shape,
-                box_count=int(spec.whole is not None),
-                boxes=box,
-                replica_id=spec.replica_id,
-                alias_of=None if spec.alias_of is None else spec.alias_of.encode(),
-                on_device=int(spec.device != HOST),
-                device=max(spec.device, 0),
-            )
+        tensors, _numbers = tensor_structs(specs)
         if seconds is None:
             self.check(self.lib.hf_set_layout(self._handle, tensors, len(specs)))
         else:
-            wait = _milliseconds(seconds)
+            wait = milliseconds(seconds)
             self.check(self.lib.hf_set_layout_within(self._handle, tensors, len(specs), wait))
 
     def expect_zero(self, indices: Sequence[int]) -> None:
@@ -261,7 +231,7 @@ class Client:
         self.check(self.lib.hf_expect_zero(self._handle, array, len(indices)))
 
     def wait_ready(self, timeout: float) -> None:
-        self.check(self.lib.hf_wait_ready(self._handle, _milliseconds(timeout)))
+        _in_slices(timeout, lambda ms: self.check(self.lib.hf_wait_ready(self._handle, ms)))
 
     def snapshot(self, step: int, capture: Capture) -> Begun:
         """Starts a snapshot."""
@@ -276,13 +246,13 @@ class Client:
         begin = self._begin
         code = self.lib.hf_snapshot(
             self._handle, step, capture.address, capture.count, capture.strides.array,
-            capture.strides.count, _streams(capture.streams), len(capture.streams),
+            capture.strides.count, stream_structs(capture.streams), len(capture.streams),
             state, len(items), ctypes.byref(begin),
         )
         if code != 0:
             raise self._error(code)
         if not begin.started:
-            return Begun(_text(begin.reason) or "no reason given")
+            return Begun(text(begin.reason) or "no reason given")
         return Begun(None, begin.bytes, begin.static_bytes)
 
     def not_constant(self) -> list[int]:
@@ -304,7 +274,7 @@ class Client:
     def fence(self, streams: Streams = ()) -> None:
         """Raises TornError where the state was written during the copy (for state on GPUs: during
         one before).  streams: further ones that will write it."""
-        code = self.lib.hf_fence(self._handle, _streams(streams), len(streams))
+        code = self.lib.hf_fence(self._handle, stream_structs(streams), len(streams))
         if code != 0:
             raise self._error(code)
         if streams and time.monotonic() >= self._next_look:
@@ -319,7 +289,7 @@ class Client:
                 _log.warning("%s", reason)
 
     def wait_sealed(self, step: int, timeout: float) -> None:
-        self.check(self.lib.hf_wait_sealed(self._handle, step, _milliseconds(timeout)))
+        _in_slices(timeout, lambda ms: self.check(self.lib.hf_wait_sealed(self._handle, step, ms)))
 
     def stats(self) -> Stats:
         raw = _native.StatsStruct()
@@ -338,15 +308,22 @@ class Client:
         timeout: float,
         overwritten: bool = False,
     ) -> Restore:
+        flags = _native.INCLUDE_DISCARDED * include_discarded + _native.OVERWRITTEN * overwritten
+        named = -1 if step is None else step
+        return self.calls.make(lambda: self._restore_begin(named, flags, after_attempt, timeout))
+
+    def _restore_begin(
+        self, named_step: int, flags: int, after_attempt: int, timeout: float
+    ) -> Restore:
         handle = ctypes.c_void_p()
         raw = _native.ChoiceStruct()
         self.check(
             self.lib.hf_restore_begin(
                 self._handle,
-                -1 if step is None else step,
-                _native.INCLUDE_DISCARDED * include_discarded + _native.OVERWRITTEN * overwritten,
+                named_step,
+                flags,
                 after_attempt,
-                _milliseconds(timeout),
+                milliseconds(timeout),
                 ctypes.byref(handle),
                 ctypes.byref(raw),
             )
@@ -355,15 +332,18 @@ class Client:
             attempt=raw.attempt,
             incarnation=raw.incarnation,
             step=raw.step if raw.has_choice else None,
-            source=_text(raw.source) if raw.has_choice else "",
-            log=tuple(_text(raw.log).splitlines()),
+            source=text(raw.source) if raw.has_choice else "",
+            log=tuple(text(raw.log).splitlines()),
         )
         return Restore(self, handle, choice)
 
     def drain(self, timeout: float) -> Drained:
+        return self.calls.make(lambda: self._drain(timeout))
+
+    def _drain(self, timeout: float) -> Drained:
         raw = _native.DrainedStruct()
-        self.check(self.lib.hf_drain(self._handle, _milliseconds(timeout), ctypes.byref(raw)))
-        return Drained(raw.incarnation, raw.step, bool(raw.durable), _text(raw.reason))
+        self.check(self.lib.hf_drain(self._handle, milliseconds(timeout), ctypes.byref(raw)))
+        return Drained(raw.incarnation, raw.step, bool(raw.durable), text(raw.reason))
 
     def flush_progress(self) -> list[Flushing]:
         """How far the way to each persistent folder is; for another thread than drain()'s."""
@@ -374,7 +354,7 @@ class Client:
         )
         return [
             Flushing(
-                _text(t.root), t.incarnation, t.step, t.bytes, t.done_bytes, _text(t.last_error)
+                text(t.root), t.incarnation, t.step, t.bytes, t.done_bytes, text(t.last_error)
             )
             for t in raw[: min(count.value, _MOST_TIERS)]
         ]

@@ -1,6 +1,8 @@
 """Checkpointer: snapshots of one training process, and their way back.
 
 Threads: use it from the thread that trains.
+Signals: their handlers run while restore(), wait(), drain() and close() wait for the daemon; what one
+raises (KeyboardInterrupt) ends the wait.  Tensors that restore() reads are read to the end first.
 Processes: every rank of a job makes one at the same point of the program, as with DDP.
 """
 
