@@ -60,3 +60,14 @@ def test_every_top_folder_says_what_belongs_there_and_what_does_not() -> None:
     for top in sorted(tops):
         text = (ROOT / top / "README.md").read_text().lower()
         assert re.search(r"not here|not belong|what does not", text), top
+
+
+def test_the_page_of_the_python_package_names_every_file_and_those_that_know_ctypes() -> None:
+    text = (ROOT / "client/python/README.md").read_text()
+    files = sorted((ROOT / "client/python/holdfast").glob("*.py"))
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+\.py)`", row)}
+    assert named == {path.name for path in files} - {"__init__.py"}
+    (sentence,) = re.findall(r"^ctypes is known to these alone: (.*)$", text, re.MULTILINE)
+    knowing = [p.name for p in files if re.search(r"^(import|from) ctypes", p.read_text(), re.MULTILINE)]
+    assert re.findall(r"`(\w+\.py)`", sentence) == knowing

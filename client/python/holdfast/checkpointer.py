@@ -328,8 +328,10 @@ class Checkpointer:
         timeout: seconds.  A little before they are over, all ranks get a DeadlineError that says
         which shards are missing and which nodes had them.
 
-        Raises StateMismatchError where the snapshot does not fit the objects given (on all ranks,
-        nothing is written then), NotFoundError where the named step cannot be had.
+        Raises StateMismatchError on all ranks where the snapshot does not fit the objects of one of
+        them.  Nothing is written to the objects of that rank; those of others may be loaded already:
+        make them anew before training from the start.  NotFoundError where the named step cannot be
+        had.
         """
         self.fence()
         client = self._connected()
