@@ -260,6 +260,8 @@ class Session final : private ConnectionHandler {
   Status AdoptRegistration(const std::shared_ptr<Registered>& registered,
                            const proto::RegisterReply& reply,
                            SlotTable::Mappings* dropped) HF_REQUIRES(mutex_);
+
+  // session_slots.cc
   Status OnGrant(Reply event);
   Status MapGranted(const proto::GrantEvent& grant, SlotRef ref, transport::OwnedFd fd);
   void PrepareMapping(std::shared_ptr<SlotMapping> mapping, std::function<void()> ready);
