@@ -110,6 +110,15 @@ std::vector<std::int32_t> CopyPlan::AllDevices() const {
   return all;
 }
 
+bool CopyPlan::operator==(const CopyPlan& other) const {
+  const bool frozen_alike = frozen_ == nullptr || other.frozen_ == nullptr
+                                ? frozen_ == other.frozen_
+                                : *frozen_ == *other.frozen_;
+  return frozen_alike && tensors_ == other.tensors_ && devices_ == other.devices_ &&
+         header_bytes_ == other.header_bytes_ && image_bytes_ == other.image_bytes_ &&
+         spec_count_ == other.spec_count_;
+}
+
 std::size_t CopyPlan::TensorAt(ByteCount offset) const {
   HOLDFAST_CHECK(offset >= header_bytes_ && offset < image_bytes_);
   const auto behind = std::upper_bound(

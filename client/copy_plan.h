@@ -42,6 +42,8 @@ struct PlannedTensor {
   // Nothing may write it before the fence: its content is compared at the end of the copy.
   bool checked = false;
   std::size_t spec = 0;  // index in what the caller registered
+
+  friend bool operator==(const PlannedTensor&, const PlannedTensor&) = default;
 };
 
 class CopyPlan {
@@ -76,6 +78,10 @@ class CopyPlan {
 
   // How many tensors the caller registered: the number of pointers that a snapshot takes.
   [[nodiscard]] std::size_t SpecCount() const { return spec_count_; }
+
+  // Whether snapshots by either are the same: also the tensors' places and the order in which they
+  // were registered, of which a layout's hash says nothing.
+  [[nodiscard]] bool operator==(const CopyPlan& other) const;
 
   // Index of the tensor that holds byte "offset" of the image, which is behind the header.
   [[nodiscard]] std::size_t TensorAt(ByteCount offset) const;

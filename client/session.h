@@ -256,6 +256,7 @@ class Session final : private ConnectionHandler {
       const std::shared_ptr<Registered>& wanted);
   Status AwaitRegistration(const std::shared_ptr<Registration>& registration,
                            MonotonicTime deadline);
+  Result<std::shared_ptr<const CopyPlan>> AdoptPlan(std::shared_ptr<const CopyPlan> plan);
   Status EnsureRegistered();
   Status AdoptRegistration(const std::shared_ptr<Registered>& registered,
                            const proto::RegisterReply& reply,
@@ -316,6 +317,7 @@ class Session final : private ConnectionHandler {
   ForkGuard guard_;
   const std::unique_ptr<CopyEngine> engine_;
   Connection connection_;
+  std::shared_ptr<const CopyPlan> adopted_;  // by the engine; of SetLayout
 
   Mutex mutex_;
   CondVar changed_;

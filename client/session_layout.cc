@@ -68,7 +68,7 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
   wanted->hash = layout::LayoutHash(wanted->layout);
   wanted->static_hash = layout::StaticHash(wanted->layout);
   HF_TRY(
-      auto plan,
+      auto made,
       CopyPlan::Make(wanted->layout, specs, options_.small_tensor_bytes, devices, kSmallOnDevice));
   // Before the look at what is on record: its answer changes that.
   const auto under_way = RegistrationOf(wanted->hash);
@@ -82,7 +82,7 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
       return Error(Errc::kUnavailable, "holdfastd is away");
     }
   }
-  HF_TRYV(engine_->Adopt(plan));
+  HF_TRY(auto plan, AdoptPlan(std::move(made)));
   if (!on_record) {
     HF_TRYV(under_way == nullptr ? Register(wanted, deadline)
                                  : AwaitRegistration(under_way, deadline));
@@ -92,6 +92,19 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
   plan_ = std::move(plan);
   plan_hash_ = wanted->hash;
   return Ok();
+}
+
+// The plan that the engine has from now on: "plan", or an equal one that it has already.  A trainer
+// asks for its layout at every snapshot until the daemon answers, and must not wait each time for
+// the bytes on their way and for memory made anew.
+Result<std::shared_ptr<const CopyPlan>> Session::AdoptPlan(std::shared_ptr<const CopyPlan> plan) {
+  if (adopted_ != nullptr && *adopted_ == *plan) {
+    return adopted_;
+  }
+  adopted_.reset();
+  HF_TRYV(engine_->Adopt(plan));
+  adopted_ = std::move(plan);
+  return adopted_;
 }
 
 Status Session::EnsureRegistered() {

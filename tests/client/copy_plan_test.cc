@@ -107,6 +107,29 @@ TEST_F(CopyPlanTest, ALayoutWithAHoleIsRefused) {
   EXPECT_FALSE(CopyPlan::Make(short_one, specs, kSmall).has_value());
 }
 
+// An engine keeps an equal plan: a pointer must never be taken for that of another tensor.
+TEST_F(CopyPlanTest, PlansAreEqualOnlyWhereEachPointerMeansTheSameTensor) {
+  layout::TensorSpec tied = Spec("tied", 1'000);
+  tied.alias_of = "a";
+  layout::TensorSpec frozen = Spec("frozen", 1'000, proto::CONSTANT);
+  frozen.image = proto::STATIC;
+  const std::vector<layout::TensorSpec> specs = {Spec("a", 1'000), tied, Spec("b", 10), frozen};
+  const std::vector<layout::TensorSpec> moved = {specs[0], specs[2], tied, frozen};
+  const auto plan_of = [](const std::vector<layout::TensorSpec>& of,
+                          const std::vector<std::int32_t>& devices) {
+    return CopyPlan::Make(layout::PlanImage(of).value(), of, kSmall, devices, kSmallOnDevice)
+        .value();
+  };
+  const auto plan = plan_of(specs, {});
+  EXPECT_TRUE(*plan == *plan_of(specs, {}));
+  EXPECT_TRUE(*plan == *plan_of(specs, {kHostDevice, kHostDevice, kHostDevice, kHostDevice}));
+  EXPECT_FALSE(*plan == *plan_of(moved, {})) << "one layout, other pointers";
+  EXPECT_FALSE(*plan == *plan_of(specs, {0, 0, kHostDevice, kHostDevice}));
+  EXPECT_FALSE(*plan == *plan_of(specs, {kHostDevice, kHostDevice, kHostDevice, 1}))
+      << "only the frozen one is elsewhere";
+  EXPECT_FALSE(*plan == *plan_of({specs[0], tied, specs[2]}, {}));
+}
+
 TEST_F(CopyPlanTest, PointersAndStridesThatDoNotFitAreRefused) {
   Make({Spec("a", 10), Spec("empty", 0)});
   const std::vector<float> data(40);

@@ -36,6 +36,7 @@ class SlowEngine final : public CopyEngine {
     std::int32_t node = kAnyNumaNode;
     std::atomic<bool> pins = false;
     std::atomic<bool> refuses_pins = false;
+    std::atomic<int> adopted = 0;
     std::atomic<int> prepared = 0;
     std::atomic<int> pinned = 0;
   };
@@ -43,6 +44,7 @@ class SlowEngine final : public CopyEngine {
   explicit SlowEngine(std::shared_ptr<Control> control) : control_(std::move(control)) {}
 
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override {
+    ++control_->adopted;
     return control_->pins ? Ok() : host_.Adopt(std::move(plan));  // memory that plays a device's
   }
 
@@ -84,10 +86,14 @@ class SlowEngine final : public CopyEngine {
 
 class SessionSlotsTest : public TrainerTest {
  protected:
-  void Register() {
+  void Join() {
     session_ = std::make_unique<Session>(Options(), std::make_unique<SlowEngine>(control_));
     ASSERT_FALSE(session_->Connect(In(kLong)).has_error());
     ASSERT_FALSE(session_->Join("job", Incarnation{std::string(16, 'u'), 3, 77}, 0, 2).has_error());
+  }
+
+  void Register() {
+    ASSERT_NO_FATAL_FAILURE(Join());
     ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
   }
 
@@ -292,6 +298,36 @@ TEST_F(SessionSlotsTest, ASlotThatCannotBePinnedIsTriedOnce) {
     ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
   }
   EXPECT_EQ(control_->prepared, 2);
+}
+
+// L: a trainer asks for its layout at every snapshot until the daemon answers.  An engine for
+// devices waits for all bytes under way and makes its memory anew each time that it adopts one.
+TEST_F(SessionSlotsTest, ALayoutIsAdoptedOnceHoweverOftenItIsAskedFor) {
+  daemon_.SetHook([](const proto::ClientMessage& request) {
+    return request.has_register_() ? FakeDaemon::Verdict::kHandled : FakeDaemon::Verdict::kDefault;
+  });
+  ASSERT_NO_FATAL_FAILURE(Join());
+  const auto few = std::chrono::milliseconds(10);
+  for (int snapshot = 0; snapshot < 3; ++snapshot) {
+    EXPECT_EQ(session_->SetLayout(state_.specs, few).error().code, Errc::kTimeout);
+  }
+  EXPECT_EQ(control_->adopted, 1);
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kRegister, 1));
+  daemon_.SetHook(nullptr);
+  daemon_.Default(daemon_.Received(Body::kRegister).front());
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  EXPECT_EQ(control_->adopted, 1);
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
+  control_->pins = true;
+  const std::vector<std::int32_t> devices(state_.specs.size(), 0);
+  for (int times = 0; times < 2; ++times) {
+    ASSERT_FALSE(session_->SetLayout(state_.specs, std::nullopt, devices).has_error());
+    EXPECT_EQ(control_->adopted, 2) << "the state has moved, once";
+  }
+  state_ = MakePlainState({{"weight", 700'000}});
+  ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
+  EXPECT_EQ(control_->adopted, 3);
 }
 
 TEST_F(SessionSlotsTest, NoNodeIsNamedWhereNoneIsKnown) {
