@@ -282,6 +282,16 @@ int hf_get_stats(hf_client* client, hf_stats* out) {
   });
 }
 
+int hf_why_away(hf_client* client, char* reason, size_t reason_bytes) {
+  return WithSession(SessionOf(client), [&](Session& session) -> Status {
+    if (reason == nullptr || reason_bytes == 0) {
+      return Error(Errc::kInvalidArgument, "reason is NULL, or has no room");
+    }
+    CopyText(session.WhyAway(), reason, reason_bytes);
+    return Ok();
+  });
+}
+
 int hf_drain(hf_client* client, uint32_t timeout_ms, hf_drained* out) {
   return WithSession(SessionOf(client), [&](Session& session) -> Status {
     if (out == nullptr) {

@@ -65,6 +65,11 @@ Status Connection::WaitConnected(MonotonicTime deadline) {
   return Ok();
 }
 
+std::optional<Error> Connection::Refusal() {
+  MutexLock lock(mutex_);
+  return refusal_;
+}
+
 Result<std::uint64_t> Connection::Submit(Request request) {
   MutexLock lock(mutex_);
   if (retired_.has_value()) {
@@ -226,7 +231,10 @@ void Connection::Run() {
       MutexLock lock(mutex_);
       was_connected = std::exchange(connected_, false);
       if (ended.has_error()) {
+        const Errc code = ended.error().code;
+        const bool silence = code == Errc::kUnavailable || code == Errc::kTimeout;
         last_error_ = ended.error();
+        refusal_ = silence && !refused_ ? std::nullopt : last_error_;
       }
       for (const auto& [id, pending] : pending_) {
         pending->sent = false;
@@ -247,6 +255,7 @@ void Connection::Run() {
 }
 
 Status Connection::Serve() {
+  refused_ = false;
   HF_TRY(const auto socket, OpenSocket());
   HF_TRYV(socket->ConnectTo(options_.socket_path, std::min(options_.reply_timeout, kConnectWait)));
   HF_TRYV(Handshake(socket.get()));
@@ -255,6 +264,7 @@ Status Connection::Serve() {
     MutexLock lock(mutex_);
     connected_ = true;
     last_error_.reset();
+    refusal_.reset();
   }
   handler_->OnConnected();
   {

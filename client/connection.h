@@ -103,6 +103,11 @@ class Connection {
   // kVersionMismatch and kPermission, which no repetition cures.
   [[nodiscard]] Status WaitConnected(MonotonicTime deadline);
 
+  // Why the last attempt failed though somebody answers: what the daemon said to the hello or the
+  // resume, or what of its messages cannot be followed.  nullopt while connected, and where nobody
+  // answers.
+  [[nodiscard]] std::optional<Error> Refusal();
+
   // A ticket for Cancel.  kUnavailable above kMaxRequests; the retirement's error after it.
   [[nodiscard]] Result<std::uint64_t> Submit(Request request);
 
@@ -165,8 +170,10 @@ class Connection {
   bool stopping_ HF_GUARDED_BY(mutex_) = false;
   std::optional<Error> retired_ HF_GUARDED_BY(mutex_);
   std::optional<Error> last_error_ HF_GUARDED_BY(mutex_);
+  std::optional<Error> refusal_ HF_GUARDED_BY(mutex_);
 
   // Of the connection's thread.
+  bool refused_ = false;  // the attempt under way, in the daemon's own words
   MonotonicTime last_heard_{};
   bool ping_sent_ = false;
 };

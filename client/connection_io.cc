@@ -65,6 +65,7 @@ Result<Reply> Connection::AwaitReply(transport::UnixSocket* socket, std::uint64_
       continue;
     }
     if (reply.message.has_error()) {
+      refused_ = true;
       return DaemonError(reply.message.error());
     }
     return reply;

@@ -108,9 +108,27 @@ std::string Session::SlotFigures() {
   return text.str();
 }
 
+// A daemon that is there and does not take this client back is away too, but with its reason: to
+// start one does not help then.
+std::string Session::Away() {
+  const auto refusal = connection_.Refusal();
+  if (!refusal.has_value()) {
+    return "holdfastd is away";
+  }
+  // Its records are gone, and only a start opens an incarnation.
+  const bool needs_start = refusal->code == Errc::kNotFound;
+  return "holdfastd is away: " + refusal->message +
+         (needs_start ? ": start the training again" : "");
+}
+
+std::string Session::WhyAway() {
+  MutexLock lock(mutex_);
+  return connected_ || fenced_.has_value() ? "" : Away();
+}
+
 std::string Session::WhyNoSlot() {
   if (!connected_) {
-    return "holdfastd is away";
+    return Away();
   }
   if (!slot_seen_) {
     return "holdfastd is making the slots of this layout: none of " + SlotFigures();
@@ -155,7 +173,7 @@ Status Session::WaitSealed(std::int64_t step, MonotonicTime deadline) {
     if (!changed_.WaitUntil(lock, deadline) && SystemClock().Now() >= deadline) {
       return Error(Errc::kTimeout,
                    connected_ ? "holdfastd has not sealed step " + std::to_string(step) + " yet"
-                              : "holdfastd is away; the snapshot is sealed when it comes back");
+                              : "step " + std::to_string(step) + " is not sealed: " + Away());
     }
   }
   const auto entry = ledger_.Find(step);

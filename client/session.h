@@ -172,6 +172,10 @@ class Session final : private ConnectionHandler {
   void Leave();
   void Tell(const proto::ClientMessage& message);
 
+  // Why no daemon serves this client, in the words of a skipped snapshot; empty: one does, or the
+  // client is fenced.
+  [[nodiscard]] std::string WhyAway();
+
   // Why a restore is slower than it could be; shown by Stats().
   void NoteRestore(const std::string& note);
 
@@ -290,6 +294,7 @@ class Session final : private ConnectionHandler {
   Status CheckStep(std::int64_t step) HF_REQUIRES(mutex_);
   Result<std::shared_ptr<Shot>> TakeSlot(const SnapshotInput& input, std::string* why_not);
   void Skip(std::int64_t step, const std::string& reason);
+  std::string Away();
   std::string WhyNoSlot() HF_REQUIRES(mutex_);
   std::string SlotFigures() HF_REQUIRES(mutex_);
   void TellBegin(const std::shared_ptr<Shot>& shot);

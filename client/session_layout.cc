@@ -79,7 +79,7 @@ Status Session::SetLayout(std::vector<layout::TensorSpec> specs,
     const bool spoilt = frozen_.has_value() && frozen_->spoilt;
     on_record = registered_ != nullptr && registered_->hash == wanted->hash && !spoilt;
     if (!on_record && under_way == nullptr && !connected_) {
-      return Error(Errc::kUnavailable, "holdfastd is away");
+      return Error(Errc::kUnavailable, Away());
     }
   }
   HF_TRY(auto plan, AdoptPlan(std::move(made)));
@@ -188,7 +188,8 @@ Status Session::AwaitRegistration(const std::shared_ptr<Registration>& registrat
   while (!registration->answer.has_value()) {
     if (!changed_.WaitUntil(lock, deadline) && !registration->answer.has_value() &&
         SystemClock().Now() >= deadline) {
-      return Error(Errc::kTimeout, "holdfastd has not answered the registration yet");
+      return Error(Errc::kTimeout,
+                   connected_ ? "holdfastd has not answered the registration yet" : Away());
     }
   }
   if (registering_ == registration) {

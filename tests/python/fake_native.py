@@ -218,6 +218,9 @@ class FakeClient:
         values: dict[str, Any] = {f.name: 0 for f in dataclasses.fields(Stats)}
         return Stats(**{**values, "connected": True, "note": ""})
 
+    def why_away(self) -> str:
+        return ""
+
     def restore_begin(
         self,
         step: int | None,

@@ -6,6 +6,7 @@ Promise L of docs/invariants.md, from the training's side.
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import time
 
@@ -86,6 +87,34 @@ def test_a_hung_daemon_holds_a_snapshot_up_for_a_moment_only(node: Node) -> None
             os.kill(node.pid, signal.SIGCONT)
         training.step()
         take(checkpointer, 11)
+
+
+def test_a_daemon_that_has_lost_its_records_is_told_with_what_to_do(
+    node: Node, tmp_path: pathlib.Path
+) -> None:
+    """What operations.md says of a damaged catalog, done under a training that goes on: the daemon
+    runs, so that to start it cannot help."""
+    training = Training()
+    checkpointer = make(training)
+    try:
+        take(checkpointer, 0)
+        lose(node, checkpointer)
+        (node.state / "catalog").rename(tmp_path / "away")
+        node.start(flags=("--discard-arena",))
+
+        def refused() -> str | None:
+            reason = checkpointer.snapshot(next_step(checkpointer)).reason
+            return reason if "start the training again" in reason else None
+
+        reason = wait_for("the daemon's refusal", refused)
+        assert reason.startswith("holdfastd is away: job "), reason
+        training.model.register_buffer("more", torch.zeros(3))  # and so for a layout that is new
+        assert checkpointer.snapshot(next_step(checkpointer)).reason == reason
+    finally:
+        checkpointer.close(drain=False)
+    with make(Training(seed=2)) as again:
+        assert again.restore() == 0
+        take(again, 1)
 
 
 def test_a_layout_that_grows_beyond_the_budget_stops_no_training(node: Node) -> None:

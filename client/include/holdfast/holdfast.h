@@ -285,6 +285,10 @@ typedef struct hf_stats {
 
 HF_EXPORT int hf_get_stats(hf_client* client, hf_stats* out);
 
+/* Why no daemon serves this client, cut to fit: "holdfastd is away", with the reason where one is
+ * there and does not take the client back.  Empty: one serves it, or it is fenced. */
+HF_EXPORT int hf_why_away(hf_client* client, char* reason, size_t reason_bytes);
+
 /* ---- restore ----------------------------------------------------------------------------------
  */
 

@@ -25,6 +25,7 @@ from holdfast.errors import DeadlineError, HoldfastError, error_of
 
 _log = logging.getLogger("holdfast")
 _MOST_TIERS = 16
+_REASON_BYTES = 1024
 # All counters take longer to fetch than a fence takes.
 _NOTE_SECONDS = 1.0
 #: Signals are handled between two of them.
@@ -299,6 +300,12 @@ class Client:
             connected=bool(raw.connected), fenced=bool(raw.fenced), note=raw.note.decode()
         )
         return Stats(**values)
+
+    def why_away(self) -> str:
+        """Why no daemon serves this client; empty where one does, or where it is fenced."""
+        reason = ctypes.create_string_buffer(_REASON_BYTES)
+        self.check(self.lib.hf_why_away(self._handle, reason, len(reason)))
+        return _text(reason.value)
 
     def restore_begin(
         self,

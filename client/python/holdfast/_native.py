@@ -210,6 +210,7 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     "hf_fence": ([c_void_p, POINTER(StreamStruct), c_size_t], c_int),
     "hf_wait_sealed": ([c_void_p, c_int64, c_uint32], c_int),
     "hf_get_stats": ([c_void_p, POINTER(StatsStruct)], c_int),
+    "hf_why_away": ([c_void_p, c_char_p, c_size_t], c_int),
     "hf_restore_begin": (
         [c_void_p, c_int64, c_uint32, c_uint32, c_uint32, POINTER(c_void_p),
          POINTER(ChoiceStruct)],

@@ -119,9 +119,8 @@ class Registration:
         if self._in_force:
             return
         assert self._layout is not None
-        stats = self._client.stats()
-        if not (stats.connected or stats.fenced):
-            raise UnavailableError("holdfastd is away")
+        if away := self._client.why_away():
+            raise UnavailableError(away)
         self._told = True
         try:
             self._client.set_layout(self._layout.specs, seconds)

@@ -21,7 +21,7 @@ QUIET_SECONDS = 10.0
 REPEAT_SECONDS = 60.0
 #: A daemon that ends at once is not started over and over.
 RESTART_SECONDS = 30.0
-_AWAY = "holdfastd is away"  # the library's word
+_AWAY = "holdfastd is away"  # how the library's reason begins
 
 
 class Skips:
