@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "client/start_thread.h"
 #include "common/failpoint.h"
 #include "transport/messages.h"
 
@@ -37,11 +38,7 @@ Status Connection::Start() {
   if (!wake_.Valid()) {
     return ErrnoError(errno, "eventfd");
   }
-  try {
-    thread_ = std::thread([this] { Run(); });
-  } catch (const std::system_error& error) {
-    return Error(Errc::kIoError, "cannot start a thread: " + std::string(error.what()));
-  }
+  HF_TRY(thread_, StartThread([this] { Run(); }));
   return Ok();
 }
 

@@ -103,7 +103,8 @@ class CopyEngine {
   virtual ~CopyEngine() = default;
 
   // "plan" is the layout of the snapshots to come.  May be slow; not while a job waits for its
-  // fence.  kInvalidArgument for a tensor on a device that this engine cannot copy from, kNoSpace.
+  // fence.  kInvalidArgument for a tensor on a device that this engine cannot copy from, kNoSpace;
+  // kIoError where the engine has got no threads, and then always.
   [[nodiscard]] virtual Status Adopt(std::shared_ptr<const CopyPlan> plan) = 0;
 
   // kUnavailable when too many slots wait already, or after Stop.

@@ -90,9 +90,12 @@ struct HostCopyEngine::Running {
   const MonotonicTime began;
 };
 
-HostCopyEngine::HostCopyEngine(std::uint32_t threads) {
-  for (std::uint32_t i = 0; i < std::max(threads, 1U); ++i) {
-    threads_.emplace_back([this] { Work(); });
+HostCopyEngine::HostCopyEngine(std::uint32_t threads, const ThreadStarter& start) {
+  const Status started = StartThreads(
+      std::max(threads, 1U), [this] { Work(); }, &threads_, start);
+  if (threads_.empty()) {
+    no_threads_ = Error(started.error()).WithContext("the copy engine");
+    Stop();  // nothing is to wait for it
   }
 }
 
@@ -101,6 +104,9 @@ HostCopyEngine::~HostCopyEngine() {
 }
 
 Status HostCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
+  if (no_threads_.has_value()) {
+    return *no_threads_;
+  }
   if (const auto devices = plan->AllDevices(); !devices.empty()) {
     return Error(Errc::kInvalidArgument,
                  "a tensor is on device " + std::to_string(devices.front()) +

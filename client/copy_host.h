@@ -21,14 +21,15 @@
 
 #include "client/copy_engine.h"
 #include "client/source_sample.h"
+#include "client/start_thread.h"
 #include "common/mutex.h"
 
 namespace holdfast::client {
 
 class HostCopyEngine final : public CopyEngine {
  public:
-  // "threads" is at least 1.
-  explicit HostCopyEngine(std::uint32_t threads);
+  // "threads" is at least 1; fewer where the system refuses one.  With none Adopt fails (kIoError).
+  explicit HostCopyEngine(std::uint32_t threads, const ThreadStarter& start = StartThread);
   ~HostCopyEngine() override;
 
   [[nodiscard]] Status Adopt(std::shared_ptr<const CopyPlan> plan) override;
@@ -70,6 +71,7 @@ class HostCopyEngine final : public CopyEngine {
   std::deque<Preparation> preparations_ HF_GUARDED_BY(mutex_);
   bool stopping_ HF_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;  // of the constructor and Stop
+  std::optional<Error> no_threads_;   // of the constructor
 };
 
 // Makes one chunk of an image: copies what is lazy, digests what lies in the slot already.  For the

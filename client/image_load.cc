@@ -6,10 +6,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
+#include "client/start_thread.h"
 #include "client/stream_copy.h"
 #include "common/crc32c.h"
 #include "common/failpoint.h"
@@ -52,12 +52,10 @@ class Load {
     const std::uint32_t least = source_.Mapped() ? 1 : kFileReaders;
     const auto helpers = std::min<std::size_t>(std::clamp(threads, least, kMaxThreads), useful);
     std::vector<std::thread> running;
-    for (std::size_t i = 1; i < helpers; ++i) {
-      try {
-        running.emplace_back([this] { Work(); });
-      } catch (const std::system_error&) {
-        break;  // fewer threads do it too
-      }
+    if (helpers > 1) {
+      // Fewer do it too.
+      static_cast<void>(StartThreads(
+          helpers - 1, [this] { Work(); }, &running));
     }
     Work();
     for (std::thread& thread : running) {

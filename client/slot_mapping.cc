@@ -7,13 +7,6 @@
 #include <sys/stat.h>
 
 namespace holdfast::client {
-namespace {
-
-#ifndef MADV_POPULATE_WRITE
-constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14; Debian 12's headers have it
-#endif
-
-}  // namespace
 
 Result<std::shared_ptr<SlotMapping>> SlotMapping::Map(transport::OwnedFd fd, ByteCount bytes) {
   return MapAs(std::move(fd), bytes, PROT_READ | PROT_WRITE);

@@ -24,10 +24,17 @@ MonotonicTime Recheck() {
 
 }  // namespace
 
-CudaCopyEngine::CudaCopyEngine(CudaCopyOptions options) : options_(options) {
-  threads_.emplace_back([this] { Drive(); });
-  for (std::uint32_t i = 0; i < std::max(options_.threads, 1U); ++i) {
-    threads_.emplace_back([this] { Work(); });
+CudaCopyEngine::CudaCopyEngine(CudaCopyOptions options) : options_(std::move(options)) {
+  const std::uint32_t workers = std::max(options_.threads, 1U);
+  Status started = StartThreads(
+      1, [this] { Drive(); }, &threads_, options_.start_thread);
+  if (started.has_value()) {
+    started = StartThreads(
+        workers, [this] { Work(); }, &threads_, options_.start_thread);
+  }
+  if (threads_.size() < 2) {
+    no_threads_ = Error(started.error()).WithContext("the copy engine for devices");
+    Stop();  // nothing is to wait for it
   }
 }
 
@@ -36,6 +43,9 @@ CudaCopyEngine::~CudaCopyEngine() {
 }
 
 Status CudaCopyEngine::Adopt(std::shared_ptr<const CopyPlan> plan) {
+  if (no_threads_.has_value()) {
+    return *no_threads_;
+  }
   {
     MutexLock lock(mutex_);
     if (current_ != nullptr) {

@@ -28,6 +28,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -36,6 +37,7 @@
 #include "client/copy_cuda/frozen_flight.h"
 #include "client/copy_cuda/lane.h"
 #include "client/copy_engine.h"
+#include "client/start_thread.h"
 #include "common/mutex.h"
 
 namespace holdfast::client {
@@ -48,6 +50,7 @@ struct CudaCopyOptions {
   std::chrono::nanoseconds staging_worth = kWorthStaging;
   ByteCount most_gathered = 64 * kMiB;
   ByteCount window_bytes = 64 * kMiB;
+  ThreadStarter start_thread = StartThread;
 };
 
 class CudaCopyEngine final : public CopyEngine {
@@ -55,6 +58,8 @@ class CudaCopyEngine final : public CopyEngine {
   // Snapshots on their way at a time: one that is copied, one that lands, one that is digested.
   static constexpr std::size_t kMostUnderWay = 3;
 
+  // With fewer workers where the system refuses one.  With none, or without the copy thread, Adopt
+  // fails (kIoError).
   explicit CudaCopyEngine(CudaCopyOptions options);
   ~CudaCopyEngine() override;
 
@@ -128,6 +133,7 @@ class CudaCopyEngine final : public CopyEngine {
   std::uint64_t begun_ HF_GUARDED_BY(mutex_) = 0;
   bool stopping_ HF_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;  // of the constructor and Stop
+  std::optional<Error> no_threads_;   // of the constructor
 };
 
 }  // namespace holdfast::client

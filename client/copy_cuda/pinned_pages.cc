@@ -4,15 +4,12 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include <sys/mman.h>
 
-#ifndef MADV_POPULATE_WRITE
-constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14
-#endif
+#include "client/start_thread.h"
 
 namespace holdfast::client {
 namespace {
@@ -29,13 +26,8 @@ void MakePages(std::byte* start, ByteCount bytes, std::uint32_t threads) {
     }
   };
   std::vector<std::thread> helpers;
-  for (std::uint32_t i = 1; i < threads; ++i) {
-    try {
-      helpers.emplace_back(work);
-    } catch (const std::system_error&) {
-      break;  // fewer threads do it too
-    }
-  }
+  // Fewer do it too.
+  static_cast<void>(StartThreads(std::max(threads, 1U) - 1, work, &helpers));
   work();
   for (std::thread& helper : helpers) {
     helper.join();

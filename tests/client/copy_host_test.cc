@@ -8,6 +8,7 @@
 
 #include "common/crc32c.h"
 #include "common/failpoint.h"
+#include "tests/client/few_threads.h"
 #include "tests/client/random_state.h"
 
 namespace holdfast::client {
@@ -134,6 +135,27 @@ TEST_F(CopyHostTest, EverySlotToPrepareIsAnsweredAlsoWhenTheEngineStops) {
   RunJob(&engine, MakeJob(state, MakeSlot(state.layout), 1));
   engine.Stop();
   EXPECT_EQ(answered.load(), 3);
+}
+
+// A full pids cgroup must not end the trainer.
+TEST_F(CopyHostTest, WhereThreadsAreRefusedFewerCopyAndWithoutAnyNoLayoutIsAdopted) {
+  const RandomState state = MakePlainState({{"a", 3'000'000}});
+  HostCopyEngine two(4, FewThreads(2));
+  const auto job = MakeJob(state, MakeSlot(state.layout), 1);
+  ASSERT_FALSE(two.Adopt(job->plan).has_error());
+  RunJob(&two, job);
+  EXPECT_EQ(job->outcome.kind, CopyOutcome::Kind::kCopied);
+  EXPECT_EQ(BytesOf(*job->slot), state.ReferenceImage());
+
+  HostCopyEngine none(4, FewThreads(0));
+  const Status adopted = none.Adopt(job->plan);
+  ASSERT_TRUE(adopted.has_error());
+  EXPECT_EQ(adopted.error().code, Errc::kIoError);
+  EXPECT_EQ(adopted.error().message, "the copy engine: cannot start a thread: there are no more");
+  const Status queued = none.Prepare(job->slot, [](const Status&) { ADD_FAILURE(); });
+  ASSERT_TRUE(queued.has_error()) << "nobody would ever answer";
+  EXPECT_EQ(none.Start(job, [](const auto&) { ADD_FAILURE(); }).error().code, Errc::kUnavailable);
+  EXPECT_TRUE(none.WaitFence({}));
 }
 
 TEST_F(CopyHostTest, SourcesThatDoNotFitThePlanAreRefusedByName) {

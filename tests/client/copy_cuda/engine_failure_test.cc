@@ -6,6 +6,7 @@
 #include "common/crc32c.h"
 #include "common/mix64.h"
 #include "tests/client/copy_cuda/sim_trainer.h"
+#include "tests/client/few_threads.h"
 #include "tests/support/sanitized.h"
 
 namespace holdfast::client {
@@ -304,6 +305,34 @@ TEST_F(CudaEngineFailureTest, ATrainerWithoutDriverIsToldWhy) {
   ASSERT_TRUE(adopted.has_error());
   EXPECT_EQ(adopted.error().code, Errc::kUnavailable);
   engine.Stop();
+}
+
+// A full pids cgroup must not end the trainer.  The engine needs its copy thread and a worker.
+TEST_F(CudaEngineFailureTest, ThreadsThatAreRefusedCostSpeedOrSnapshotsAndNothingElse) {
+  for (int granted = 0; granted <= 3; ++granted) {
+    cuda_sim::Reset(SimOf(3));
+    SimTrainer trainer(3, 1, true);
+    CudaCopyOptions options = SmallWindows();
+    options.threads = 4;
+    options.start_thread = FewThreads(granted);
+    CudaCopyEngine engine(options);
+    const Status adopted = engine.Adopt(trainer.Plan());
+    ASSERT_EQ(adopted.has_error(), granted < 2) << granted;
+    if (granted < 2) {
+      EXPECT_EQ(adopted.error().code, Errc::kIoError);
+      EXPECT_EQ(adopted.error().message,
+                "the copy engine for devices: cannot start a thread: there are no more");
+      const Status queued =
+          engine.Prepare(MakeSlot(trainer.Layout()), [](const Status&) { ADD_FAILURE(); });
+      EXPECT_TRUE(queued.has_error()) << "nobody would ever answer";
+      continue;
+    }
+    trainer.PinSlots(&engine, 2);
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      EXPECT_TRUE(Step(&engine, &trainer, step, 3)) << granted;
+    }
+    engine.Stop();
+  }
 }
 
 TEST_F(CudaEngineFailureTest, TooMuchToGatherIsRefusedWithTheNumbers) {
