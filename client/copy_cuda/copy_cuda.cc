@@ -149,6 +149,7 @@ Status CudaCopyEngine::Start(std::shared_ptr<CopyJob> job, JobDone done) {
                                     running->flights.end(),
                                     [](const auto& flight) { return flight->Released(); });
   }
+  ++begun_;
   current_ = running;
   running_.push_back(std::move(running));
   drive_.NotifyAll();
@@ -163,11 +164,16 @@ Result<std::shared_ptr<CudaCopyEngine::Running>> CudaCopyEngine::Begin(std::shar
   auto running = std::make_shared<Running>(std::move(job), std::move(done), std::move(sample));
   const CopyPlan& plan = *running->job->plan;
   running->flight_of.resize(plan.Tensors().size(), nullptr);
+  bool verify = false;
+  {
+    MutexLock lock(mutex_);
+    verify = options_.verify_every > 0 && begun_ % options_.verify_every == 0;
+  }
   const TrainerThread guard;
   for (const std::int32_t device : plan.Devices()) {
     const auto lane = lanes_.find(device);
     HOLDFAST_CHECK(lane != lanes_.end() && &lane->second->Plan().Plan() == &plan);
-    const Status begun = BeginFlight(running.get(), lane->second.get());
+    const Status begun = BeginFlight(running.get(), lane->second.get(), verify);
     if (begun.has_error() && running->flights.empty()) {
       return begun.error();
     }
@@ -195,7 +201,7 @@ Result<std::shared_ptr<CudaCopyEngine::Running>> CudaCopyEngine::Begin(std::shar
   return running;
 }
 
-Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane) {
+Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane, bool verify) {
   const DeviceStream* const stream = StreamOf(running->job->streams, lane->Device());
   if (stream == nullptr) {
     return Error(Errc::kInvalidArgument,
@@ -210,11 +216,9 @@ Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane) {
                      " is being captured into a CUDA graph: take the snapshot outside the capture");
   }
   Room* room = nullptr;
-  bool verify = false;
   {
     MutexLock lock(mutex_);
     room = lane->TakeRoom();
-    verify = options_.verify_every > 0 && begun_++ % options_.verify_every == 0;
   }
   HOLDFAST_CHECK(room != nullptr);  // as many as snapshots may be under way
   running->flights.push_back(std::make_unique<Flight>(lane, running->job, room));

@@ -89,7 +89,7 @@ class CudaCopyEngine final : public CopyEngine {
   };
 
   [[nodiscard]] Result<std::shared_ptr<Running>> Begin(std::shared_ptr<CopyJob> job, JobDone done);
-  [[nodiscard]] Status BeginFlight(Running* running, Lane* lane);
+  [[nodiscard]] Status BeginFlight(Running* running, Lane* lane, bool verify);
   [[nodiscard]] Status BeginFrozen(Running* running);
   [[nodiscard]] Status AdoptFrozen(const CopyPlan& plan);
   void HoldBack(const std::shared_ptr<Running>& running, std::span<const DeviceStream> streams);
@@ -130,7 +130,7 @@ class CudaCopyEngine final : public CopyEngine {
   std::int32_t pin_device_ HF_GUARDED_BY(mutex_) = kHostDevice;
   std::int32_t numa_node_ HF_GUARDED_BY(mutex_) = kAnyNumaNode;  // of that device
   EngineState state_ HF_GUARDED_BY(mutex_);
-  std::uint64_t begun_ HF_GUARDED_BY(mutex_) = 0;
+  std::uint64_t begun_ HF_GUARDED_BY(mutex_) = 0;  // snapshots; one that is refused is none
   bool stopping_ HF_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;  // of the constructor and Stop
   std::optional<Error> no_threads_;   // of the constructor

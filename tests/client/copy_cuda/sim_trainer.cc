@@ -273,10 +273,12 @@ void SimTrainer::UpdateAside() {
   WaitFor(streams_[0], aside_);
 }
 
-void SimTrainer::WriteOneElement(cudaStream_t stream) {
+void SimTrainer::WriteOneElement(cudaStream_t stream, std::int32_t device) {
   std::vector<std::size_t> stable;
   for (std::size_t i = 0; i < state_.specs.size(); ++i) {
-    if (memory_[i] != nullptr && bytes_[i] > 0 && state_.specs[i].tensor_class == proto::STABLE) {
+    const bool there = device == kHostDevice || device == device_of_[i];
+    if (there && memory_[i] != nullptr && bytes_[i] > 0 &&
+        state_.specs[i].tensor_class == proto::STABLE) {
       stable.push_back(i);
     }
   }

@@ -60,8 +60,9 @@ class SimTrainer {
   // Work on that stream that writes what only updates may write; the trainer's stream waits for it.
   void UpdateAside();
 
-  // Writes one element of a tensor that only the update may write.
-  void WriteOneElement(cudaStream_t stream);  // if any tensor has bytes
+  // Writes one element of a tensor that only the update may write, on "device" (kHostDevice: on
+  // any), if one there has bytes.
+  void WriteOneElement(cudaStream_t stream, std::int32_t device = kHostDevice);
 
   // Waits until "step" has ended, and for all streams; the outcome.
   [[nodiscard]] CopyOutcome WaitDone(std::int64_t step);
