@@ -328,10 +328,10 @@ HF_EXPORT int hf_restore_sidecar(hf_restore* restore, const char** json, size_t*
 /* Copies tensors out of the image: tensor "indices"[i] of the sidecar's layout to
  * "destinations"[i], contiguous, "lengths"[i] bytes (must equal the tensor's), in the memory of
  * "devices"[i] (NULL: all in host memory).  Copies to devices have ended when it returns, and no
- * byte reaches a device before its chunk was checked.  "threads" 0: one, to devices as many as the
- * machine has.  Every chunk read is
- * checked against its digest; on HF_CORRUPTION the destinations hold rubbish and the attempt must
- * be finished as bad. */
+ * byte reaches a device before its chunk was checked.  "threads" 0: one, to devices three for every
+ * four processors, at most 24; but at least eight read a file, whatever is asked for: most of the
+ * time they wait for it.  Every chunk read is checked against its digest; on HF_CORRUPTION the
+ * destinations hold rubbish and the attempt must be finished as bad. */
 HF_EXPORT int hf_restore_load(hf_restore* restore,
                               const uint32_t* indices,
                               void* const* destinations,
