@@ -17,10 +17,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-milliseconds Left(MonotonicTime deadline) {
-  return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - SystemClock().Now()));
-}
-
 }  // namespace
 
 Status Connection::Handshake(transport::UnixSocket* socket) {
@@ -59,7 +55,7 @@ Status Connection::Resume(transport::UnixSocket* socket) {
 Result<Reply> Connection::AwaitReply(transport::UnixSocket* socket, std::uint64_t id) {
   const MonotonicTime deadline = SystemClock().Now() + options_.reply_timeout;
   while (true) {
-    HF_TRY(Reply reply, ReceiveOne(socket, Left(deadline)));
+    HF_TRY(Reply reply, ReceiveOne(socket, TimeLeft(deadline)));
     if (reply.message.request_id() != id) {
       HF_TRYV(Dispatch(std::move(reply)));
       continue;

@@ -12,7 +12,7 @@
 //   WaitFence before the first write to the state: returns when the sources may be written (on a
 //             GPU: by work that is given to the named streams from now on)
 //   the done  callback: the bytes landed, or nothing of this job can land any more.  The host
-//             engine calls it before the fence opens, that for GPUs as a rule after.
+//             engine calls it when it has opened the fence, that for GPUs as a rule long after.
 //
 // Threads:   Start and WaitFence belong to the training thread; Prepare to any one thread;
 // callbacks
@@ -26,6 +26,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -72,6 +73,12 @@ struct CopyJob {
   // Its sources too are borrowed until the fence.  One that is not good makes the snapshot torn.
   std::optional<FrozenPart> frozen;
 };
+
+// Writes how "job" ended, but for digests and times: with "failure"; else torn, where the planned
+// tensor "torn" was written meanwhile; else as its frozen part says.
+void Conclude(CopyJob* job,
+              const std::optional<std::string>& failure,
+              std::optional<std::size_t> torn);
 
 inline constexpr std::int32_t kAnyNumaNode = -1;
 

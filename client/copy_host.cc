@@ -279,17 +279,9 @@ void HostCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   job.outcome.duration = SystemClock().Now() - running->began;
   if (failed) {
     MutexLock lock(running->mutex);
-    job.outcome.kind = CopyOutcome::Kind::kFailed;
-    job.outcome.reason = running->failure;
-  } else if (const auto torn = running->sample.Check(*job.plan, job.sources, job.slot->Data())) {
-    job.outcome.kind = CopyOutcome::Kind::kTorn;
-    job.outcome.reason = TornText(job.step, job.plan->Tensors()[*torn].name);
-  } else if (job.frozen.has_value() && !job.frozen->good) {
-    job.outcome.kind = job.frozen->work == FrozenPart::Work::kCompare ? CopyOutcome::Kind::kFailed
-                                                                      : CopyOutcome::Kind::kTorn;
-    job.outcome.reason = NotFrozenText(job.step, *job.frozen);
+    Conclude(&job, running->failure, std::nullopt);
   } else {
-    job.outcome.kind = CopyOutcome::Kind::kCopied;
+    Conclude(&job, std::nullopt, running->sample.Check(*job.plan, job.sources, job.slot->Data()));
   }
   {
     MutexLock lock(mutex_);

@@ -91,7 +91,7 @@ void CudaCopyEngine::NoteMemory() {
     }
   };
   for (const auto& [device, lane] : lanes_) {
-    note(lane->WhyUnpinned());
+    note(lane->rooms().WhyUnpinned());
   }
   for (const auto& [device, lane] : frozen_lanes_) {
     note(lane->WhyUnpinned());
@@ -201,29 +201,35 @@ Result<std::shared_ptr<CudaCopyEngine::Running>> CudaCopyEngine::Begin(std::shar
   return running;
 }
 
-Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane, bool verify) {
-  const DeviceStream* const stream = StreamOf(running->job->streams, lane->Device());
-  if (stream == nullptr) {
+Result<cudaStream_t> TrainerStream(std::span<const DeviceStream> streams, std::int32_t device) {
+  const auto found = std::find_if(streams.begin(), streams.end(), [&](const DeviceStream& stream) {
+    return stream.device == device;
+  });
+  if (found == streams.end()) {
     return Error(Errc::kInvalidArgument,
-                 "no stream was named for device " + std::to_string(lane->Device()));
+                 "no stream was named for device " + std::to_string(device));
   }
-  auto* const handle = static_cast<cudaStream_t>(stream->stream);
-  HF_TRYV(CudaStatus(cudaSetDevice(lane->Device()), "cudaSetDevice"));
-  HF_TRY(const bool capturing, IsCapturing(handle));
+  auto* const stream = static_cast<cudaStream_t>(found->stream);
+  HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
+  HF_TRY(const bool capturing, IsCapturing(stream));
   if (capturing) {
     return Error(Errc::kInvalidArgument,
-                 "the stream on device " + std::to_string(lane->Device()) +
+                 "the stream on device " + std::to_string(device) +
                      " is being captured into a CUDA graph: take the snapshot outside the capture");
   }
+  return stream;
+}
+
+Status CudaCopyEngine::BeginFlight(Running* running, Lane* lane, bool verify) {
+  HF_TRY(cudaStream_t const stream, TrainerStream(running->job->streams, lane->Device()));
   Room* room = nullptr;
   {
     MutexLock lock(mutex_);
-    room = lane->TakeRoom();
+    room = lane->rooms().Take();
   }
-  HOLDFAST_CHECK(room != nullptr);  // as many as snapshots may be under way
   running->flights.push_back(std::make_unique<Flight>(lane, running->job, room));
   Flight* const flight = running->flights.back().get();
-  flight->Begin(handle, verify);
+  flight->Begin(stream, verify);
   const auto& tensors = running->job->plan->Tensors();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     if (tensors[i].device == lane->Device()) {

@@ -6,7 +6,6 @@
 #include "client/copy_cuda/copy_cuda.h"
 #include "client/copy_cuda/running.h"
 #include "client/stream_copy.h"
-#include "common/check.h"
 #include "common/failpoint.h"
 
 namespace holdfast::client {
@@ -35,28 +34,14 @@ Status CudaCopyEngine::BeginFrozen(Running* running) {
   running->frozen_taken = running->frozen_read = running->frozen_done = false;
   for (const std::int32_t device : part.plan->Devices()) {
     FrozenLane* const lane = frozen_lanes_.at(device).get();
-    const DeviceStream* const stream = StreamOf(running->job->streams, device);
-    if (stream == nullptr) {
-      return Error(Errc::kInvalidArgument,
-                   "no stream was named for device " + std::to_string(device));
-    }
-    auto* const handle = static_cast<cudaStream_t>(stream->stream);
-    HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
-    HF_TRY(const bool capturing, IsCapturing(handle));
-    if (capturing) {
-      return Error(Errc::kInvalidArgument,
-                   "the stream on device " + std::to_string(device) +
-                       " is being captured into a CUDA graph: take the snapshot outside the "
-                       "capture");
-    }
+    HF_TRY(cudaStream_t const stream, TrainerStream(running->job->streams, device));
     Room* room = nullptr;
     {
       MutexLock lock(mutex_);
-      room = lane->TakeRoom();
+      room = lane->rooms().Take();
     }
-    HOLDFAST_CHECK(room != nullptr);  // as many as snapshots may be under way
     running->frozen_flights.push_back(std::make_unique<FrozenFlight>(lane, running->job, room));
-    HF_TRYV(running->frozen_flights.back()->Begin(handle));
+    HF_TRYV(running->frozen_flights.back()->Begin(stream));
   }
   return Ok();
 }

@@ -291,7 +291,6 @@ std::uint32_t CudaCopyEngine::DigestChunk(Running* running, std::uint64_t chunk)
 
 void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
   CopyJob& job = *running->job;
-  CopyOutcome& outcome = job.outcome;
   std::optional<std::string> failure;
   std::chrono::nanoseconds held{0};
   {
@@ -310,32 +309,20 @@ void CudaCopyEngine::Finish(const std::shared_ptr<Running>& running) {
       torn = std::min(torn, flight->room()->ChangedTensor(job.slot->Data()).value_or(torn));
     }
   }
-  outcome.duration = SystemClock().Now() - running->began;
-  outcome.device_wait = held;
-  if (failure.has_value()) {
-    outcome.kind = CopyOutcome::Kind::kFailed;
-    outcome.reason = *failure;
-  } else if (torn != Running::kNone) {
-    outcome.kind = CopyOutcome::Kind::kTorn;
-    outcome.reason = TornText(job.step, job.plan->Tensors()[torn].name);
-  } else if (job.frozen.has_value() && !job.frozen->good) {
-    outcome.kind = job.frozen->work == FrozenPart::Work::kCompare ? CopyOutcome::Kind::kFailed
-                                                                  : CopyOutcome::Kind::kTorn;
-    outcome.reason = NotFrozenText(job.step, *job.frozen);
-  } else {
-    outcome.kind = CopyOutcome::Kind::kCopied;
-  }
+  job.outcome.duration = SystemClock().Now() - running->began;
+  job.outcome.device_wait = held;
+  Conclude(&job, failure, torn == Running::kNone ? std::nullopt : std::optional<std::size_t>(torn));
   {
     MutexLock lock(mutex_);
     for (const auto& flight : running->flights) {
-      flight->lane()->ReturnRoom(flight->room());
+      flight->lane()->rooms().Return(flight->room());
       flight->NoteWait(running->held_back);
       if (!failure.has_value()) {
         state_.unpinned += flight->Unpinned();
       }
     }
     for (const auto& flight : running->frozen_flights) {
-      flight->lane()->ReturnRoom(flight->room());
+      flight->lane()->rooms().Return(flight->room());
       state_.unpinned += flight->Unpinned();
     }
     running->ended = true;

@@ -22,30 +22,13 @@ Result<std::unique_ptr<FrozenLane>> FrozenLane::Make(std::shared_ptr<const CopyP
   HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
   std::unique_ptr<FrozenLane> lane(new FrozenLane(std::move(plan), device, window_bytes));
   HF_TRY(lane->copies_, MakeStream());
-  for (std::size_t i = 0; i < rooms; ++i) {
-    HF_TRY(auto room, Room::Make(lane->plan_));
-    lane->rooms_.push_back(std::move(room));
-    lane->free_rooms_.push_back(lane->rooms_.back().get());
-  }
+  HF_TRYV(lane->rooms_.Fill(lane->plan_, rooms));
   return lane;
 }
 
-Room* FrozenLane::TakeRoom() {
-  if (free_rooms_.empty()) {
-    return nullptr;
-  }
-  Room* const room = free_rooms_.back();
-  free_rooms_.pop_back();
-  return room;
-}
-
-const std::string& FrozenLane::WhyUnpinned() const {
-  for (const auto& room : rooms_) {
-    if (!room->WhyUnpinned().empty()) {
-      return room->WhyUnpinned();
-    }
-  }
-  return bounce_.WhyNot();
+std::string FrozenLane::WhyUnpinned() const {
+  const std::string of_rooms = rooms_.WhyUnpinned();
+  return of_rooms.empty() ? bounce_.WhyNot() : of_rooms;
 }
 
 Status FrozenFlight::Begin(cudaStream_t stream) {

@@ -39,13 +39,10 @@ class FrozenLane {
 
   [[nodiscard]] std::int32_t Device() const { return device_; }
 
-  // Both under the engine's lock; nullptr: all are in use.
-  [[nodiscard]] Room* TakeRoom();
-
-  void ReturnRoom(Room* room) { free_rooms_.push_back(room); }
+  [[nodiscard]] RoomPool& rooms() { return rooms_; }
 
   // Why memory of it is not pinned; empty: it is.  Between flights.
-  [[nodiscard]] const std::string& WhyUnpinned() const;
+  [[nodiscard]] std::string WhyUnpinned() const;
 
  private:
   friend class FrozenFlight;
@@ -56,8 +53,7 @@ class FrozenLane {
   const std::int32_t device_;
   const LanePlan plan_;
   CudaStream copies_;
-  std::vector<std::unique_ptr<Room>> rooms_;
-  std::vector<Room*> free_rooms_;
+  RoomPool rooms_;
   HostBuffer bounce_;  // of the first comparison
   BatchCopier copier_;
 };

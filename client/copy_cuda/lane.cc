@@ -36,37 +36,9 @@ Status Lane::Adopt(std::shared_ptr<const CopyPlan> plan,
                      ": declare those that only the optimizer writes as parameters, or raise "
                      "gather_bytes");
   }
-  free_rooms_.clear();
-  rooms_.clear();  // before the new ones are made: both may not fit
+  rooms_.Clear();  // before the new ones are made: both may not fit
   plan_ = std::move(lane_plan);
-  for (std::size_t i = 0; i < rooms; ++i) {
-    HF_TRY(auto room, Room::Make(*plan_));
-    rooms_.push_back(std::move(room));
-    free_rooms_.push_back(rooms_.back().get());
-  }
-  return Ok();
-}
-
-std::string Lane::WhyUnpinned() const {
-  for (const auto& room : rooms_) {
-    if (!room->WhyUnpinned().empty()) {
-      return room->WhyUnpinned();
-    }
-  }
-  return "";
-}
-
-Room* Lane::TakeRoom() {
-  if (free_rooms_.empty()) {
-    return nullptr;
-  }
-  Room* const room = free_rooms_.back();
-  free_rooms_.pop_back();
-  return room;
-}
-
-void Lane::ReturnRoom(Room* room) {
-  free_rooms_.push_back(room);
+  return rooms_.Fill(*plan_, rooms);
 }
 
 Result<CudaEvent> Lane::TakeEvent() {

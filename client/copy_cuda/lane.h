@@ -71,12 +71,7 @@ class Lane {
 
   [[nodiscard]] const LanePlan& Plan() const { return *plan_; }
 
-  // Why the memory of a room is not pinned; empty: all of it is.
-  [[nodiscard]] std::string WhyUnpinned() const;
-
-  // A room that no flight has; nullptr: all are in use.  Both under the engine's lock.
-  [[nodiscard]] Room* TakeRoom();
-  void ReturnRoom(Room* room);
+  [[nodiscard]] RoomPool& rooms() { return rooms_; }
 
   // Between flights, on the copy thread: whatever is slow.
   void Tidy();
@@ -98,8 +93,7 @@ class Lane {
   CudaEvent link_free_;          // on copies_: the last copy of the last flight
   bool link_is_behind_ = false;  // the last flight of which that is known began before it
   std::unique_ptr<const LanePlan> plan_;
-  std::vector<std::unique_ptr<Room>> rooms_;
-  std::vector<Room*> free_rooms_;
+  RoomPool rooms_;
   std::vector<CudaEvent> events_;
 
   struct {

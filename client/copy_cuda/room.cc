@@ -1,6 +1,9 @@
 #include "client/copy_cuda/room.h"
 
 #include <cstring>
+#include <utility>
+
+#include "common/check.h"
 
 namespace holdfast::client {
 
@@ -202,6 +205,36 @@ std::vector<std::size_t> Room::DifferingTensors(const std::byte* slot) const {
     }
   }
   return differing;
+}
+
+Status RoomPool::Fill(const LanePlan& plan, std::size_t rooms) {
+  for (std::size_t i = 0; i < rooms; ++i) {
+    HF_TRY(auto room, Room::Make(plan));
+    rooms_.push_back(std::move(room));
+    free_.push_back(rooms_.back().get());
+  }
+  return Ok();
+}
+
+void RoomPool::Clear() {
+  free_.clear();
+  rooms_.clear();
+}
+
+std::string RoomPool::WhyUnpinned() const {
+  for (const auto& room : rooms_) {
+    if (!room->WhyUnpinned().empty()) {
+      return room->WhyUnpinned();
+    }
+  }
+  return "";
+}
+
+Room* RoomPool::Take() {
+  HOLDFAST_CHECK(!free_.empty());  // there are as many as snapshots may be under way
+  Room* const room = free_.back();
+  free_.pop_back();
+  return room;
 }
 
 }  // namespace holdfast::client

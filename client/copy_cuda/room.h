@@ -9,6 +9,7 @@
 //            for two snapshots at once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -91,6 +92,29 @@ class Room {
   HostBuffer host_tables_;
   std::int64_t step_ = 0;
   bool sums_ = false;
+};
+
+// The rooms of one plan, one for each snapshot that may be under way.
+//
+// Threads:   Take and Return under the engine's lock, Fill and Clear while no room is taken.
+// Ownership: owns its rooms; the plan outlives them.
+class RoomPool {
+ public:
+  // Makes "rooms" of them on the current device; there are none before.
+  [[nodiscard]] Status Fill(const LanePlan& plan, std::size_t rooms);
+
+  void Clear();
+
+  // Why the memory of a room is not pinned; empty: all of it is.
+  [[nodiscard]] std::string WhyUnpinned() const;
+
+  [[nodiscard]] Room* Take();
+
+  void Return(Room* room) { free_.push_back(room); }
+
+ private:
+  std::vector<std::unique_ptr<Room>> rooms_;
+  std::vector<Room*> free_;
 };
 
 }  // namespace holdfast::client

@@ -18,14 +18,10 @@
 
 namespace holdfast::client {
 
-// Of the streams that a caller named.
-[[nodiscard]] inline const DeviceStream* StreamOf(std::span<const DeviceStream> streams,
-                                                  std::int32_t device) {
-  const auto found = std::find_if(streams.begin(), streams.end(), [&](const DeviceStream& stream) {
-    return stream.device == device;
-  });
-  return found == streams.end() ? nullptr : &*found;
-}
+// The one of "streams" that is on "device", which is current from then on.  kInvalidArgument where
+// there is none, or where it is being captured into a graph.
+[[nodiscard]] Result<cudaStream_t> TrainerStream(std::span<const DeviceStream> streams,
+                                                 std::int32_t device);
 
 // On a thread of the engine: a query of ours must not break a graph that another thread captures
 // meanwhile.

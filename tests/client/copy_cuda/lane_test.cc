@@ -65,7 +65,7 @@ class LaneTest : public testing::Test {
   // Begun in the order of the trainer's stream.
   std::unique_ptr<Flight> Begin(std::int64_t step) {
     EXPECT_FALSE(trainer_->Snapshot(&catcher_, step).has_error());
-    auto flight = std::make_unique<Flight>(lane_.get(), catcher_.job, lane_->TakeRoom());
+    auto flight = std::make_unique<Flight>(lane_.get(), catcher_.job, lane_->rooms().Take());
     flight->Begin(trainer_->Stream(0), false);
     return flight;
   }
@@ -98,7 +98,7 @@ class LaneTest : public testing::Test {
     trainer_->SynchronizeAll();
     flight->NoteWait(held);
     lane_->Tidy();
-    lane_->ReturnRoom(flight->room());
+    lane_->rooms().Return(flight->room());
     return landed;
   }
 
@@ -114,7 +114,7 @@ class LaneTest : public testing::Test {
       flight->Advance(true, true);
     }
     EXPECT_FALSE(flight->Failure().has_value());
-    lane_->ReturnRoom(flight->room());
+    lane_->rooms().Return(flight->room());
   }
 
   // What windows have copied of an image; the engine's workers place the rest.
