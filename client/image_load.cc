@@ -299,7 +299,7 @@ Status LoadPieces(const ImageSource& source,
     if (sink == nullptr) {
       std::memcpy(twin.destination, copied, twin.length);
     } else {
-      HF_TRYV(sink->Duplicate(twin.destination, copied, twin.length));
+      HF_TRYV(sink->Duplicate(twin.destination, twin.device, copied, twin.length));
     }
   }
   return Ok();

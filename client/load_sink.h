@@ -38,8 +38,12 @@ class LoadSink {
   // Starts the copies out of "room" and takes it back when they have ended.  No parts: at once.
   [[nodiscard]] virtual Status Send(MutableByteView room, std::span<const Part> parts) = 0;
 
-  // Copies what has been loaded once to a second place.  After Finish.
-  [[nodiscard]] virtual Status Duplicate(std::byte* to, const std::byte* from, ByteCount bytes) = 0;
+  // Copies what has been loaded once to a second place, on "device"; it is there when this returns.
+  // After Finish.
+  [[nodiscard]] virtual Status Duplicate(std::byte* to,
+                                         std::int32_t device,
+                                         const std::byte* from,
+                                         ByteCount bytes) = 0;
 
   // Waits until everything has arrived.
   [[nodiscard]] virtual Status Finish() = 0;

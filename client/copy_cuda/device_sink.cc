@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "client/device.h"
 #include "common/crc32c.h"
 
 namespace holdfast::client {
@@ -132,8 +133,16 @@ Result<cudaStream_t> DeviceSink::StreamFor(std::int32_t device) {
   return stream.get();
 }
 
-Status DeviceSink::Duplicate(std::byte* to, const std::byte* from, ByteCount bytes) {
-  return CudaStatus(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "cudaMemcpy");
+Status DeviceSink::Duplicate(std::byte* to,
+                             std::int32_t device,
+                             const std::byte* from,
+                             ByteCount bytes) {
+  if (device != kHostDevice) {
+    HF_TRYV(CudaStatus(cudaSetDevice(device), "cudaSetDevice"));
+  }
+  HF_TRYV(CudaStatus(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "cudaMemcpy"));
+  // From device to device it does not wait, and neither need the trainer's streams for this one.
+  return CudaStatus(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
 }
 
 std::string DeviceSink::Note() const {

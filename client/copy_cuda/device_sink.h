@@ -34,7 +34,10 @@ class DeviceSink final : public LoadSink {
 
   [[nodiscard]] Result<MutableByteView> Borrow() override;
   [[nodiscard]] Status Send(MutableByteView room, std::span<const Part> parts) override;
-  [[nodiscard]] Status Duplicate(std::byte* to, const std::byte* from, ByteCount bytes) override;
+  [[nodiscard]] Status Duplicate(std::byte* to,
+                                 std::int32_t device,
+                                 const std::byte* from,
+                                 ByteCount bytes) override;
   [[nodiscard]] Status Finish() override;
   [[nodiscard]] std::string Note() const override;
 

@@ -2,6 +2,7 @@
 #include "client/copy_cuda/device_sink.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <random>
 #include <string>
@@ -16,6 +17,7 @@
 #include "common/crc32c.h"
 #include "tests/support/bulk_bytes.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/gate.h"
 
 namespace holdfast::client {
 namespace {
@@ -155,6 +157,36 @@ TEST_F(DeviceSinkTest, WhereBuffersCannotBePinnedTheBytesArriveAllTheSame) {
   EXPECT_NE(note_.find("cudaHostRegister: "), std::string::npos) << note_;
 }
 
+// A restore ends when all bytes are where they belong, those of tied tensors too: the trainer's
+// streams need not wait for the default one, on which CUDA copies from device to device.
+TEST_F(DeviceSinkTest, TheSecondOfTwoTensorsWithTheSameBytesHasThemWhenItReturns) {
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  const auto sink = DeviceSink::Make(1).value();
+  std::memset(cuda_sim::HostView(Device(0)), 7, 100);
+  for (int to = 0; to < kDevices; ++to) {
+    cuda_sim::Gate gate;
+    ASSERT_EQ(cudaSetDevice(to), cudaSuccess);
+    ASSERT_EQ(gate.Hold(nullptr), cudaSuccess);  // before the copy, on the stream that it goes to
+    ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+    std::atomic<bool> returned{false};
+    const int waits = cuda_sim::CallCount("cudaStreamSynchronize");
+    std::thread opener([&] {
+      while (!returned && cuda_sim::CallCount("cudaStreamSynchronize") == waits) {
+        std::this_thread::yield();
+      }
+      gate.Open();
+    });
+    std::byte* const twin = Device(to) + kChunkBytes;
+    const Status copied = sink->Duplicate(twin, to, Device(0), 100);
+    cuda_sim::ExpectAtRest(twin, 100, "a restored tensor is in use");
+    returned = true;
+    opener.join();
+    ASSERT_FALSE(copied.has_error()) << copied.error().ToString();
+    const auto* landed = cuda_sim::HostViewAs<std::byte>(twin);
+    EXPECT_TRUE(AllAre(ByteView(landed, landed + 100), std::byte{7})) << to;
+  }
+}
+
 // Of another device, while threads load that the capture's one did not start: a call that its mode
 // forbids would break it.
 TEST_F(DeviceSinkTest, ACaptureMeanwhileStaysWhole) {
@@ -174,7 +206,7 @@ TEST_F(DeviceSinkTest, ACaptureMeanwhileStaysWhole) {
       }
     }).join();
     EXPECT_FALSE(sink->Finish().has_error());
-    EXPECT_FALSE(sink->Duplicate(Device(0), Device(0) + kChunkBytes, 100).has_error());
+    EXPECT_FALSE(sink->Duplicate(Device(0), 0, Device(0) + kChunkBytes, 100).has_error());
   }
   EXPECT_EQ(cuda_sim::EndCapture(captured), cudaSuccess);
   EXPECT_EQ(cudaStreamDestroy(captured), cudaSuccess);

@@ -180,6 +180,15 @@ bool HasDependentCopies(const Plan& plan) {
   });
 }
 
+// CUDA does not wait for such a copy, though the function's name has no Async.
+bool BetweenDevices(const void* target, const void* source) {
+  State& state = TheState();
+  const Quiet quiet;
+  const MutexLock lock(state.mutex);
+  return FindAllocation(state, reinterpret_cast<std::uintptr_t>(target)) != nullptr &&
+         FindAllocation(state, reinterpret_cast<std::uintptr_t>(source)) != nullptr;
+}
+
 struct Batch {
   void* const* targets = nullptr;
   const void* const* sources = nullptr;
@@ -278,7 +287,8 @@ cudaError_t cudaMemcpyAsync(
 
 cudaError_t cudaMemcpy(void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind) {
   const cudaError_t error = cudaMemcpyAsync(target, source, bytes, kind, nullptr);
-  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+  return error != cudaSuccess || BetweenDevices(target, source) ? error
+                                                                : cudaStreamSynchronize(nullptr);
 }
 
 cudaError_t cudaMemcpyBatchAsync(void* const* targets,

@@ -134,6 +134,18 @@ TEST_F(CudaSimCopy, ToPinnedMemoryReturnsBeforeItHasLanded) {
   gate.Open();
 }
 
+TEST_F(CudaSimCopy, WithoutAStreamIsWaitedForUnlessItStaysOnDevices) {
+  Gate gate;
+  std::memset(HostView(device_), 5, kBytes);
+  std::memset(HostView(other_), 0, kBytes);
+  gate.Hold(nullptr);
+  EXPECT_EQ(cudaMemcpy(other_, device_, kBytes, cudaMemcpyDefault), cudaSuccess);
+  EXPECT_EQ(cudaStreamQuery(nullptr), cudaErrorNotReady);
+  gate.Open();
+  EXPECT_EQ(cudaMemcpy(pinned_, other_, kBytes, cudaMemcpyDefault), cudaSuccess);
+  EXPECT_TRUE(std::all_of(pinned_, pinned_ + kBytes, [](char byte) { return byte == 5; }));
+}
+
 TEST_F(CudaSimCopy, WhoseKindDisagreesIsRefused) {
   EXPECT_EQ(cudaMemcpyAsync(pinned_, device_, 1, cudaMemcpyHostToDevice, stream_),
             cudaErrorInvalidValue);
