@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -15,8 +16,11 @@
 namespace holdfast::client {
 namespace {
 
-constexpr int kWatchedSocket = 0;
-constexpr int kWatchedWake = 1;
+// Places of the fork guard; from the socket's on they are those of one connection.
+constexpr int kWatchedWake = 0;
+constexpr int kWatchedSocket = 1;
+constexpr int kWatchedArrived = 2;
+static_assert(kWatchedArrived + transport::UnixSocket::kMaxArrived <= ForkGuard::kWatched);
 // A daemon whose queue of connections is full: short, since nothing can interrupt this wait.
 constexpr std::chrono::milliseconds kConnectWait{1'000};
 
@@ -209,12 +213,24 @@ Result<std::shared_ptr<transport::UnixSocket>> Connection::OpenSocket() {
 }
 
 void Connection::CloseSocket() {
-  std::shared_ptr<transport::UnixSocket> closed;
+  // The socket closes within the section: behind it a child would inherit what nobody watches.
   const ForkGuard::Section no_fork;
-  guard_->Watch(kWatchedSocket, -1);
+  std::shared_ptr<transport::UnixSocket> closed;
+  for (int which = kWatchedSocket; which < ForkGuard::kWatched; ++which) {
+    guard_->Watch(which, -1);
+  }
   MutexLock lock(mutex_);
   closed.swap(socket_);
   // The last reference: Shutdown by others happens under the lock only.
+}
+
+// The kernel hands a descriptor over with the first bytes that it reads of its message, often with
+// messages before that: until it is used a child must not inherit it unseen.
+void Connection::WatchArrived(const transport::UnixSocket& socket) {
+  const std::vector<int> arrived = socket.Arrived();
+  for (std::size_t i = 0; i < transport::UnixSocket::kMaxArrived; ++i) {
+    guard_->Watch(kWatchedArrived + static_cast<int>(i), i < arrived.size() ? arrived[i] : -1);
+  }
 }
 
 void Connection::Run() {

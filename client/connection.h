@@ -145,7 +145,9 @@ class Connection {
   Status ReceiveAll(transport::UnixSocket* socket);
   Status Dispatch(Reply reply);
   Status Heartbeat(transport::UnixSocket* socket);
-  Result<Reply> ReceiveOne(transport::UnixSocket* socket, std::chrono::milliseconds timeout);
+  // Does not wait: kTimeout.  Within a section.
+  Result<Reply> ReceiveOne(transport::UnixSocket* socket);
+  void WatchArrived(const transport::UnixSocket& socket);
   // Receives until the answer to "id", handing out events on the way.
   Result<Reply> AwaitReply(transport::UnixSocket* socket, std::uint64_t id);
   Result<std::shared_ptr<transport::UnixSocket>> OpenSocket();

@@ -55,28 +55,39 @@ Status Connection::Resume(transport::UnixSocket* socket) {
 Result<Reply> Connection::AwaitReply(transport::UnixSocket* socket, std::uint64_t id) {
   const MonotonicTime deadline = SystemClock().Now() + options_.reply_timeout;
   while (true) {
-    HF_TRY(Reply reply, ReceiveOne(socket, TimeLeft(deadline)));
-    if (reply.message.request_id() != id) {
-      HF_TRYV(Dispatch(std::move(reply)));
-      continue;
+    {
+      const ForkGuard::Section no_fork;  // as in ReceiveAll; not while it waits
+      auto reply = ReceiveOne(socket);
+      if (reply.has_value() && reply.value().message.request_id() != id) {
+        HF_TRYV(Dispatch(std::move(reply).value()));
+        continue;
+      }
+      if (reply.has_value() && reply.value().message.has_error()) {
+        refused_ = true;
+        return DaemonError(reply.value().message.error());
+      }
+      if (reply.has_value() || reply.error().code != Errc::kTimeout) {
+        return reply;
+      }
     }
-    if (reply.message.has_error()) {
-      refused_ = true;
-      return DaemonError(reply.message.error());
-    }
-    return reply;
+    HF_TRYV(socket->WaitReadable(TimeLeft(deadline)));
   }
 }
 
-Result<Reply> Connection::ReceiveOne(transport::UnixSocket* socket, milliseconds timeout) {
-  HF_TRY(const ByteView payload, socket->Receive(timeout));
-  last_heard_ = SystemClock().Now();
-  Reply reply;
-  HF_TRY(reply.message, transport::ParseServerMessage(payload));
-  if (transport::CarriesFd(reply.message)) {
-    HF_TRY(reply.fd, socket->TakeFd());
-  }
-  return reply;
+Result<Reply> Connection::ReceiveOne(transport::UnixSocket* socket) {
+  const auto receive = [&]() -> Result<Reply> {
+    HF_TRY(const ByteView payload, socket->Receive(milliseconds(0)));
+    last_heard_ = SystemClock().Now();
+    Reply reply;
+    HF_TRY(reply.message, transport::ParseServerMessage(payload));
+    if (transport::CarriesFd(reply.message)) {
+      HF_TRY(reply.fd, socket->TakeFd());
+    }
+    return reply;
+  };
+  auto received = receive();
+  WatchArrived(*socket);
+  return received;
 }
 
 Status Connection::SendOne(transport::UnixSocket* socket,
@@ -166,7 +177,7 @@ Status Connection::ReceiveAll(transport::UnixSocket* socket) {
   while (!Ended()) {
     // From the arrival of a descriptor until it is mapped and closed no child may inherit it.
     const ForkGuard::Section no_fork;
-    auto reply = ReceiveOne(socket, milliseconds(0));
+    auto reply = ReceiveOne(socket);
     if (reply.has_error() && reply.error().code == Errc::kTimeout) {
       return Ok();
     }

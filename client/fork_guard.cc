@@ -1,5 +1,7 @@
 #include "client/fork_guard.h"
 
+#include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <type_traits>
 
@@ -38,6 +40,7 @@ ForkGuard::Section::~Section() {
 }
 
 ForkGuard::ForkGuard() {
+  std::fill(std::begin(fds_), std::end(fds_), -1);
   Registry& registry = TheRegistry();
   std::lock_guard lock(registry.mutex);
   if (!registry.handlers_installed) {

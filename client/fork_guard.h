@@ -6,7 +6,8 @@
 // marks every client there as dead.
 //
 // Threads:   any thread.  While a Section lives, no fork happens in this process: a descriptor that
-//            is made and registered, or received and closed, within one is never inherited unseen.
+//            is made and registered, or received and closed or registered, within one is never
+//            inherited unseen.
 // Ownership: borrows descriptors; the registry outlives every guard and is never destroyed.
 // Errors:    none.
 // Lifecycle: one guard a client, constructed before its first descriptor and destroyed after its
@@ -19,8 +20,9 @@ namespace holdfast::client {
 
 class ForkGuard {
  public:
-  // How many descriptors of one client are closed in a child.
-  static constexpr int kWatched = 2;
+  // How many descriptors of one client are closed in a child: its own two, and what a daemon may
+  // have sent that is not used yet.
+  static constexpr int kWatched = 2 + 64;
 
   // Holds off every fork.  Short: never across a wait.
   class Section {
@@ -49,8 +51,8 @@ class ForkGuard {
   static void InChild();
 
   std::atomic<bool> forked_{false};
-  int fds_[kWatched] = {-1, -1};  // guarded by the registry's mutex
-  ForkGuard* next_ = nullptr;     // likewise
+  int fds_[kWatched] = {};     // guarded by the registry's mutex; -1: nothing
+  ForkGuard* next_ = nullptr;  // likewise
 };
 
 }  // namespace holdfast::client

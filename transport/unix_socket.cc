@@ -14,9 +14,6 @@
 namespace holdfast::transport {
 namespace {
 
-// Slots are granted one at a time; more descriptors than this under way is no daemon of ours.
-constexpr std::size_t kMaxArrivedFds = 64;
-
 Result<sockaddr_un> AddressOf(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -218,7 +215,7 @@ Status UnixSocket::KeepArrived(msghdr* message, std::uint64_t begin, std::uint64
       ++count;
     }
   }
-  if (count > 1 || (message->msg_flags & MSG_CTRUNC) != 0 || arrived_.size() > kMaxArrivedFds) {
+  if (count > 1 || (message->msg_flags & MSG_CTRUNC) != 0 || arrived_.size() > kMaxArrived) {
     arrived_.clear();
     return Error(Errc::kCorruption, "holdfastd sent more descriptors than messages announce");
   }
@@ -235,6 +232,18 @@ Result<OwnedFd> UnixSocket::TakeFd() {
   OwnedFd fd = std::move(arrived_.front().fd);
   arrived_.pop_front();
   return fd;
+}
+
+std::vector<int> UnixSocket::Arrived() const {
+  std::vector<int> fds;
+  for (const ArrivedFd& arrived : arrived_) {
+    fds.push_back(arrived.fd.Get());
+  }
+  return fds;
+}
+
+Status UnixSocket::WaitReadable(std::chrono::milliseconds timeout) {
+  return WaitFor(POLLIN, SystemClock().Now() + timeout, "answer");
 }
 
 void UnixSocket::Shutdown() {

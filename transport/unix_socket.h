@@ -15,10 +15,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <sys/socket.h>
 
@@ -32,6 +34,9 @@ namespace holdfast::transport {
 
 class UnixSocket {
  public:
+  // Slots are granted one at a time; more descriptors than this under way is no daemon of ours.
+  static constexpr std::size_t kMaxArrived = 64;
+
   // Takes a connected stream socket.
   explicit UnixSocket(OwnedFd socket);
 
@@ -60,6 +65,13 @@ class UnixSocket {
   // protocol.
   [[nodiscard]] Result<OwnedFd> TakeFd();
 
+  // Descriptors that came and that TakeFd has not given: their frames may not be whole yet.  They
+  // stay this object's; at most kMaxArrived.  Of the receiving thread.
+  [[nodiscard]] std::vector<int> Arrived() const;
+
+  // Waits until Receive has something to look at, which may be less than a frame.
+  [[nodiscard]] Status WaitReadable(std::chrono::milliseconds timeout);
+
   // Ends both directions; waits in Send and Receive return kUnavailable.  Safe in any thread.
   void Shutdown();
 
@@ -83,7 +95,7 @@ class UnixSocket {
   // Of the receiving thread.
   FrameDecoder decoder_;
   std::uint64_t frame_begin_ = 0;  // stream position of the frame given last
-  std::deque<ArrivedFd> arrived_;  // at most kMaxArrivedFds
+  std::deque<ArrivedFd> arrived_;
 };
 
 }  // namespace holdfast::transport

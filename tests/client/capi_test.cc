@@ -1,20 +1,26 @@
 // The C ABI as a trainer uses it: bad input, fork, and death in the middle of a copy.
+#include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "client/include/holdfast/client.h"
+#include "common/clock.h"
 #include "common/crc32c.h"
 #include "tests/client/fake_daemon.h"
+#include "tests/client/proc_self.h"
 #include "tests/support/sanitized.h"
+#include "transport/messages.h"
+#include "transport/owned_fd.h"
 
 namespace holdfast::client {
 namespace {
@@ -31,6 +37,25 @@ int OpenSockets() {
     sockets += ::fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) ? 1 : 0;
   }
   return sockets;
+}
+
+bool WaitDescriptorsOf(const char* name, int count) {
+  const MonotonicTime deadline = SystemClock().Now() + std::chrono::milliseconds(kLong);
+  while (DescriptorsOf(name) != count && SystemClock().Now() < deadline) {
+    std::this_thread::yield();
+  }
+  return DescriptorsOf(name) == count;
+}
+
+// Whether a fork of this process would have one descriptor of such a file.
+bool ChildHasOneOf(const char* name) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::_exit(DescriptorsOf(name) == 1 ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 class CapiTest : public testing::Test {
@@ -231,15 +256,21 @@ TEST_F(CapiTest, ForkedChildHasNoClientNoSocketAndDoesNotDisturbItsParent) {
   EXPECT_TRUE(client_.WaitSealed(1, kLong).ok());
 }
 
+// I7: a data loader that outlives its trainer must hold neither a slot nor its descriptor.
 TEST_F(CapiTest, ForksWhileSlotsArriveLeakNothingIntoTheChild) {
   Begin();
+  const int sockets = OpenSockets();
   for (int round = 0; round < 20; ++round) {
     hf_begin begin{};
     ASSERT_TRUE(client_.Snapshot(round, Pointers(), {}, {}, &begin).ok());
     const pid_t child = ::fork();
     if (child == 0) {
       hf_stats stats{};
-      ::_exit(hf_get_stats(client_.Handle(), &stats) == HF_FORKED ? 0 : 1);
+      const bool forked = hf_get_stats(client_.Handle(), &stats) == HF_FORKED;
+      // The fake daemon is of this process too: the two slots' own descriptors are its.
+      const bool clean = DescriptorsOf("memfd:slot") == 2 && MappingsOf("memfd:slot") == 0 &&
+                         OpenSockets() == sockets - 1;
+      ::_exit(forked && clean ? 0 : 1);
     }
     ASSERT_TRUE(client_.Fence().ok());
     int status = 0;
@@ -247,6 +278,45 @@ TEST_F(CapiTest, ForksWhileSlotsArriveLeakNothingIntoTheChild) {
     ASSERT_EQ(status, 0);
     ASSERT_TRUE(client_.WaitReady(kLong).ok());
   }
+}
+
+// The kernel hands a descriptor over before the rest of its message has come; both where the client
+// waits for news and where it waits for the answer to its hello.
+TEST_F(CapiTest, ADescriptorWhoseMessageIsNotWholeIsNotInherited) {
+  Begin();
+  const transport::OwnedFd file(::memfd_create("early", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.Get(), 4096), 0);
+  proto::ServerMessage event;
+  event.mutable_grant()->set_slot(500);
+  event.mutable_grant()->set_generation(1);
+  event.mutable_grant()->set_capacity_bytes(4096);
+  event.mutable_grant()->set_layout_generation(1);
+  event.mutable_grant()->set_has_fd(true);
+  const std::string frame = transport::EncodeFrame(event).value();
+  const auto send_half = [&] { daemon_.SendRaw(frame.substr(0, frame.size() / 2), file.Get()); };
+  send_half();
+  ASSERT_TRUE(WaitDescriptorsOf("memfd:early", 2)) << "one is this test's";
+  EXPECT_TRUE(ChildHasOneOf("memfd:early"));
+  daemon_.SendRaw(frame.substr(frame.size() / 2));
+  ASSERT_TRUE(WaitDescriptorsOf("memfd:early", 1)) << "mapped and closed";
+  EXPECT_EQ(MappingsOf("memfd:early"), 1);
+
+  daemon_.SetHook([&](const proto::ClientMessage& message) {
+    if (!message.has_hello()) {
+      return FakeDaemon::Verdict::kDefault;
+    }
+    send_half();
+    return FakeDaemon::Verdict::kHandled;
+  });
+  daemon_.CutConnections();
+  ASSERT_TRUE(WaitDescriptorsOf("memfd:early", 2));
+  EXPECT_TRUE(ChildHasOneOf("memfd:early"));
+  daemon_.SetHook(nullptr);
+  daemon_.CutConnections();
+  ASSERT_TRUE(WaitDescriptorsOf("memfd:early", 1)) << "it goes with its connection";
+  EXPECT_TRUE(client_.WaitReady(kLong).ok());
+  client_ = Client();
+  daemon_.Stop();  // before what the hook used
 }
 
 TEST_F(CapiTest, RestoreMayBeFreedAfterItsClient) {

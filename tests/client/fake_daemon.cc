@@ -162,10 +162,10 @@ void FakeDaemon::Send(const proto::ServerMessage& message, int fd) {
   }
 }
 
-void FakeDaemon::SendRaw(const std::string& bytes) {
+void FakeDaemon::SendRaw(const std::string& bytes, int fd) {
   MutexLock lock(mutex_);
   if (!connections_.empty()) {
-    (void)connections_.back()->Send(AsBytes(bytes), -1, milliseconds(1000));
+    (void)connections_.back()->Send(AsBytes(bytes), fd, milliseconds(1000));
   }
 }
 

@@ -70,7 +70,7 @@ class FakeDaemon {
 
   // Sends to the newest connection.
   void Send(const proto::ServerMessage& message, int fd = -1);
-  void SendRaw(const std::string& bytes);
+  void SendRaw(const std::string& bytes, int fd = -1);
   void Answer(const proto::ClientMessage& request, proto::ServerMessage answer, int fd = -1);
   void AnswerError(const proto::ClientMessage& request, Errc code, const std::string& text);
 

@@ -125,6 +125,25 @@ TEST(UnixSocketTest, TwoDescriptorsAtOnceAreRefusedAndClosed) {
   EXPECT_EQ(OpenDescriptors(), before);
 }
 
+// Who must keep it from a fork cannot wait for the rest.
+TEST(UnixSocketTest, ADescriptorIsKnownBeforeItsFrameIsWhole) {
+  Pair pair;
+  const OwnedFd file = MemoryFile("content");
+  const std::string frame = Frame("payload");
+  EXPECT_EQ(pair.ours->WaitReadable(milliseconds(0)).error().code, Errc::kTimeout);
+  ASSERT_FALSE(
+      pair.theirs->Send(AsBytes(frame.substr(0, 5)), file.Get(), milliseconds(1000)).has_error());
+  EXPECT_FALSE(pair.ours->WaitReadable(milliseconds(5000)).has_error());
+  EXPECT_EQ(pair.ours->Receive(milliseconds(0)).error().code, Errc::kTimeout);
+  ASSERT_EQ(pair.ours->Arrived().size(), 1U);
+  EXPECT_GE(::fcntl(pair.ours->Arrived().front(), F_GETFD), 0);
+  ASSERT_FALSE(pair.theirs->Send(AsBytes(frame.substr(5)), -1, milliseconds(1000)).has_error());
+  EXPECT_EQ(Received(pair.ours.get()), "payload");
+  const auto fd = pair.ours->TakeFd();
+  ASSERT_TRUE(fd.has_value());
+  EXPECT_TRUE(pair.ours->Arrived().empty());
+}
+
 TEST(UnixSocketTest, MissingDescriptorIsSaid) {
   Pair pair;
   ASSERT_FALSE(pair.theirs->Send(AsBytes(Frame("x")), -1, milliseconds(1000)).has_error());
