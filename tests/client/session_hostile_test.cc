@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/client/proc_self.h"
 #include "tests/client/trainer.h"
 
 namespace holdfast::client {
@@ -48,7 +49,10 @@ TEST_F(SessionHostileTest, GrantOfAFileThatIsTooShortDropsTheConnection) {
   ASSERT_TRUE(daemon_.WaitConnections(2));
 }
 
+// Also where it is the only one, and ready; one that is large enough is taken, and not that one.
 TEST_F(SessionHostileTest, GrantSmallerThanTheImageIsNeverFilled) {
+  const transport::OwnedFd small(::memfd_create("small", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(small.Get(), 4096), 0);
   daemon_.SetHook([&](const proto::ClientMessage& message) {
     if (!message.has_register_()) {
       return Verdict::kDefault;
@@ -57,17 +61,35 @@ TEST_F(SessionHostileTest, GrantSmallerThanTheImageIsNeverFilled) {
     answer.mutable_register_()->set_session_token(99);
     answer.mutable_register_()->set_layout_generation(1);
     daemon_.Answer(message, answer);
-    const transport::OwnedFd file(::memfd_create("small", MFD_CLOEXEC));
-    EXPECT_EQ(::ftruncate(file.Get(), 4096), 0);
-    daemon_.Send(Grant(1, 4096, true), file.Get());
+    daemon_.Send(Grant(1, 4096, true), small.Get());
     return Verdict::kHandled;
   });
   Connect(Options());
   ASSERT_FALSE(session_->SetLayout(state_.specs).has_error());
-  (void)session_->WaitReady(In(100));
+  const MonotonicTime deadline = In(kLong);
+  std::string why;
+  // Said of slots that are ready only: the small one has been looked at.
+  while (MappingsOf("memfd:small") == 0 || why.find("no slot is free") == std::string::npos) {
+    ASSERT_LT(SystemClock().Now(), deadline) << why;
+    const Status ready = session_->WaitReady(In(1));
+    ASSERT_TRUE(ready.has_error());
+    why = ready.error().message;
+  }
   const auto start = Snapshot(1);
   ASSERT_TRUE(start.has_value());
   EXPECT_FALSE(start.value().started);
+
+  const std::uint64_t bytes = state_.ReferenceImage().size();
+  const transport::OwnedFd large(::memfd_create("large", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(large.Get(), static_cast<off_t>(bytes)), 0);
+  daemon_.Send(Grant(2, bytes, true), large.Get());
+  ASSERT_FALSE(session_->WaitReady(In(kLong)).has_error());
+  ASSERT_TRUE(Snapshot(2).value().started);
+  EXPECT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied);
+  ASSERT_TRUE(daemon_.WaitReceived(Body::kBegin, 1));
+  EXPECT_EQ(daemon_.Received(Body::kBegin).front().begin().slot(), 2U);
+  session_.reset();
+  daemon_.Stop();  // before what the hook uses
 }
 
 TEST_F(SessionHostileTest, AnswerToNoRequestIsIgnored) {

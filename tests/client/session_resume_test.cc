@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/client/proc_self.h"
 #include "tests/client/trainer.h"
 
 namespace holdfast::client {
@@ -157,9 +158,11 @@ TEST_F(SessionResumeTest, SlotThatTheDaemonDidNotKeepIsUnmappedAfterItsCopy) {
   });
   daemon_.CutConnections();
   ASSERT_NO_FATAL_FAILURE(WaitReconnected(1));
+  EXPECT_EQ(MappingsOf("memfd:slot"), 1) << "it is being written";
   ASSERT_FALSE(ArmFailpoints("").has_error());
   EXPECT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied) << "no crash, no alarm";
   EXPECT_EQ(session_->WaitSealed(1, In(kLong)).error().code, Errc::kAbandoned);
+  EXPECT_EQ(SlotsMappedInTheEnd(), 0);
 }
 
 TEST_F(SessionResumeTest, GenerationsCountedAnewByARestartedDaemonAreFollowed) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/crc32c.h"
+#include "tests/client/proc_self.h"
 #include "tests/client/trainer.h"
 
 namespace holdfast::client {
@@ -152,22 +153,8 @@ TEST_F(SessionTest, TornSnapshotIsNeverSealedAndTrainingGoesOn) {
 TEST_F(SessionTest, SealedSlotIsReadOnlyUntilItIsGrantedAgain) {
   Begin();
   ASSERT_NO_FATAL_FAILURE(GoodSnapshot(1));
-  // The mapping of slot 1 is found by its file: the kernel says how it is protected.
-  std::FILE* maps = std::fopen("/proc/self/maps", "r");
-  ASSERT_NE(maps, nullptr);
-  int read_only = 0;
-  int writable = 0;
-  char line[512];
-  while (std::fgets(line, sizeof line, maps) != nullptr) {
-    const std::string text(line);
-    if (text.find("memfd:slot") != std::string::npos) {
-      read_only += text.find("r--s") != std::string::npos ? 1 : 0;
-      writable += text.find("rw-s") != std::string::npos ? 1 : 0;
-    }
-  }
-  std::fclose(maps);
-  EXPECT_EQ(read_only, 1) << "the sealed one";
-  EXPECT_EQ(writable, 1) << "the granted one";
+  EXPECT_EQ(MappingsOf("memfd:slot", "r--s"), 1) << "the sealed one";
+  EXPECT_EQ(MappingsOf("memfd:slot", "rw-s"), 1) << "the granted one";
 }
 
 TEST_F(SessionTest, NewLayoutTakesSlotsOfItsOwn) {
@@ -360,6 +347,15 @@ TEST_F(SessionTest, DrainAndFinishGiveTheDaemonsWord) {
 }
 
 TEST_F(SessionTest, RevokedSlotIsUnmappedOnceItsCopyHasEnded) {
+  daemon_.SetHook([&](const proto::ClientMessage& message) {
+    if (!message.has_copies_done()) {
+      return FakeDaemon::Verdict::kDefault;
+    }
+    proto::ServerMessage answer;
+    answer.mutable_copies_done();
+    daemon_.Answer(message, answer);  // and it is not granted again
+    return FakeDaemon::Verdict::kHandled;
+  });
   Begin();
   ASSERT_FALSE(ArmFailpoints("client.copy.chunk=stall").has_error());
   ASSERT_TRUE(Snapshot(1).value().started);
@@ -374,8 +370,10 @@ TEST_F(SessionTest, RevokedSlotIsUnmappedOnceItsCopyHasEnded) {
   outcome.mutable_outcome()->set_kind(proto::OutcomeEvent::KIND_ABANDONED);
   daemon_.Send(outcome);
   EXPECT_EQ(session_->WaitSealed(1, In(kLong)).error().code, Errc::kAbandoned);
+  EXPECT_EQ(MappingsOf("memfd:slot"), 1) << "it is being written";
   ASSERT_FALSE(ArmFailpoints("").has_error());
   EXPECT_EQ(session_->Fence().kind, CopyOutcome::Kind::kCopied) << "it wrote into mapped memory";
+  EXPECT_EQ(SlotsMappedInTheEnd(), 0);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "common/crc32c.h"
 #include "common/failpoint.h"
 #include "tests/client/fake_daemon.h"
+#include "tests/client/proc_self.h"
 #include "tests/client/random_state.h"
 
 namespace holdfast::client {
@@ -112,6 +114,15 @@ class TrainerTest : public testing::Test {
     ASSERT_EQ(daemon_.SealedImage(step), image);
     const Status ready = session_->WaitReady(In(kLong));
     ASSERT_FALSE(ready.has_error()) << ready.error().ToString();
+  }
+
+  // How many slots this process maps when nobody works on them any more.
+  static int SlotsMappedInTheEnd() {
+    const MonotonicTime deadline = In(kLong);
+    while (MappingsOf("memfd:slot") > 0 && SystemClock().Now() < deadline) {
+      std::this_thread::yield();
+    }
+    return MappingsOf("memfd:slot");
   }
 
   // A step of training: every tensor changes.
