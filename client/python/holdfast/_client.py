@@ -305,7 +305,7 @@ class Client:
         """Why no daemon serves this client; empty where one does, or where it is fenced."""
         reason = ctypes.create_string_buffer(_REASON_BYTES)
         self.check(self.lib.hf_why_away(self._handle, reason, len(reason)))
-        return _text(reason.value)
+        return text(reason.value)
 
     def restore_begin(
         self,
