@@ -29,9 +29,7 @@ Status CheckHello(const proto::ServerMessage& reply) {
 }
 
 Error DaemonError(const proto::ErrorReply& reply) {
-  const bool known = reply.code() >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
-                     reply.code() <= static_cast<std::uint32_t>(Errc::kInternal);
-  return Error(known ? static_cast<Errc>(reply.code()) : Errc::kInternal, reply.message());
+  return Error(ErrcOf(reply.code()), reply.message());
 }
 
 std::chrono::milliseconds TimeLeft(MonotonicTime deadline) {

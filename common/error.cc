@@ -5,6 +5,12 @@
 
 namespace holdfast {
 
+Errc ErrcOf(std::uint32_t code) {
+  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
+                     code <= static_cast<std::uint32_t>(Errc::kInternal);
+  return known ? static_cast<Errc>(code) : Errc::kInternal;
+}
+
 std::string_view ErrcName(Errc code) {
   switch (code) {
     case Errc::kInvalidArgument:

@@ -34,6 +34,9 @@ enum class Errc : std::uint8_t {
 // Stable lower-case name ("not_found"), used in logs, JSON and metrics.
 std::string_view ErrcName(Errc code);
 
+// Of a number that another process says; kInternal for one that this build does not know.
+[[nodiscard]] Errc ErrcOf(std::uint32_t code);
+
 // Where an error was made.  clang-14 has no SourceLine.
 struct SourceLine {
   const char* file;

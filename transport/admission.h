@@ -1,5 +1,6 @@
 // Admits up to a weight at one time, in the order in which they came; the others wait, each with a
-// deadline.
+// deadline.  Who was admitted while it waited goes on only when the loop comes to it: others that
+// come meanwhile may go on first.
 //
 // What bounds the requests in flight, the bytes of a send queue, and the bytes of replies that are
 // being made: the sender is suspended, never the memory stretched.

@@ -71,6 +71,9 @@ class PeerChannel : public std::enable_shared_from_this<PeerChannel> {
 
   [[nodiscard]] bool ended() const { return why_.has_value(); }
 
+  // False: it ended, or only its last words are sent any more, and every Call fails at once.
+  [[nodiscard]] bool takes_calls() const { return !ended() && !queue_.closed(); }
+
   // For metrics and tests.  Zero once the connection ended and its callers have run.
   [[nodiscard]] std::size_t calls() const { return calls_.size(); }
 

@@ -47,25 +47,26 @@ asio::awaitable<Result<proto::PeerReply>> PeerChannel::Call(proto::PeerRequest r
   const auto self = shared_from_this();
   const Deadline deadline = Clock::now() + std::min(limit, kMaxDeadline);
   HF_CO_TRYV(co_await slots_.Acquire(1, deadline));
-  const std::uint64_t id = next_id_++;
-  request.set_request_id(id);
-  request.set_deadline_ms(MillisecondsLeft(deadline));
-  auto call = std::make_shared<PendingCall>(stream_->Executor(), deadline);
+  const auto call = std::make_shared<PendingCall>(stream_->Executor(), deadline);
   call->asked = AskedFor(request);
-  proto::PeerMessage message;
-  *message.mutable_request() = std::move(request);
-  auto frame = EncodePeerFrame(message);
-  if (!frame.has_value()) {
-    slots_.Release(1);
-    co_return frame.error();
-  }
-  calls_.emplace(id, call);
-  const Status pushed = co_await queue_.Push(std::move(frame).value(), deadline);
+  std::uint64_t id = 0;
+  // The peer ends the connection over an id that does not rise.
+  auto make = [&]() -> Result<std::string> {
+    id = next_id_++;
+    request.set_request_id(id);
+    request.set_deadline_ms(MillisecondsLeft(deadline));
+    proto::PeerMessage message;
+    *message.mutable_request() = std::move(request);
+    HF_TRY(std::string frame, EncodePeerFrame(message));
+    calls_.emplace(id, call);
+    return frame;
+  };
+  const Status pushed = co_await queue_.Push(request.ByteSizeLong(), deadline, make);
   if (!pushed.has_value()) {
-    Forget(id);
+    slots_.Release(1);
     co_return pushed.error();
   }
-  co_return co_await AwaitReply(id, std::move(call));
+  co_return co_await AwaitReply(id, call);
 }
 
 asio::awaitable<Result<proto::PeerReply>> PeerChannel::AwaitReply(
@@ -165,7 +166,8 @@ asio::awaitable<void> PeerChannel::Serve(proto::PeerRequest request,
       request.has_read_range()
           ? std::min<std::uint64_t>(request.read_range().length(), kMaxReadRangeBytes)
           : 0;
-  const Status room = co_await read_room_.Acquire(bytes, deadline);
+  // What holds no bytes does not stand in line behind what does: a report, a look at a feed.
+  const Status room = bytes == 0 ? Ok() : co_await read_room_.Acquire(bytes, deadline);
   Result<proto::PeerReply> result = room.has_value() ? Result<proto::PeerReply>(proto::PeerReply())
                                                      : Result<proto::PeerReply>(room.error());
   if (room.has_value()) {

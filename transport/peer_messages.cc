@@ -251,9 +251,7 @@ proto::PeerError ToPeerError(const Error& error) {
 }
 
 Error FromPeerError(std::uint32_t code, const std::string& message) {
-  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
-                     code <= static_cast<std::uint32_t>(Errc::kInternal);
-  return Error(known ? static_cast<Errc>(code) : Errc::kInternal, message.substr(0, kMaxErrorText));
+  return Error(ErrcOf(code), message.substr(0, kMaxErrorText));
 }
 
 std::string UuidText(const std::string& uuid) {

@@ -26,14 +26,21 @@ SendQueue::SendQueue(const asio::any_io_executor& executor, std::uint64_t capaci
     : room_(executor, capacity_bytes), arrived_(executor) {}
 
 asio::awaitable<Status> SendQueue::Push(std::string frame, Deadline deadline) {
-  const std::uint64_t weight = frame.size() + kOverhead;
+  const std::uint64_t bytes = frame.size();
+  auto make = [&frame]() -> Result<std::string> { return std::move(frame); };
+  co_return co_await Push(bytes, deadline, make);
+}
+
+asio::awaitable<Status> SendQueue::Push(std::uint64_t bytes, Deadline deadline, MakeFrame make) {
+  const std::uint64_t weight = bytes + kOverhead;
   HF_CO_TRYV(co_await room_.Acquire(weight, deadline));
-  if (closed_) {
+  auto frame = closed_ ? Error(Errc::kUnavailable, "the connection ended meanwhile") : make();
+  if (!frame.has_value()) {
     room_.Release(weight);
-    co_return Error(Errc::kUnavailable, "the connection ended meanwhile");
+    co_return frame.error();
   }
   Item item;
-  item.frame = std::move(frame);
+  item.frame = std::move(frame).value();
   item.weight = weight;
   Add(std::move(item));
   co_return Ok();

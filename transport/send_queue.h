@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -39,6 +40,14 @@ class SendQueue {
 
   // Waits for room until the deadline.  A frame above the capacity goes alone.
   [[nodiscard]] boost::asio::awaitable<Status> Push(std::string frame, Deadline deadline);
+
+  // The same for a frame of about "bytes" that is made, and queued, in one go when there is room:
+  // two that wait need not go on in the order in which they came, so that whoever numbers its
+  // frames does it in "make".  Its error is Push's.
+  using MakeFrame = std::function<Result<std::string>()>;
+  [[nodiscard]] boost::asio::awaitable<Status> Push(std::uint64_t bytes,
+                                                    Deadline deadline,
+                                                    MakeFrame make);
 
   // Never waits: for messages of some bytes whose number the caller bounds (a cancel for each
   // request in flight; a ping or pong only while none is queued).

@@ -142,7 +142,7 @@ PeerLinks::Channel PeerLinks::Find(const std::string& node) const {
     return nullptr;
   }
   for (const Channel& channel : found->second.channels) {
-    if (!channel->ended()) {
+    if (channel->takes_calls()) {
       return channel;
     }
   }

@@ -26,6 +26,8 @@ constexpr std::chrono::milliseconds kConnectPoll{20};
 constexpr std::chrono::milliseconds kShortest{1};
 // Longer than the pauses between two requests of one piece of work.
 constexpr std::chrono::seconds kHeldFor{30};
+// Of a certificate's end, where the daemon starts.
+constexpr std::chrono::hours kWarnBefore{30 * 24};
 
 transport::PeerLimits LimitsOf(const PeerOptions& options) {
   transport::PeerLimits limits;
@@ -44,6 +46,21 @@ std::string HostOf(const std::string& address) {
   }
   return host.starts_with('[') ? host.substr(1, host.size() - 2) : host;
 }
+
+namespace {
+
+// What exists goes on after the end of a certificate, and nothing that is lost comes back.
+void WarnOfTheEnd(const transport::TlsContext& tls) {
+  const auto left = std::chrono::duration_cast<std::chrono::hours>(
+      tls.not_after() - std::chrono::system_clock::now());
+  if (left < kWarnBefore) {
+    LogWarning("peer.certificate",
+               "this node's certificate ends in " + std::to_string(left.count() / 24) +
+                   " days, and then no peer takes it: issue a new one and start the daemon again");
+  }
+}
+
+}  // namespace
 
 PeerNetwork::PeerNetwork(const asio::any_io_executor& executor,
                          const PeerOptions& options,
@@ -88,6 +105,7 @@ Result<std::unique_ptr<PeerNetwork>> PeerNetwork::Open(const asio::any_io_execut
   std::shared_ptr<const transport::TlsContext> tls;
   if (!options.tls.authority.empty()) {
     HF_TRY(tls, transport::TlsContext::Load(options.tls));
+    WarnOfTheEnd(*tls);
   }
   std::unique_ptr<PeerNetwork> network(
       new PeerNetwork(executor, options, node_uuid, boot, std::move(tls), core));
@@ -131,11 +149,13 @@ void PeerNetwork::Enqueue(LaneKey key, const std::vector<std::string>& endpoints
   }
   Lane& lane = lanes_[key];
   lane.next = std::move(message);
-  if (!lane.busy) {
-    lane.busy = tasks_.Spawn(Drain(key));
-    if (!lane.busy) {
-      lanes_.erase(key);
-    }
+  if (lane.busy) {
+    return;
+  }
+  lane.busy = true;
+  // Where nothing makes it wait, Drain has run to its end when Spawn returns, and the lane is gone.
+  if (!tasks_.Spawn(Drain(key))) {
+    lanes_.erase(key);
   }
 }
 
@@ -226,6 +246,11 @@ asio::awaitable<Result<proto::PeerReply>> PeerNetwork::Call(std::string node,
   held_[node] = now + kHeldFor;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now);
   co_return co_await channel->Call(std::move(request), std::max(left, kShortest));
+}
+
+std::optional<WallTime> PeerNetwork::certificate_end() const {
+  const auto& tls = context_.tls();
+  return tls == nullptr ? std::nullopt : std::optional(tls->not_after());
 }
 
 std::vector<std::string> PeerNetwork::EndpointsOf(const std::string& node) const {

@@ -91,6 +91,9 @@ class PeerNetwork {
 
   [[nodiscard]] const PeerCounters& counters() const { return counters_; }
 
+  // When peers will refuse this node; nothing where there are no certificates.
+  [[nodiscard]] std::optional<WallTime> certificate_end() const;
+
   [[nodiscard]] std::uint64_t refused(transport::Refusal refusal) {
     return context_.refusals().count(refusal);
   }

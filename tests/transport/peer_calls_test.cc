@@ -237,6 +237,64 @@ TEST_P(PeerCallsTest, ShutdownUnderLoadLeavesNoCoroutine) {
   EXPECT_EQ(a.cancelled, 200U);
 }
 
+// Those that wait for room in the queue and those that come when there is some take their ids as
+// they go out: an id that does not rise would end the connection.
+TEST_P(PeerCallsTest, RequestsAskedInACrowdedQueueGoOutInOrder) {
+  Node::Options tight = Named('a');
+  tight.limits.queue_bytes = 64 * kKiB;
+  Node a(io_, tight);
+  tight.name = 'b';
+  tight.tls = Named('b').tls;
+  Node b(io_, tight);
+  b.Listen();
+  auto client = Connected(&a, &b);
+  auto ask = [](std::shared_ptr<PeerChannel> channel, std::size_t seed) -> asio::awaitable<Status> {
+    for (std::size_t i = 0; i < 40; ++i) {
+      const auto length = static_cast<std::uint32_t>((seed * 7 + i * 13) % 5 * 20'000 + 1);
+      HF_CO_TRYV(co_await channel->Call(ReadOf(i, length), seconds(60)));
+    }
+    co_return Ok();
+  };
+  std::vector<std::optional<Status>> ends(64);
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    Start(ask(i % 2 == 0 ? client->channel() : b.ups.front(), i), &ends[i]);
+  }
+  ASSERT_TRUE(RunUntil([this] { return tasks_.size() == 0; }));
+  for (const auto& end : ends) {
+    EXPECT_TRUE(end->has_value()) << end->error().ToString();
+  }
+  EXPECT_EQ(a.context.refusals().count(Refusal::kGarbage), 0U);
+  EXPECT_EQ(b.context.refusals().count(Refusal::kGarbage), 0U);
+  End(client.get());
+  End(&b);
+}
+
+// A report, or a look at a feed, does not wait until megabytes have left.
+TEST_P(PeerCallsTest, WhatHoldsNoBytesDoesNotStandBehindReads) {
+  Node a(io_, Named('a'));
+  Node::Options narrow = Named('b');
+  narrow.limits.read_bytes = kMiB;
+  Node b(io_, narrow);
+  b.hold = true;
+  b.Listen();
+  auto client = Connected(&a, &b);
+  std::vector<std::optional<Reply>> replies(3);
+  Start(client->Call(ReadOf(0, kMiB), seconds(15)), &replies[0]);
+  Start(client->Call(ReadOf(1, kMiB), seconds(15)), &replies[1]);
+  Start(client->Call(SidecarOf('x'), seconds(15)), &replies[2]);
+  ASSERT_TRUE(RunUntil([&b] { return b.arrived.size() == 2; }));
+  EXPECT_TRUE(b.arrived.back().has_fetch_sidecar());
+  b.hold = false;
+  b.LetGo(0);
+  b.LetGo(1);
+  ASSERT_TRUE(RunUntil([this] { return tasks_.size() == 0; }));
+  for (const auto& reply : replies) {
+    EXPECT_TRUE(reply->has_value());
+  }
+  End(client.get());
+  End(&b);
+}
+
 TEST_P(PeerCallsTest, RepliesThatFloodBothWaysDoNotBlockEachOther) {
   Node::Options tight = Named('a');
   tight.limits.queue_bytes = kMiB;
