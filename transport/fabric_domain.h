@@ -45,9 +45,9 @@ class FabricDomain {
   // "reads": of one peer at once.
   [[nodiscard]] Result<FabricPort> OpenPort(std::size_t reads) const;
 
-  // Returns when the endpoint can write nothing any more.  An endpoint that libfabric does not
-  // close ends the process: its buffers are about to be used by others, and no snapshot in the
-  // arena is lost by a daemon that starts again.
+  // Returns when the endpoint can write nothing any more.  An endpoint that libfabric keeps for
+  // busy ends the process: its buffers are about to be used by others, and no snapshot in the arena
+  // is lost by a daemon that starts again.
   void Close(FabricPort* port) const;
 
   // fi_getname's bytes.

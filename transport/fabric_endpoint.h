@@ -43,9 +43,9 @@ class FabricTargets;
 // the memory is used anew meanwhile, and memory that is unmapped only ends that connection.
 //
 // Threads:   destroyed on a worker where it is large: unpinning takes time.
-// Ownership: borrows the memory, which stays mapped until it is destroyed (heap memory that others
-//            get at once: until the endpoint is destroyed, for the reason above); pages must be
-//            there (FI_MR_ALLOCATED), as those of slots are.
+// Ownership: borrows the memory, which stays mapped until it is destroyed, and for the reason above
+//            until a Settle that comes after; pages must be there (FI_MR_ALLOCATED), as those of
+//            slots are.
 class FabricMemory {
  public:
   FabricMemory(FabricMemory&& other) noexcept;
@@ -115,7 +115,8 @@ class FabricEndpoint {
   [[nodiscard]] FabricStats stats() const;
 
   // Memory whose FabricMemory went some turns of the fabric's thread ago may be freed after it:
-  // whatever that thread still sent of it is sent.
+  // whatever that thread still sent of it is sent, unless a reader's connection stands still; that
+  // connection ends.
   void Settle() const;
 
   void Stop();

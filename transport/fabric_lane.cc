@@ -329,8 +329,11 @@ Deadline FabricLane::NextTurn(Deadline now) const {
   for (const auto& [context, read] : posted_) {
     next = std::min(next, read->ends_by.value_or(read->deadline));
   }
+  // A port that broke takes nothing before all that it has under way has ended.
+  const bool takes = !broken_ || posted_.empty();
   for (const std::shared_ptr<FabricRead>& read : waiting_) {
-    next = std::min({next, read->deadline, std::max(read->not_before, again_.value_or(now))});
+    const Deadline turn = std::max(read->not_before, again_.value_or(now));
+    next = std::min({next, read->deadline, takes ? turn : Deadline::max()});
   }
   if (port_.has_value() && posted_.empty() && waiting_.empty()) {
     next = std::min(next, last_used_ + options_->idle_close);

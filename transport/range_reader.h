@@ -1,9 +1,9 @@
 // Reads bytes of one image or parity row that another node holds: the seam between the pipeline and
 // the data planes.
 //
-// There are two implementations, which a pipeline cannot tell apart but by their speed: one-sided
-// reads over a fabric (fabric_endpoint.h) and requests over the peers' connection
-// (rpc_range_reader.h, data_plane = "tls").  tests/support/fault_range_reader.h is a third.
+// A pipeline cannot tell the implementations apart but by their speed: one-sided reads over a
+// fabric (fabric_endpoint.h), requests over the peers' connection (rpc_range_reader.h, data_plane =
+// "tls"), and whichever of the two works (daemon/data_plane/plane_reader.h).
 //
 //   ReadOptions options;
 //   options.deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);

@@ -83,14 +83,11 @@ Status UseCertificate(SSL_CTX* context, const TlsFiles& files) {
   return Ok();
 }
 
-// As the peers will look at it, so that a daemon that nobody accepts does not start.
-Status CheckOwn(SSL_CTX* context, const TlsFiles& files, const std::string& authority) {
+Status CheckPurpose(SSL_CTX* context,
+                    int purpose,
+                    const TlsFiles& files,
+                    const std::string& authority) {
   X509* own = SSL_CTX_get0_certificate(context);
-  if (NodeUuidOf(own).empty()) {
-    return Error(Errc::kPermission,
-                 files.certificate + " (" + SubjectText(own) +
-                     ") names no node: make one with `holdfast certs issue`");
-  }
   STACK_OF(X509)* chain = nullptr;
   SSL_CTX_get0_chain_certs(context, &chain);
   const StoreContextPtr check(X509_STORE_CTX_new());
@@ -98,7 +95,7 @@ Status CheckOwn(SSL_CTX* context, const TlsFiles& files, const std::string& auth
       X509_STORE_CTX_init(check.get(), SSL_CTX_get_cert_store(context), own, chain) != 1) {
     return OpensslError(Errc::kInternal, "check a certificate");
   }
-  X509_STORE_CTX_set_purpose(check.get(), X509_PURPOSE_SSL_CLIENT);
+  X509_STORE_CTX_set_purpose(check.get(), purpose);
   if (X509_verify_cert(check.get()) != 1) {
     const int why = X509_STORE_CTX_get_error(check.get());
     ERR_clear_error();
@@ -107,6 +104,19 @@ Status CheckOwn(SSL_CTX* context, const TlsFiles& files, const std::string& auth
         files.certificate + ": " + VerifyText(why, own, authority) + " (" + files.authority + ")");
   }
   return Ok();
+}
+
+// As the peers will look at it, so that a daemon that nobody accepts does not start: it connects,
+// and is connected to.
+Status CheckOwn(SSL_CTX* context, const TlsFiles& files, const std::string& authority) {
+  const X509* own = SSL_CTX_get0_certificate(context);
+  if (NodeUuidOf(own).empty()) {
+    return Error(Errc::kPermission,
+                 files.certificate + " (" + SubjectText(own) +
+                     ") names no node: make one with `holdfast certs issue`");
+  }
+  HF_TRYV(CheckPurpose(context, X509_PURPOSE_SSL_CLIENT, files, authority));
+  return CheckPurpose(context, X509_PURPOSE_SSL_SERVER, files, authority);
 }
 
 Result<std::unique_ptr<TlsContext::Impl>> MakeImpl(const TlsFiles& files, bool check) {

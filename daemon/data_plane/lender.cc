@@ -9,17 +9,6 @@ namespace holdfast::daemon {
 namespace asio = boost::asio;
 using std::chrono::steady_clock;
 
-namespace {
-
-std::string NameOf(proto::StoredKey key) {
-  if (key.has_feed()) {
-    key.mutable_feed()->clear_row();
-  }
-  return key.SerializeAsString();
-}
-
-}  // namespace
-
 Lender::Lender(const asio::any_io_executor& executor,
                WorkerPool* pool,
                const transport::FabricEndpoint* fabric,
@@ -31,16 +20,18 @@ asio::awaitable<Result<transport::FabricRegion>> Lender::Lend(proto::StoredKey k
                                                               std::chrono::milliseconds limit) {
   HF_CO_TRY(StoredBytesView stored, find_(key));
   const auto deadline = steady_clock::now() + limit;
-  const std::string name = NameOf(key);
+  const std::string name = NameOfStored(key);
   auto found = lent_.find(name);
   if (found != lent_.end() && found->second->stored.bytes.data() != stored.bytes.data()) {
-    lent_.erase(found);  // freed and stored anew; whoever registers it sees that it is gone
+    // Freed and stored anew; whoever registers it sees that it is gone.
+    replaced_.push_back(std::move(found->second));
+    lent_.erase(found);
     found = lent_.end();
   }
   if (found == lent_.end()) {
     if (lent_.size() >= limits_.lent) {
       co_return Error(
-          Errc::kUnavailable,
+          Errc::kNoSpace,
           "this node lends " + std::to_string(lent_.size()) + " images and rows already");
     }
     auto fresh = std::make_shared<Lent>(executor_);
@@ -75,10 +66,12 @@ asio::awaitable<Result<transport::FabricRegion>> Lender::Register(SharedLent len
     lent->made.NotifyAll();
     co_return memory.error();
   }
+  lent->memory.emplace(std::move(memory).value());
   if (!wanted) {
+    replaced_.push_back(lent);
+    lent->made.NotifyAll();
     co_return Error(Errc::kNotFound, "the bytes were freed while they were registered");
   }
-  lent->memory.emplace(std::move(memory).value());
   lent->made.NotifyAll();
   co_return lent->memory->region();
 }
@@ -100,7 +93,7 @@ asio::awaitable<void> Lender::Watch() {
     }
     fabric_->Settle();
     let_go_.clear();
-    std::vector<SharedLent> over;
+    std::vector<SharedLent> over = std::exchange(replaced_, {});
     for (auto it = lent_.begin(); it != lent_.end();) {
       if (IsOver(*it->second, steady_clock::now())) {
         over.push_back(std::move(it->second));

@@ -8,8 +8,8 @@
 // Threads:   the io thread only; registering and letting go on a worker, since pinning takes time.
 // Ownership: borrows pool and fabric; shares the memory while it is lent, and for a moment more
 //            (FabricMemory says why).
-// Errors:    kNotFound: the bytes are not here (any more); kUnavailable: too many are lent; else
-//            what registering says.
+// Errors:    kNotFound: the bytes are not here (any more); kNoSpace: too many are lent; else what
+//            registering says.
 // Lifecycle: construct -> Watch runs -> Lend -> cancel Watch -> destroy, before the fabric.
 #pragma once
 
@@ -88,6 +88,7 @@ class Lender {
   const Find find_;
   const LenderLimits limits_;
   std::map<std::string, SharedLent> lent_;           // by name
+  std::vector<SharedLent> replaced_;                 // by others of their name, since the last look
   std::vector<std::shared_ptr<const void>> let_go_;  // since the last look: reads may still run
 };
 

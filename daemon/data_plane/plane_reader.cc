@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "common/with_timeout.h"
 #include "daemon/core/ids.h"
 #include "daemon/data_plane/data_plane.h"
 #include "transport/fabric_region.h"
@@ -21,16 +22,14 @@ namespace {
 constexpr milliseconds kLongestTry{10'000};
 // Where the provider reads less at once than one of our blocks.
 constexpr std::size_t kFabricDepth = 4;
+// Well before the holder lets go of what nobody asks for (LenderLimits::idle): it does not see
+// reads.
+constexpr std::chrono::seconds kAskAgainAfter{60};
 
 transport::PeerCall CallTo(const NodeCall& call, const std::string& node) {
   return [call, node](proto::PeerRequest request, milliseconds limit) {
     return call(node, std::move(request), limit);
   };
-}
-
-milliseconds Left(transport::Deadline deadline) {
-  return std::max(std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now()),
-                  milliseconds(1));
 }
 
 }  // namespace
@@ -64,7 +63,7 @@ asio::awaitable<Status> PlaneReader::ReadBlock(ByteCount offset,
                                                MutableByteView into,
                                                transport::Deadline deadline) {
   if (!doubted_ && plane_->IsWorthTrying(node_)) {
-    const auto limit = std::min(Left(deadline) / 2, kLongestTry);
+    const auto limit = std::min(TimeLeft(deadline) / 2, kLongestTry);
     Status read = co_await ReadOverFabric(offset, into, steady_clock::now() + limit);
     if (read.has_value()) {
       plane_->OnFabricRead(node_, into.size());
@@ -74,8 +73,9 @@ asio::awaitable<Status> PlaneReader::ReadBlock(ByteCount offset,
       co_return read;
     }
     fabric_.reset();
-    if (read.error().code !=
-        Errc::kNotFound) {  // freed, or lent to too few: no fault of the fabric
+    // Freed, or one too many to lend: no fault of the fabric.
+    const Errc code = read.error().code;
+    if (code != Errc::kNotFound && code != Errc::kNoSpace) {
       plane_->OnFabricFailed(node_, read.error());
     }
   }
@@ -89,31 +89,61 @@ asio::awaitable<Status> PlaneReader::ReadBlock(ByteCount offset,
 asio::awaitable<Status> PlaneReader::ReadOverFabric(ByteCount offset,
                                                     MutableByteView into,
                                                     transport::Deadline deadline) {
-  if (fabric_ == nullptr) {
-    HF_CO_TRYV(co_await Borrow(deadline));
-  }
-  const auto reader = fabric_;  // another block that fails lets go of it
-  if (reader == nullptr) {
-    co_return Error(Errc::kUnavailable, "another read over the fabric failed meanwhile");
-  }
   transport::ReadOptions options;
   options.deadline = deadline;
   options.depth = kFabricDepth;
-  co_return co_await reader->Read(offset, into, options);
+  // What was lent before may have been let go since, or be lent anew: the fabric is at fault only
+  // where what has just been lent cannot be read.
+  for (;;) {
+    if (fabric_ != nullptr && steady_clock::now() >= borrowed_at_ + kAskAgainAfter) {
+      fabric_.reset();
+    }
+    const bool fresh = fabric_ == nullptr;
+    if (fresh) {
+      HF_CO_TRYV(co_await Borrow(deadline));
+    }
+    const auto reader = fabric_;  // another block that fails lets go of it
+    if (reader == nullptr) {
+      co_return Error(Errc::kUnavailable, "another read over the fabric failed meanwhile");
+    }
+    Status read = co_await reader->Read(offset, into, options);
+    const bool stale =
+        !fresh && !read.has_value() &&
+        (read.error().code == Errc::kUnavailable || read.error().code == Errc::kNotFound);
+    if (!stale) {
+      co_return read;
+    }
+    if (fabric_ == reader) {
+      fabric_.reset();
+    }
+  }
 }
 
 asio::awaitable<Status> PlaneReader::Borrow(transport::Deadline deadline) {
-  if (asking_) {
+  while (asking_) {
     co_await asked_.WaitUntil(deadline);
-    co_return fabric_ != nullptr
-        ? Status(Ok())
-        : Status(Error(Errc::kUnavailable, "the node did not lend the bytes (in time)"));
+    if (fabric_ != nullptr) {
+      co_return Ok();
+    }
+    if (co_await Cancelled()) {
+      co_return Error(Errc::kCancelled, "cancelled while the bytes were asked for");
+    }
+    if (!asking_ && refused_.has_value()) {
+      co_return *refused_;  // what the one who asked was told
+    }
+    if (steady_clock::now() >= deadline) {
+      co_return Error(Errc::kTimeout, "the node did not lend the bytes in time");
+    }
   }
   asking_ = true;
+  refused_.reset();
   auto borrowed = co_await AskRegion(deadline);
   asking_ = false;
   if (borrowed.has_value()) {
     fabric_ = borrowed.value();
+    borrowed_at_ = steady_clock::now();
+  } else if (borrowed.error().code != Errc::kCancelled) {
+    refused_ = borrowed.error();  // else one of those who wait asks
   }
   asked_.NotifyAll();
   co_return borrowed.has_value() ? Status(Ok()) : Status(borrowed.error());
@@ -125,7 +155,7 @@ asio::awaitable<Result<std::shared_ptr<transport::RangeReader>>> PlaneReader::As
   *request.mutable_lend()->mutable_key() = key_;
   request.mutable_lend()->set_provider(plane_->reading()->provider());
   HF_CO_TRY(const proto::PeerReply reply,
-            co_await call_(node_, std::move(request), Left(deadline)));
+            co_await call_(node_, std::move(request), TimeLeft(deadline)));
   HF_CO_TRY(const transport::FabricRegion region, transport::FromProto(reply.lend().region()));
   if (region.length != length()) {
     co_return Error(

@@ -7,7 +7,9 @@
 //            logged, not told.
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -63,7 +65,9 @@ class PlaneReader final : public transport::RangeReader {
   const proto::StoredKey key_;
   transport::RpcRangeReader connection_;
   std::shared_ptr<transport::RangeReader> fabric_;  // null: not asked for yet, or it failed
+  std::chrono::steady_clock::time_point borrowed_at_;
   bool asking_ = false;
+  std::optional<Error> refused_;  // the last who asked
   AsyncCondition asked_;
   bool doubted_ = false;
 };

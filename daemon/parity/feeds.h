@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "daemon/data_plane/stored_bytes.h"
 #include "daemon/pipeline/window_feed.h"
 #include "proto/peer.pb.h"
 
@@ -19,12 +20,12 @@ class Feeds {
  public:
   // "key" has "feed", whose row does not count, or "share".
   void Add(const proto::StoredKey& key, std::shared_ptr<WindowFeed> feed) {
-    feeds_[NameOf(key)] = std::move(feed);
+    feeds_[NameOfStored(key)] = std::move(feed);
   }
 
   // Unless another has taken its place.
   void Remove(const proto::StoredKey& key, const std::shared_ptr<WindowFeed>& feed) {
-    const auto found = feeds_.find(NameOf(key));
+    const auto found = feeds_.find(NameOfStored(key));
     if (found != feeds_.end() && found->second == feed) {
       feeds_.erase(found);
     }
@@ -32,18 +33,11 @@ class Feeds {
 
   // Null: there is none.
   [[nodiscard]] std::shared_ptr<WindowFeed> Find(const proto::StoredKey& key) const {
-    const auto found = feeds_.find(NameOf(key));
+    const auto found = feeds_.find(NameOfStored(key));
     return found == feeds_.end() ? nullptr : found->second;
   }
 
  private:
-  static std::string NameOf(proto::StoredKey key) {
-    if (key.has_feed()) {
-      key.mutable_feed()->clear_row();
-    }
-    return key.SerializeAsString();
-  }
-
   std::map<std::string, std::shared_ptr<WindowFeed>> feeds_;
 };
 

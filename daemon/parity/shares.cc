@@ -89,11 +89,14 @@ Result<std::shared_ptr<ShareMaker::Share>> ShareMaker::Plan(
 
 asio::awaitable<Status> ShareMaker::Begin(proto::DecodeShareRequest request) {
   HF_CO_TRY(std::shared_ptr<Share> share, Plan(request));
-  if (tasks_.size() >= kShares) {
+  if (tasks_.size() + beginning_ >= kShares) {
     co_return Error(Errc::kUnavailable,
                     "this node decodes " + std::to_string(kShares) + " shares for others already");
   }
-  HF_CO_TRY(share->feed, co_await WindowFeed::Allocate(cpu_, ShareFeedShape(share->length)));
+  ++beginning_;
+  auto feed = co_await WindowFeed::Allocate(cpu_, ShareFeedShape(share->length));
+  --beginning_;
+  HF_CO_TRY(share->feed, std::move(feed));
   feeds_->Add(share->key, share->feed);
   if (!tasks_.Spawn(Run(share))) {
     feeds_->Remove(share->key, share->feed);

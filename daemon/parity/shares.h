@@ -77,6 +77,7 @@ class ShareMaker {
   Feeds* const feeds_;
   const RemoteBytes* const remote_;
   TrafficPriority* const priority_;
+  std::size_t beginning_ = 0;  // their rings are being made: I9
   TaskGroup tasks_;
 };
 
