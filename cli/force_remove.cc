@@ -39,6 +39,10 @@ Status ForceRemove(storage_tiers::FileSystem& fs,
       storage_tiers::JoinPath(job_folder, std::string(storage_tiers::kTrashPrefix) + name);
   HF_TRYV(fs.Rename(storage_tiers::JoinPath(job_folder, name), trash));
   HF_TRYV(fs.SyncFolder(job_folder));
+  // Before anything that it names: a daemon takes back what it finds with a manifest (I6).
+  HF_TRYV(storage_tiers::UnlinkIfPresent(
+      fs, storage_tiers::JoinPath(trash, std::string(storage_tiers::kManifestFileName))));
+  HF_TRYV(fs.SyncFolder(trash));
   HF_TRYV(storage_tiers::RemoveTree(fs, trash));
   return fs.SyncFolder(job_folder);
 }

@@ -102,7 +102,7 @@ Daemon::Parts::Task Daemon::Parts::CleanTiers() {
     for (const proto::TierPolicy& policy : job.tiers()) {
       auto tier = tiers_.Open(policy.root(), policy.scope());
       if (tier.has_value() && !co_await Cancelled()) {
-        co_await CleanTier(std::move(tier).value(), job.name(), job.job_uid(), policy.root());
+        co_await CleanTier(std::move(tier).value(), job.name(), job.job_uid(), policy);
       }
     }
   }
@@ -111,8 +111,8 @@ Daemon::Parts::Task Daemon::Parts::CleanTiers() {
 Daemon::Parts::Task Daemon::Parts::CleanTier(std::shared_ptr<Tier> tier,
                                              std::string job_name,
                                              JobUid job_uid,
-                                             std::string root) {
-  const std::vector<SnapshotKey> given_up = GivenUpFlushes(state_.recovered, job_uid, root);
+                                             proto::TierPolicy policy) {
+  const std::vector<SnapshotKey> given_up = GivenUpFlushes(state_.recovered, job_uid, policy);
   std::vector<proto::SnapshotId> ids;
   ids.reserve(given_up.size());
   for (const SnapshotKey& id : given_up) {
@@ -136,7 +136,7 @@ Daemon::Parts::Task Daemon::Parts::CleanTier(std::shared_ptr<Tier> tier,
   }
   if (report.value().problems.empty()) {
     for (const SnapshotKey& id : given_up) {
-      gate_->OnDurableDeleted(job_uid, root, id, Ok());
+      gate_->OnDurableDeleted(job_uid, policy.root(), id, Ok());
     }
   }
 }
@@ -314,6 +314,9 @@ void Daemon::Parts::AddPeerMetrics(std::vector<Sample>* samples) {
   const PeerCounters counts = on ? peers_->counters() : PeerCounters{};
   const std::size_t connected = on ? peers_->links().connected() : 0;
   samples->push_back({&kPeersConnected, "", static_cast<double>(connected)});
+  const WallTime end = on ? peers_->certificate_end().value_or(WallTime()) : WallTime();
+  samples->push_back(
+      {&kCertificateEnd, "", std::chrono::duration<double>(end.time_since_epoch()).count()});
   samples->push_back({&kPeerMessages, "report", static_cast<double>(counts.reports_sent)});
   samples->push_back({&kPeerMessages, "command", static_cast<double>(counts.commands_sent)});
   samples->push_back({&kPeerUnanswered, "", static_cast<double>(counts.unanswered)});

@@ -85,7 +85,7 @@ class Daemon::Parts {
   [[nodiscard]] Task CleanTier(std::shared_ptr<Tier> tier,
                                std::string job_name,
                                JobUid job_uid,
-                               std::string root);
+                               proto::TierPolicy policy);
   [[nodiscard]] Task AwaitSignal();
   [[nodiscard]] Task ShutDown();
   void WatchLimbo();

@@ -211,6 +211,13 @@ inline constexpr MetricName kPeerRefused{"holdfast_peer_refusals_total",
                                          "reason",
                                          "What peers did that they may not."};
 
+inline constexpr MetricName kCertificateEnd{
+    "holdfast_peer_certificate_end_seconds",
+    MetricType::kGauge,
+    "seconds",
+    "",
+    "Unix time from which peers refuse this node's certificate; 0: it has none."};
+
 inline constexpr const MetricName* kAllMetrics[] = {
     &kUpInfo,        &kUptime,         &kBoots,           &kResident,
     &kSessions,      &kJobsLive,       &kSealed,          &kMissed,
@@ -222,6 +229,6 @@ inline constexpr const MetricName* kAllMetrics[] = {
     &kPeerMessages,  &kPeerUnanswered, &kPeerReadBytes,   &kPeerFabricFallbacks,
     &kPeerLent,      &kPeerRefused,    &kCompleteStep,    &kProtectedStep,
     &kMargin,        &kRows,           &kRowBytes,        &kRowsFailed,
-    &kShardsBrought, &kShardSeconds};
+    &kShardsBrought, &kShardSeconds,   &kCertificateEnd};
 
 }  // namespace holdfast::daemon

@@ -179,12 +179,6 @@ Result<RankReport> RankOf(const proto::RankState& rank) {
   return out;
 }
 
-Errc CodeOf(std::uint32_t code) {
-  const bool known = code >= static_cast<std::uint32_t>(Errc::kInvalidArgument) &&
-                     code <= static_cast<std::uint32_t>(Errc::kInternal);
-  return known ? static_cast<Errc>(code) : Errc::kInternal;
-}
-
 Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
   RestoreFailure out;
   out.attempt = failure.attempt();
@@ -195,7 +189,7 @@ Result<RestoreFailure> FailureOf(const proto::FailedSource& failure) {
   out.source_is_bad = failure.source_is_bad();
   out.fatal = failure.fatal();
   out.reason = failure.reason();
-  out.code = CodeOf(failure.code());
+  out.code = ErrcOf(failure.code());
   return out;
 }
 
@@ -224,7 +218,7 @@ Status ReadLists(const proto::PeerCommand& message, Command* out) {
   HF_TRY(out->discarded, KeysOf(message.discarded()));
   for (const auto& order : message.flush()) {
     HF_TRY(const SnapshotKey id, KeyOf(order.id()));
-    out->flush.push_back(FlushTarget{order.root(), id, order.must_finish()});
+    out->flush.push_back({order.root(), id, order.must_finish(), order.again()});
   }
   for (const auto& published : message.durable()) {
     HF_TRY(const SnapshotKey id, KeyOf(published.id()));
@@ -322,6 +316,7 @@ proto::CommandRequest ToProto(const JobUid& job,
     order->set_root(target.root);
     Fill(target.id, order->mutable_id());
     order->set_must_finish(target.must_finish);
+    order->set_again(target.again);
   }
   for (const auto& [root, id] : command.durable) {
     proto::PublishedId* published = out->add_durable();
@@ -386,7 +381,7 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
   };
   command.fenced = text(message.fenced());
   command.superseded = text(message.superseded());
-  command.error_code = CodeOf(message.error_code());
+  command.error_code = ErrcOf(message.error_code());
   HF_TRYV(ReadLists(message, &command));
   command.world_size = message.world_size();
   command.owner_uid = message.owner_uid();

@@ -72,11 +72,12 @@ struct MatchResult {
 [[nodiscard]] MatchResult MatchRecords(const storage_tiers::CatalogContents& contents,
                                        const ArenaFacts& facts);
 
-// Snapshots whose flush to "root" was cut short and that are no target any more, since nothing of
-// them is in memory: what lies there of them is for nobody.
+// Snapshots whose flush to "tier" was cut short and that are no target any more, since nothing of
+// them is in memory: what lies there of them is for nobody.  None where other nodes may have part
+// in it.
 [[nodiscard]] std::vector<SnapshotKey> GivenUpFlushes(const RecoveredState& recovered,
                                                       const JobUid& job,
-                                                      const std::string& root);
+                                                      const proto::TierPolicy& tier);
 
 // Whether the catalog has ever had slots in that arena.
 [[nodiscard]] bool KnowsArena(const storage_tiers::CatalogContents& contents,

@@ -127,9 +127,26 @@ MatchResult MatchRecords(const storage_tiers::CatalogContents& contents, const A
   return result;
 }
 
+namespace {
+
+bool SpansNodes(const RecoveredState& recovered, const JobUid& job) {
+  return std::any_of(recovered.incarnations.begin(),
+                     recovered.incarnations.end(),
+                     [&job](const proto::IncarnationRecord& incarnation) {
+                       return incarnation.job_uid() == job && incarnation.members_size() > 0;
+                     });
+}
+
+}  // namespace
+
 std::vector<SnapshotKey> GivenUpFlushes(const RecoveredState& recovered,
                                         const JobUid& job,
-                                        const std::string& root) {
+                                        const proto::TierPolicy& tier) {
+  // Others may be flushing it, or have flushed their part: their coordinator knows who has what,
+  // and removes what is nothing.
+  if (tier.scope() == proto::SHARED && SpansNodes(recovered, job)) {
+    return {};
+  }
   std::set<SnapshotKey> held;
   for (const proto::ShardRecord& shard : recovered.shards) {
     if (shard.sidecar().id().job_uid() == job) {
@@ -138,7 +155,7 @@ std::vector<SnapshotKey> GivenUpFlushes(const RecoveredState& recovered,
   }
   std::vector<SnapshotKey> given_up;
   for (const proto::DurableRecord& durable : recovered.durables) {
-    const bool here = durable.id().job_uid() == job && durable.root() == root;
+    const bool here = durable.id().job_uid() == job && durable.root() == tier.root();
     if (here && !durable.published() && !held.contains(KeyOf(durable.id()))) {
       given_up.push_back(KeyOf(durable.id()));
     }

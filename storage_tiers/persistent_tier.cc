@@ -244,12 +244,27 @@ Result<std::uint64_t> PersistentTier::HighestIncarnation(const std::string& job)
   return highest;
 }
 
-Status PersistentTier::CheckEpoch(const std::string& job, std::uint64_t epoch) {
+Status PersistentTier::CheckEpoch(const std::string& job,
+                                  std::uint64_t epoch,
+                                  std::uint64_t token) {
   HF_TRY(const std::uint64_t highest, HighestIncarnation(job));
   if (highest > epoch) {
     return Error(Errc::kFenced,
                  JobFolder(job) + ": incarnation " + std::to_string(highest) + " exists, we are " +
                      std::to_string(epoch) + "; stop");
+  }
+  if (token == 0 || highest < epoch) {
+    return Ok();
+  }
+  const auto record = ReadIncarnation(job, epoch);
+  if (!record) {
+    // Damaged, it says of nobody that he may not.
+    return record.error().code == Errc::kCorruption ? Ok() : Status(record.error());
+  }
+  if (record.value() && record.value()->token() != token) {
+    return Error(Errc::kFenced,
+                 JobFolder(job) + ": another start of the job is incarnation " +
+                     std::to_string(epoch) + " here; stop");
   }
   return Ok();
 }

@@ -134,11 +134,20 @@ class PersistentTier {
       const ImageIoOptions& options,
       const std::string& static_path = {});
 
-  // Makes the snapshot durable for everybody.  "epoch" is the caller's incarnation.  Every file and
-  // sidecar that the manifest names is looked at again first: kCorruption or kNotFound names the
-  // first that is not as the manifest says.  Ok also where the same manifest exists (its creation
-  // time aside).
-  [[nodiscard]] Status PublishManifest(const proto::Manifest& manifest, std::uint64_t epoch);
+  // kFenced if an incarnation above "epoch" exists, or that number is another start's: of a twin
+  // that took it where this one did not see the tier.  "token": of this start; 0: not known,
+  // numbers alone are compared.
+  [[nodiscard]] Status CheckEpoch(const std::string& job,
+                                  std::uint64_t epoch,
+                                  std::uint64_t token = 0);
+
+  // Makes the snapshot durable for everybody.  Epoch and token: the caller's, as in CheckEpoch.
+  // Every file and sidecar that the manifest names is looked at again first: kCorruption or
+  // kNotFound names the first that is not as the manifest says.  Ok also where the same manifest
+  // exists (its creation time aside).
+  [[nodiscard]] Status PublishManifest(const proto::Manifest& manifest,
+                                       std::uint64_t epoch,
+                                       std::uint64_t token = 0);
 
   // --- Reading (persistent_tier_read.cc) ---
 
@@ -165,17 +174,19 @@ class PersistentTier {
 
   // --- Removing (persistent_tier_delete.cc) ---
 
-  // Removes a snapshot, published or not.  kFenced if an incarnation above "epoch" exists, also one
-  // that appeared while we were at it (the snapshot is then back).  kUnavailable for what is still
-  // needed: the newest published one; what the newest incarnation names as choice or fallback, and
-  // while it has not committed everything older than it; the owner of a static image in use.
+  // Removes a snapshot, published or not.  kFenced as in CheckEpoch, also by one that appeared
+  // while we were at it (the snapshot is then back).  kUnavailable for what is still needed: the
+  // newest published one; what the newest incarnation names as choice or fallback, and while it has
+  // not committed everything older than it; the owner of a static image in use.
   [[nodiscard]] Status Delete(const std::string& job,
                               const proto::SnapshotId& id,
-                              std::uint64_t epoch);
+                              std::uint64_t epoch,
+                              std::uint64_t token = 0);
 
   // At a daemon's start: finishes or takes back deletions that were cut short, removes temporary
-  // files, and the unpublished snapshots in "given_up", which the caller knows that nobody will
-  // ever finish.  Never removes a published one.  May run while other nodes work on the same job.
+  // files, and the unpublished snapshots in "given_up", which the caller knows that nobody, on
+  // no node, will ever finish.  Never removes a published one.  May run while other nodes work on
+  // the same job.
   [[nodiscard]] Result<CleanUpReport> CleanUp(const std::string& job,
                                               std::span<const proto::SnapshotId> given_up = {});
 
@@ -194,8 +205,6 @@ class PersistentTier {
                                                const std::vector<std::string>& folders);
   // job.json must exist and have this uid: a snapshot never gets into another job's folder.
   [[nodiscard]] Status CheckJob(const std::string& job, const std::string& job_uid);
-  // kFenced if an incarnation above "epoch" exists.
-  [[nodiscard]] Status CheckEpoch(const std::string& job, std::uint64_t epoch);
 
   [[nodiscard]] Status CreateShardFolders(const proto::Sidecar& sidecar);
   void RemoveEmptyShardFolders(const proto::Sidecar& sidecar);
@@ -243,6 +252,7 @@ class PersistentTier {
   [[nodiscard]] Status RefuseTrashIfNeeded(const std::string& job,
                                            const proto::SnapshotId& id,
                                            std::uint64_t epoch,
+                                           std::uint64_t token,
                                            bool had_manifest);
   [[nodiscard]] Status MoveToTrash(const std::string& job, const std::string& folder);
   [[nodiscard]] Status TakeBack(const std::string& job, const std::string& folder);

@@ -150,10 +150,11 @@ Status PersistentTier::RemoveTrash(const std::string& job, const std::string& fo
 
 Status PersistentTier::Delete(const std::string& job,
                               const proto::SnapshotId& id,
-                              std::uint64_t epoch) {
+                              std::uint64_t epoch,
+                              std::uint64_t token) {
   HF_TRYV(layout::ValidateSnapshotId(id));
   HF_TRYV(CheckJob(job, id.job_uid()));
-  HF_TRYV(CheckEpoch(job, epoch));
+  HF_TRYV(CheckEpoch(job, epoch, token));
   if (id.incarnation() > epoch) {
     return Error(Errc::kFenced,
                  SnapshotFolder(job, id) + ": is of a newer incarnation than " +
@@ -179,7 +180,7 @@ Status PersistentTier::Delete(const std::string& job,
 
   HF_TRYV(MoveToTrash(job, folder));
   HOLDFAST_FAILPOINT("delete.after_rename");
-  Status unneeded = RefuseTrashIfNeeded(job, id, epoch, had_manifest);
+  Status unneeded = RefuseTrashIfNeeded(job, id, epoch, token, had_manifest);
   if (!unneeded) {
     HF_TRYV(TakeBack(job, folder));
     return unneeded;
@@ -192,9 +193,10 @@ Status PersistentTier::Delete(const std::string& job,
 Status PersistentTier::RefuseTrashIfNeeded(const std::string& job,
                                            const proto::SnapshotId& id,
                                            std::uint64_t epoch,
+                                           std::uint64_t token,
                                            bool had_manifest) {
   const std::string folder = SnapshotFolder(job, id);
-  HF_TRYV(CheckEpoch(job, epoch));
+  HF_TRYV(CheckEpoch(job, epoch, token));
   HF_TRY(const Needs needs, ReadNeeds(job));
   if ((had_manifest && needs.NamedByRecord(id)) || needs.ImageInUse(id)) {
     return StillNeeded(folder, "a newer record or snapshot needs it");

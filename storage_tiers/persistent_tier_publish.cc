@@ -49,13 +49,15 @@ Status CheckSize(FileSystem& fs, const std::string& path, ByteCount expected) {
   return Ok();
 }
 
-// The two may differ in the time of their making: a coordinator that took over publishes again what
-// its predecessor published.
+// The two may differ in the time of their making, and in what was known of the parent: a
+// coordinator that took over publishes again what its predecessor published, perhaps as its base.
 bool SameManifest(const proto::Manifest& a, const proto::Manifest& b) {
   proto::Manifest x = a;
   proto::Manifest y = b;
   x.clear_created_unix_ms();
   y.clear_created_unix_ms();
+  x.clear_parent();
+  y.clear_parent();
   const Result<std::string> x_json = layout::EncodeManifest(x);
   const Result<std::string> y_json = layout::EncodeManifest(y);
   return x_json && y_json && x_json.value() == y_json.value();
@@ -208,7 +210,9 @@ void PersistentTier::RemoveTemporaries(const std::string& folder,
   }
 }
 
-Status PersistentTier::PublishManifest(const proto::Manifest& manifest, std::uint64_t epoch) {
+Status PersistentTier::PublishManifest(const proto::Manifest& manifest,
+                                       std::uint64_t epoch,
+                                       std::uint64_t token) {
   HF_TRY(const std::string json, layout::EncodeManifest(manifest));
   if (manifest.id().incarnation() > epoch) {
     return Error(Errc::kFenced,
@@ -217,12 +221,12 @@ Status PersistentTier::PublishManifest(const proto::Manifest& manifest, std::uin
                      std::to_string(epoch) + "; stop");
   }
   HF_TRYV(CheckJob(manifest.job_name(), manifest.id().job_uid()));
-  HF_TRYV(CheckEpoch(manifest.job_name(), epoch));
+  HF_TRYV(CheckEpoch(manifest.job_name(), epoch, token));
   HF_TRYV(CheckFiles(manifest));
   HF_TRYV(SyncFoldersOf(manifest));
   HOLDFAST_FAILPOINT("publish.before_link");
   // Again: looking at thousands of files takes time enough for a new incarnation to start.
-  HF_TRYV(CheckEpoch(manifest.job_name(), epoch));
+  HF_TRYV(CheckEpoch(manifest.job_name(), epoch, token));
   HF_TRYV(LinkManifest(manifest, json));
   AdvanceLatest(manifest);
   // Attempts that died left them; no attempt can need one any more.

@@ -151,6 +151,7 @@ struct FlushShard {
   JobUid job_uid;
   proto::TierPolicy tier;
   bool expected = false;  // as in ClaimIncarnation
+  Epoch epoch;            // ONLY IF no higher incarnation, and no twin of it, is recorded there
   SnapshotKey id;
   Rank rank = 0;
   SlotRef slot;

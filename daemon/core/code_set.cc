@@ -50,6 +50,13 @@ const proto::ImageDigest* ImageOf(const proto::Sidecar& sidecar, proto::ImageKin
   return nullptr;
 }
 
+bool HaveSameBytes(const proto::ImageDigest& a, const proto::ImageDigest& b) {
+  return a.length_bytes() == b.length_bytes() && std::equal(a.chunk_crc32c().begin(),
+                                                            a.chunk_crc32c().end(),
+                                                            b.chunk_crc32c().begin(),
+                                                            b.chunk_crc32c().end());
+}
+
 bool IsSameCode(const CodeSet& a, const CodeSet& b) {
   // All but the epoch and the version.
   const ec::Geometry& one = a.geometry;

@@ -79,6 +79,9 @@ struct CodeSet {
 [[nodiscard]] const proto::ImageDigest* ImageOf(const proto::Sidecar& sidecar,
                                                 proto::ImageKind kind);
 
+// By length and digests, whichever snapshots own them.
+[[nodiscard]] bool HaveSameBytes(const proto::ImageDigest& a, const proto::ImageDigest& b);
+
 // Whether rows of the one are rows of the other: same nodes, ranks, lengths and code, whichever
 // start made them.
 [[nodiscard]] bool IsSameCode(const CodeSet& a, const CodeSet& b);

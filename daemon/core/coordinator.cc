@@ -262,8 +262,10 @@ Command Coordinator::MakeCommand() {
   }
   for (const FlushScheduler& scheduler : schedulers_) {
     if (scheduler.target().has_value() && phase_ == Phase::kRun) {
-      command.flush.push_back(
-          {scheduler.policy().root(), *scheduler.target(), scheduler.must_finish()});
+      const std::string& root = scheduler.policy().root();
+      const auto publishing = publishing_.find({root, *scheduler.target()});
+      const std::uint32_t again = publishing == publishing_.end() ? 0 : publishing->second.again;
+      command.flush.push_back({root, *scheduler.target(), scheduler.must_finish(), again});
     }
   }
   for (const auto& [root, ids] : job_->durables) {

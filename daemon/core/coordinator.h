@@ -56,6 +56,8 @@ class Coordinator {
                    const SnapshotKey& id,
                    const Epoch& asker,
                    const Status& status);
+  // What the tier said of a flush that this incarnation, or an older one, began.
+  void OnFlushFenced(const Epoch& asker, const Error& error);
   void OnDurableDeleted(const std::string& root, const SnapshotKey& id, const Status& status);
   void OnTick();
 
@@ -133,7 +135,10 @@ class Coordinator {
   std::set<Rank> FlushedRanks(const std::string& root, const SnapshotKey& id) const;
   void Publish(const std::string& root, const SnapshotKey& id);
   void TakeFence(const Error& error);
-  void DropHalfFlushed(const std::string& root, const SnapshotKey& published);
+  void FlushAgain(const std::string& root, const SnapshotKey& id);
+  bool IsHopeless(const std::string& root, const SnapshotKey& id) const;
+  void MakeRoom(const FlushScheduler& scheduler, const SnapshotKey& newest);
+  void DropHalfFlushed(const std::string& root, const SnapshotKey& newest);
   void Retain(const FlushScheduler& scheduler);
   std::optional<SnapshotKey> NewestCompleteHere() const;
 
@@ -262,12 +267,14 @@ class Coordinator {
 
   struct Publishing {
     bool under_way = false;
+    std::uint32_t again = 0;  // of the flush target
     Retry retry;
   };
 
   std::map<std::pair<std::string, SnapshotKey>, Publishing> publishing_;
   bool drains_ = false;  // some rank waits for its newest snapshot
   std::set<std::pair<std::string, SnapshotKey>> deleting_;
+  std::map<std::string, Retry> delete_retries_;  // of tiers whose last deletion failed
   std::map<std::string, std::string> tier_errors_;
   // A tier knows a higher incarnation, in its words: publish and delete nothing any more.
   std::optional<std::string> superseded_;

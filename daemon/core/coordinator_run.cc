@@ -45,8 +45,11 @@ void Coordinator::ScheduleFlushes() {
   const auto newest = NewestCompleteHere();
   for (FlushScheduler& scheduler : schedulers_) {
     const auto target = scheduler.target();
-    if (target.has_value() && TargetIsLost(scheduler.policy().root(), *target)) {
+    if (target.has_value() && IsHopeless(scheduler.policy().root(), *target)) {
       scheduler.OnGivenUp(*target);
+      publishing_.erase({scheduler.policy().root(), *target});
+      // Now: where a tier is full of what was given up, nothing would ever be published again.
+      MakeRoom(scheduler, *target);
     }
     if (newest.has_value()) {
       ConsiderTier(&scheduler, *newest, drains);
@@ -97,6 +100,15 @@ bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) c
   return false;
 }
 
+// Lost, or its files are missed again and again: nobody has the shard of one of them any more.
+bool Coordinator::IsHopeless(const std::string& root, const SnapshotKey& id) const {
+  constexpr std::uint32_t kOften = 3;
+  const auto publishing = publishing_.find({root, id});
+  return TargetIsLost(root, id) ||
+         (publishing != publishing_.end() && publishing->second.again >= kOften &&
+          !publishing->second.under_way);
+}
+
 // I6: only when every rank's files are fsynced under their final names.
 void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
   if (FlushedRanks(root, id).size() < world_size()) {
@@ -125,6 +137,24 @@ void Coordinator::TakeFence(const Error& error) {
   }
 }
 
+// Files that were flushed are gone or damaged.  Which ones their nodes find, where they still have
+// the shards; what they reported of these counts no more.
+void Coordinator::FlushAgain(const std::string& root, const SnapshotKey& id) {
+  for (auto& [node, report] : reports_) {
+    for (const ShardEntry& entry : report.shards) {
+      if (entry.id == id && entry.state == ShardEntry::State::kSealed) {
+        report.flushed[root][id].erase(entry.rank);
+      }
+    }
+  }
+}
+
+void Coordinator::OnFlushFenced(const Epoch& asker, const Error& error) {
+  if (asker == epoch_) {
+    TakeFence(error);
+  }
+}
+
 void Coordinator::OnPublished(const std::string& root,
                               const SnapshotKey& id,
                               const Epoch& asker,
@@ -136,11 +166,9 @@ void Coordinator::OnPublished(const std::string& root,
     Publishing& publishing = publishing_[{root, id}];
     publishing.under_way = false;
     tier_errors_[root] = status.error().message;
-    // Files that were flushed are gone or damaged: they are written again, where they still can be.
     if (status.error().code == Errc::kNotFound || status.error().code == Errc::kCorruption) {
-      job_->Durable(root, id)->clear_flushed_ranks();
-      job_->ForgetStatics(context_, root, id);
-      job_->SaveDurable(context_, root, id);
+      ++publishing.again;
+      FlushAgain(root, id);
     }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
     TakeFence(status.error());
@@ -151,37 +179,43 @@ void Coordinator::OnPublished(const std::string& root,
   tier_errors_.erase(root);
   job_->Durable(root, id)->set_published(true);
   job_->SaveDurable(context_, root, id);
-  // While a restore is not committed nothing that it could choose is deleted (I4).
-  const bool may_delete = phase_ == Phase::kRun;
-  if (may_delete) {
-    DropHalfFlushed(root, id);
-  }
   for (FlushScheduler& scheduler : schedulers_) {
     if (scheduler.policy().root() == root) {
       scheduler.OnDurable(id);
-      if (may_delete) {
-        Retain(scheduler);
-      }
+      delete_retries_.erase(root);
+      MakeRoom(scheduler, id);
     }
   }
   Decide();
 }
 
-// Files of older snapshots whose flush was given up half-way: nothing names them, they only cost
-// space.
-void Coordinator::DropHalfFlushed(const std::string& root, const SnapshotKey& published) {
+// "newest" was published, or given up.
+void Coordinator::MakeRoom(const FlushScheduler& scheduler, const SnapshotKey& newest) {
+  const std::string& root = scheduler.policy().root();
+  const auto retry = delete_retries_.find(root);
+  const bool waits = retry != delete_retries_.end() && context_->now < retry->second.not_before;
+  // While a restore is not committed nothing that it could choose is deleted (I4).
+  if (phase_ == Phase::kRun && !waits) {
+    DropHalfFlushed(root, newest);
+    Retain(scheduler);
+  }
+}
+
+// Files of snapshots up to that one whose flush was given up half-way: nothing names them, they
+// only cost space.
+void Coordinator::DropHalfFlushed(const std::string& root, const SnapshotKey& newest) {
   for (const auto& [node, report] : reports_) {
     const auto tier = report.flushed.find(root);
     for (const auto& [id, ranks] :
          tier == report.flushed.end() ? std::map<SnapshotKey, std::set<Rank>>() : tier->second) {
-      if (id < published && job_->FindDurable(root, id) == nullptr) {
+      if (id <= newest && job_->FindDurable(root, id) == nullptr) {
         job_->Durable(root, id);  // only another node has begun it
         job_->SaveDurable(context_, root, id);
       }
     }
   }
   for (const auto& [id, durable] : job_->durables[root]) {
-    const bool half = !durable.published() && id < published;
+    const bool half = !durable.published() && id <= newest;
     if (half && deleting_.emplace(root, id).second) {
       context_->Do(DeleteDurable{job_->record.name(), job_->uid(), root, id, epoch_});
     }
@@ -224,13 +258,16 @@ void Coordinator::OnDurableDeleted(const std::string& root,
   const bool asked = deleting_.erase({root, id}) > 0;
   const bool gone = status.has_value() || status.error().code == Errc::kNotFound;
   if (gone) {
+    delete_retries_.erase(root);
     job_->EraseDurable(context_, root, id);
     return;
   }
   if (!asked) {
     return;  // a user's word, or of an older incarnation
   }
-  // Retention comes back after the next publish; what could not be deleted only costs space.
+  // Retention comes back after the next publish, or what is given up next; what could not be deleted
+  // only costs space.
+  delete_retries_[root].Failed(context_->now, context_->options);
   TakeFence(status.error());
   tier_errors_[root] = status.error().message;
 }

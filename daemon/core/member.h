@@ -80,11 +80,12 @@ class Member {
   const std::string& parity_error() const { return parity_error_; }
 
   // ---- tiers ----
-  void OnFlushed(const std::string& root,
-                 const SnapshotKey& id,
-                 Rank rank,
-                 const Status& status,
-                 proto::ImageKind bad_image);
+  // The incarnation that began it.
+  Epoch OnFlushed(const std::string& root,
+                  const SnapshotKey& id,
+                  Rank rank,
+                  const Status& status,
+                  proto::ImageKind bad_image);
   void OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body);
 
   // ---- coordinator ----
@@ -313,6 +314,7 @@ class Member {
   // flush and drains
   void StartFlushes();
   void StartFlush(const FlushTarget& target, Rank rank, const Shard& shard);
+  void ForgetFlushed(const FlushTarget& target, Rank rank);
   void PlaceStatic(const std::string& root, const Shard& shard, FlushShard* action);
   bool MustFlush(const SnapshotKey& id) const;
   void AnswerDrains();
@@ -353,6 +355,8 @@ class Member {
     std::vector<SlotRef> pinned;
     bool must_finish = false;
     bool cancelled = false;
+    std::uint32_t again = 0;  // as in the target that it was begun for
+    Epoch epoch;              // of the incarnation that began it
     Retry retry;
   };
 

@@ -68,10 +68,14 @@ void Member::StartFlushes() {
 }
 
 void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard) {
-  const proto::DurableRecord* record = job_->FindDurable(target.root, target.id);
-  bool recorded = record != nullptr;
   Flush& flush = flushes_[{target.root, target.id, rank}];
   flush.must_finish = target.must_finish;
+  if (flush.again != target.again && !flush.under_way) {
+    flush.again = target.again;
+    ForgetFlushed(target, rank);
+  }
+  const proto::DurableRecord* record = job_->FindDurable(target.root, target.id);
+  bool recorded = record != nullptr;
   Slot* slot = context_->slots.Find(shard.slot);
   const bool flushed =
       recorded && std::count(record->flushed_ranks().begin(), record->flushed_ranks().end(), rank);
@@ -81,14 +85,17 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
   if (flush.under_way || flushed || slot == nullptr || waits) {
     return;
   }
+  const auto policy = std::find_if(job_->record.tiers().begin(),
+                                   job_->record.tiers().end(),
+                                   [&](const auto& tier) { return tier.root() == target.root; });
+  if (policy == job_->record.tiers().end()) {
+    return;  // of a start that this node has no rank of
+  }
   FlushShard action;
   action.job_name = job_->record.name();
   action.job_uid = job_->uid();
-  for (const proto::TierPolicy& tier : job_->record.tiers()) {
-    if (tier.root() == target.root) {
-      action.tier = tier;
-    }
-  }
+  action.epoch = job_->epoch();
+  action.tier = *policy;
   action.expected = job_->IsExpectedOn(target.root);
   action.id = target.id;
   action.rank = rank;
@@ -112,8 +119,21 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
     ++context_->slots.Find(ref)->pins;
   }
   flush.under_way = true;
+  flush.epoch = action.epoch;
   flush.cancelled = false;
   context_->Do(std::move(action));
+}
+
+// Its files are gone or damaged: they are written again, where they still can be.
+void Member::ForgetFlushed(const FlushTarget& target, Rank rank) {
+  const proto::DurableRecord* known = job_->FindDurable(target.root, target.id);
+  if (known == nullptr || known->published()) {
+    return;
+  }
+  auto* flushed = job_->Durable(target.root, target.id)->mutable_flushed_ranks();
+  flushed->erase(std::remove(flushed->begin(), flushed->end(), rank), flushed->end());
+  job_->ForgetStatics(context_, target.root, target.id);
+  job_->SaveDurable(context_, target.root, target.id);
 }
 
 // A static image is written once for each tier, by the first durable snapshot that shares it; the
@@ -141,14 +161,14 @@ void Member::PlaceStatic(const std::string& root, const Shard& shard, FlushShard
   job_->SetStatic(root, action->id, *std::move(where));
 }
 
-void Member::OnFlushed(const std::string& root,
-                       const SnapshotKey& id,
-                       Rank rank,
-                       const Status& status,
-                       proto::ImageKind bad_image) {
+Epoch Member::OnFlushed(const std::string& root,
+                        const SnapshotKey& id,
+                        Rank rank,
+                        const Status& status,
+                        proto::ImageKind bad_image) {
   const auto it = flushes_.find({root, id, rank});
   if (it == flushes_.end() || !it->second.under_way) {
-    return;
+    return {};
   }
   Flush& flush = it->second;
   flush.under_way = false;
@@ -172,7 +192,7 @@ void Member::OnFlushed(const std::string& root,
     if (const auto state = ranks_.find(rank); state != ranks_.end()) {
       state->second.flushes_gave_way = 0;
     }
-    return;
+    return flush.epoch;
   }
   const Error& error = status.error();
   if (error.code == Errc::kCorruption) {
@@ -192,6 +212,7 @@ void Member::OnFlushed(const std::string& root,
     }
   }
   flush.retry.Failed(context_->now, context_->options);
+  return flush.epoch;
 }
 
 void Member::OnDrain(Rank rank, RequestId request, const proto::DrainRequest& body) {

@@ -92,18 +92,15 @@ void Member::ShareRows(const ProtectTarget& target, const CodeSet& set) {
 bool Member::HaveSameStatics(const CodeSet& set, const IdOfStart& a, const IdOfStart& b) const {
   const auto image_of = [&](const IdOfStart& of, Rank rank) {
     const proto::Sidecar* sidecar = job_->FindSidecar(of.id, rank, of.token);
-    const proto::ImageDigest* found =
-        sidecar == nullptr ? nullptr : ImageOf(*sidecar, proto::STATIC);
-    proto::ImageDigest image = found == nullptr ? proto::ImageDigest() : *found;
-    image.clear_owner();
-    return image.SerializeAsString();
+    return sidecar == nullptr ? nullptr : ImageOf(*sidecar, proto::STATIC);
   };
   for (std::uint32_t position = 0; position < set.Count(); ++position) {
     if (!set.HasShard(position)) {
       continue;
     }
-    const std::string image = image_of(a, set.ranks[position]);
-    if (image.empty() || image != image_of(b, set.ranks[position])) {
+    const proto::ImageDigest* one = image_of(a, set.ranks[position]);
+    const proto::ImageDigest* other = image_of(b, set.ranks[position]);
+    if (one == nullptr || other == nullptr || !HaveSameBytes(*one, *other)) {
       return false;
     }
   }

@@ -131,13 +131,7 @@ bool Member::TakeNextImage(Rank rank, Bringing* bringing) {
 // it.
 Slot* Member::FindSameStatic(Rank rank, const proto::ImageDigest& image) {
   for (Slot* slot : SlotsOf(rank, proto::STATIC)) {
-    const proto::ImageDigest& known = slot->static_image;
-    const bool same =
-        known.length_bytes() == image.length_bytes() && std::equal(known.chunk_crc32c().begin(),
-                                                                   known.chunk_crc32c().end(),
-                                                                   image.chunk_crc32c().begin(),
-                                                                   image.chunk_crc32c().end());
-    if (same && IsUsableStatic(*slot)) {
+    if (HaveSameBytes(slot->static_image, image) && IsUsableStatic(*slot)) {
       return slot;
     }
   }

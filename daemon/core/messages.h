@@ -180,6 +180,8 @@ struct FlushTarget {
   std::string root;
   SnapshotKey id;
   bool must_finish = false;  // a drain: never gives way
+  // Another one than before: files that were flushed are gone, and all ranks' are looked at again.
+  std::uint32_t again = 0;
 
   friend auto operator<=>(const FlushTarget&, const FlushTarget&) = default;
 };

@@ -123,7 +123,10 @@ void NodeCore::OnFlushed(const JobUid& job,
                          const Status& status,
                          proto::ImageKind bad_image) {
   if (JobUnit* unit = state_->FindByUid(job); unit != nullptr) {
-    unit->member->OnFlushed(root, id, rank, status, bad_image);
+    const Epoch asker = unit->member->OnFlushed(root, id, rank, status, bad_image);
+    if (!status.has_value() && unit->coordinator != nullptr) {
+      unit->coordinator->OnFlushFenced(asker, status.error());
+    }
     state_->Exchange(unit);
   }
 }

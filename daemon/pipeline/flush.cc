@@ -11,6 +11,7 @@
 #include "common/crc32c.h"
 #include "common/failpoint.h"
 #include "common/with_timeout.h"
+#include "daemon/core/code_set.h"
 #include "layout/sidecar.h"
 
 namespace holdfast::daemon {
@@ -31,6 +32,7 @@ struct FlushJob {
   std::string job_name;
   std::string job_uid;
   bool expected = false;
+  Epoch epoch;
   proto::Sidecar sidecar;  // with layout
   // Of the images that are written; the static one only by the snapshot that owns it.
   SharedSlot slot;
@@ -41,23 +43,43 @@ struct FlushJob {
   std::shared_ptr<TransferKey> key;  // held while this try lives
 };
 
-// Already published is as good as flushed, if it is this snapshot that is.
+bool HaveSameImages(const proto::Sidecar& a, const proto::Sidecar& b) {
+  return a.layout_hash() == b.layout_hash() &&
+         std::equal(a.images().begin(),
+                    a.images().end(),
+                    b.images().begin(),
+                    b.images().end(),
+                    [](const proto::ImageDigest& one, const proto::ImageDigest& other) {
+                      return one.kind() == other.kind() && HaveSameBytes(one, other);
+                    });
+}
+
+// Already published is as good as flushed, if it is these bytes that are.
 Status CheckPublished(PersistentTier& tier, const FlushJob& job, Error refused) {
-  if (refused.code != Errc::kAlreadyExists) {
+  const proto::Sidecar& own = job.sidecar;
+  if (refused.code != Errc::kAlreadyExists ||
+      !tier.ReadManifest(job.job_name, own.id()).has_value()) {
     return refused;
   }
-  const auto manifest = tier.ReadManifest(job.job_name, job.sidecar.id());
-  if (!manifest.has_value()) {
-    return refused;
+  const auto there = tier.ReadSidecar(job.job_name, own.id(), own.rank(), own.world_size());
+  return there.has_value() && HaveSameImages(there.value(), own) ? Ok() : Status(refused);
+}
+
+// A tier calls its own files corrupt too: a job.json, a sidecar of an earlier try.  Whoever asked
+// for the flush would take that for rot of the shard, and never believe it again.
+Status OfTheTier(Status status) {
+  if (!status.has_value() && status.error().code == Errc::kCorruption) {
+    return Error(Errc::kIoError, "damaged on the persistent tier: " + status.error().message);
   }
-  return Ok();
+  return status;
 }
 
 // The tier may have been away when the incarnation was claimed, or be away now.
 Status HaveJob(TierFiles& files, const FlushJob& job) {
   HF_TRYV(FailpointStatus("flush.before_image"));
-  return job.expected ? files.tier.RequireJob(job.job_name, job.job_uid)
-                      : files.tier.EnsureJob(job.job_name, job.job_uid);
+  HF_TRYV(OfTheTier(job.expected ? files.tier.RequireJob(job.job_name, job.job_uid)
+                                 : files.tier.EnsureJob(job.job_name, job.job_uid)));
+  return files.tier.CheckEpoch(job.job_name, job.epoch.number, job.epoch.token);
 }
 
 bool Matches(const proto::ImageDigest& image, ByteView bytes) {
@@ -71,13 +93,13 @@ bool Matches(const proto::ImageDigest& image, ByteView bytes) {
   return true;
 }
 
-// Which of the two images it was: shards that share a static one must not be believed either.
-void FindBadImage(FlushJob& job) {
-  if (job.static_slot != nullptr) {
-    const proto::ImageDigest& image = job.sidecar.images(1);
-    const ByteView bytes = job.static_slot->view().first(image.length_bytes());
-    *job.static_is_bad = job.static_slot->poisoned() || !Matches(image, bytes);
-  }
+bool IsBad(const SharedSlot& slot, const proto::ImageDigest& image) {
+  return slot->poisoned() || !Matches(image, slot->view().first(image.length_bytes()));
+}
+
+// Then shards that share it must not be believed either.
+bool StaticIsBad(const FlushJob& job) {
+  return job.static_slot != nullptr && IsBad(job.static_slot, job.sidecar.images(1));
 }
 
 ByteCount BytesToWrite(const FlushJob& job) {
@@ -100,14 +122,17 @@ Status RunFlush(TierFiles& files, FlushJob& job) {
   const bool cut = job.slot->poisoned() || flushed.error().sys_errno == EFAULT ||
                    (job.static_slot != nullptr && job.static_slot->poisoned());
   if (cut || flushed.error().code == Errc::kCorruption) {
-    FindBadImage(job);
+    *job.static_is_bad = StaticIsBad(job);
   }
   if (cut) {
     return Error(Errc::kCorruption,
                  "slot " + job.slot->name().ToString() +
                      ": the file behind it was cut: " + flushed.error().message);
   }
-  return CheckPublished(files.tier, job, flushed.error());
+  const bool rotten = flushed.error().code == Errc::kCorruption &&
+                      (*job.static_is_bad || IsBad(job.slot, job.sidecar.images(0)));
+  return rotten ? Status(flushed.error())
+                : OfTheTier(CheckPublished(files.tier, job, flushed.error()));
 }
 
 // The sidecar with its layout, checked against the slot.
@@ -201,6 +226,7 @@ asio::awaitable<Status> Flush(PipelineContext context,
   job->job_name = action.job_name;
   job->job_uid = action.job_uid;
   job->expected = action.expected;
+  job->epoch = action.epoch;
   job->cancel = cancel;
   const ByteCount bytes = BytesToWrite(*job);
   const auto static_is_bad = job->static_is_bad;

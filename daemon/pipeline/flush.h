@@ -3,8 +3,9 @@
 // Threads:   the io thread; the writing on the root's own threads.
 // Ownership: keeps slot and layout until the last request into the file system has ended, also of a
 //            try that was abandoned because the file system hangs.
-// Errors:    kCorruption: the slot's bytes are not what was sealed (I5); nothing of them was
-//            published.  kCancelled.  Else the tier's.
+// Errors:    kCorruption: the slot's bytes are not what was sealed (I5), they and nothing else;
+//            nothing of them was published.  kIoError: also what is damaged on the tier itself.
+//            kCancelled.  Else the tier's.
 // Durability: after Ok image and sidecar are there under their final names and survive a power cut.
 #pragma once
 

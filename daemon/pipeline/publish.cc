@@ -59,7 +59,12 @@ Status AddRank(TierFiles& files, Rank rank, proto::Manifest* manifest) {
 Status RunPublish(TierFiles& files, const PublishManifest& action) {
   HF_TRYV(FailpointStatus("flush.before_publish"));
   HF_TRYV(layout::ValidateJobName(action.job_name));
-  HF_TRYV(files.tier.ReadJob(action.job_name));  // a root that is gone is not files that are gone
+  // A root that is gone, or an empty folder in its place, is not files that are gone.
+  HF_TRY(const auto job, files.tier.ReadJob(action.job_name));
+  if (!job) {
+    return Error(Errc::kUnavailable,
+                 files.tier.root() + ": the job's folder is not there; is it mounted?");
+  }
   proto::Manifest manifest;
   manifest.set_format_version(layout::kManifestFormatVersion);
   *manifest.mutable_id() = ToProto(action.job_uid, action.id);
@@ -75,7 +80,7 @@ Status RunPublish(TierFiles& files, const PublishManifest& action) {
   manifest.set_created_unix_ms(static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(now).count()));
   HF_TRYV(FailpointStatus("publish.before_manifest"));
-  HF_TRYV(files.tier.PublishManifest(manifest, action.epoch.number));
+  HF_TRYV(files.tier.PublishManifest(manifest, action.epoch.number, action.epoch.token));
   return FailpointStatus("publish.after_manifest");
 }
 
@@ -103,7 +108,7 @@ asio::awaitable<Status> Delete(PipelineContext context, DeleteDurable action) {
   const auto limit = tier->options().call_limit + tier->options().image.sync_timeout;
   auto call = [action](TierFiles& files) {
     const proto::SnapshotId id = ToProto(action.job_uid, action.id);
-    return files.tier.Delete(action.job_name, id, action.epoch.number);
+    return files.tier.Delete(action.job_name, id, action.epoch.number, action.epoch.token);
   };
   co_return co_await tier->Call(
       "delete " + ToText(action.id), limit, std::move(call), TierWork::kChange);

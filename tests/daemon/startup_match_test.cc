@@ -62,9 +62,25 @@ TEST(StartupMatchTest, AFlushIsGivenUpOnceItsShardsAreGone) {
     durable.set_root("/pfs");
     durable.set_published(step == 4);
   }
-  EXPECT_EQ(GivenUpFlushes(recovered, std::string(16, 'j'), "/pfs"),
-            (std::vector<SnapshotKey>{{1, 2}}));
-  EXPECT_TRUE(GivenUpFlushes(recovered, std::string(16, 'j'), "/other").empty());
+  const std::string job(16, 'j');
+  const auto tier = [](const char* root, proto::TierScope scope) {
+    proto::TierPolicy policy;
+    policy.set_root(root);
+    policy.set_scope(scope);
+    return policy;
+  };
+  const std::vector<SnapshotKey> given_up = {{1, 2}};
+  EXPECT_EQ(GivenUpFlushes(recovered, job, tier("/pfs", proto::SHARED)), given_up);
+  EXPECT_TRUE(GivenUpFlushes(recovered, job, tier("/other", proto::SHARED)).empty());
+
+  // I4: on a root that several nodes share, others may be writing it just now.
+  proto::IncarnationRecord& incarnation = recovered.incarnations.emplace_back();
+  incarnation.set_job_uid(std::string(16, 'k'));
+  incarnation.add_members();
+  EXPECT_EQ(GivenUpFlushes(recovered, job, tier("/pfs", proto::SHARED)), given_up);
+  incarnation.set_job_uid(job);
+  EXPECT_TRUE(GivenUpFlushes(recovered, job, tier("/pfs", proto::SHARED)).empty());
+  EXPECT_EQ(GivenUpFlushes(recovered, job, tier("/pfs", proto::NODE)), given_up);
 }
 
 TEST(StartupMatchTest, ARecordWithItsFileCounts) {

@@ -249,8 +249,32 @@ TEST_F(PersistentTierTest, PublishingTheSameAgainIsSuccessAndAnotherIsNot) {
   manifest.set_created_unix_ms(99);
   EXPECT_TRUE(tier_.PublishManifest(manifest, 1)) << "its time of making does not matter";
   *manifest.mutable_parent() = Id(1, 0);
-  EXPECT_EQ(tier_.PublishManifest(manifest, 1).error().code, Errc::kAlreadyExists);
+  EXPECT_TRUE(tier_.PublishManifest(manifest, 1)) << "nor what the new coordinator knows of it";
   EXPECT_EQ(tier_.ReadManifest(kJob, Id(1, 1)).value().created_unix_ms(), 1u);
+
+  proto::Manifest another = manifest;
+  another.mutable_files(0)->set_sidecar_crc32c(~manifest.files(0).sidecar_crc32c());
+  Replace("/root/" + kJob + "/step-00000001.i0001/manifest.json",
+          layout::EncodeManifest(another).value());
+  EXPECT_EQ(tier_.PublishManifest(manifest, 1).error().code, Errc::kAlreadyExists);
+}
+
+// I8: two starts took one number, since one of them did not see the tier; when it comes back there
+// is one history on it, that of the start whose record it has.
+TEST_F(PersistentTierTest, ATwinStartPublishesAndDeletesNothing) {
+  ASSERT_TRUE(tier_.EnsureJob(kJob, kUid));
+  ASSERT_TRUE(tier_.ClaimIncarnation(kJob, MakeRecord(1, 21)));
+  const proto::Manifest manifest = Flush(MakeWorld(Id(1, 1)));
+  EXPECT_EQ(tier_.CheckEpoch(kJob, 1, 22).error().code, Errc::kFenced);
+  EXPECT_EQ(tier_.PublishManifest(manifest, 1, 22).error().code, Errc::kFenced);
+  EXPECT_EQ(tier_.Delete(kJob, Id(1, 1), 1, 22).error().code, Errc::kFenced);
+  EXPECT_TRUE(tier_.CheckEpoch(kJob, 1, 21));
+  EXPECT_TRUE(tier_.PublishManifest(manifest, 1, 21));
+  EXPECT_TRUE(tier_.CheckEpoch(kJob, 2, 22)) << "it was not claimed here: the tier was away";
+
+  const std::string records = "/root/" + kJob + "/incarnations";
+  Replace(records + "/" + fs_.List(records).value().front().name, "{");
+  EXPECT_TRUE(tier_.CheckEpoch(kJob, 1, 22)) << "damaged, it says nothing of anybody";
 }
 
 TEST_F(PersistentTierTest, AManifestIsPublishedOnlyIfEveryFileIsAsItSays) {

@@ -55,6 +55,7 @@ constexpr const char* kStories[] = {
     "flush_gives_way_but_not_for_ever",
     "flushed_files_that_vanish_are_flushed_again",
     "free_is_synced_before_reuse",
+    "given_up_flush_leaves_no_files",
     "growth_gives_way_to_a_promise",
     "half_filled_static_image_is_quarantined",
     "half_flushed_snapshot_is_removed",

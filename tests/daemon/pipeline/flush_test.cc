@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -41,6 +42,26 @@ TEST_F(FlushTest, ASlotThatItsClientCutIsCorruption) {
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, Errc::kCorruption) << status.error().ToString();
   EXPECT_FALSE(std::filesystem::exists(ImagePath()));
+}
+
+// I3: the caller never believes a shard again of which kCorruption is said; one by one they would
+// all be lost to a file of some bytes.
+TEST_F(FlushTest, WhatIsDamagedOnTheTierIsNotSaidOfTheShard) {
+  std::filesystem::create_directory(Root() + "/job");
+  std::ofstream(Root() + "/job/job.json") << "{";
+  for (const bool expected : {false, true}) {
+    FlushShard action = FlushAction();
+    action.expected = expected;
+    const Status status = FlushIt(action);
+    ASSERT_FALSE(status.has_value());
+    EXPECT_EQ(status.error().code, Errc::kIoError) << status.error().ToString();
+    EXPECT_NE(status.error().message.find("job.json"), std::string::npos);
+  }
+  std::filesystem::remove(Root() + "/job/job.json");
+  std::filesystem::create_directories(ImagePath());
+  const Status status = FlushIt(FlushAction());
+  ASSERT_FALSE(status.has_value());
+  EXPECT_NE(status.error().code, Errc::kCorruption) << status.error().ToString();
 }
 
 TEST_F(FlushTest, ASidecarThatDoesNotFitItsSlotIsRefusedBeforeAnyByteIsRead) {
