@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "common/bytes.h"
@@ -23,5 +24,9 @@ std::uint32_t Crc32c(std::uint32_t crc, ByteView bytes);
 
 // One digest for each kChunkBytes of "image".
 std::vector<std::uint32_t> ChunkDigests(ByteView image);
+
+// The digest of the XOR of whole chunks, all of kChunkBytes, from their digests alone; of none:
+// that of zeros.
+std::uint32_t DigestOfXor(std::span<const std::uint32_t> chunk_digests);
 
 }  // namespace holdfast

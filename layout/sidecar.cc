@@ -171,19 +171,6 @@ Status CheckGroup(const proto::Sidecar& s) {
   return Ok();
 }
 
-Result<proto::Sidecar> ParsePayload(ByteView payload) {
-  if (const Status budget =
-          CheckWireBudget(*proto::Sidecar::descriptor(), payload, kMaxElementsOnWire);
-      !budget) {
-    return Corrupt(budget.error().message);
-  }
-  proto::Sidecar sidecar;
-  if (!sidecar.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) {
-    return Corrupt("its payload is not a sidecar");
-  }
-  return sidecar;
-}
-
 }  // namespace
 
 Status ValidateLayoutOfSidecar(const proto::Layout& layout, const proto::Sidecar& sidecar) {
@@ -191,6 +178,10 @@ Status ValidateLayoutOfSidecar(const proto::Layout& layout, const proto::Sidecar
   if (LayoutHash(layout) != sidecar.layout_hash()) {
     return Invalid("its layout_hash names another layout");
   }
+  return CheckImagesAgainst(layout, sidecar);
+}
+
+Status CheckImagesAgainst(const proto::Layout& layout, const proto::Sidecar& sidecar) {
   ByteCount static_bytes = 0;
   ByteCount dynamic_bytes = 0;
   for (const proto::ImageDigest& image : sidecar.images()) {
@@ -204,6 +195,19 @@ Status ValidateLayoutOfSidecar(const proto::Layout& layout, const proto::Sidecar
                    std::to_string(layout.static_image_bytes()));
   }
   return Ok();
+}
+
+Result<proto::Sidecar> ParseSidecar(ByteView payload) {
+  if (const Status budget =
+          CheckWireBudget(*proto::Sidecar::descriptor(), payload, kMaxElementsOnWire);
+      !budget) {
+    return Corrupt(budget.error().message);
+  }
+  proto::Sidecar sidecar;
+  if (!sidecar.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) {
+    return Corrupt("its payload is not a sidecar");
+  }
+  return sidecar;
 }
 
 Status ValidateSidecar(const proto::Sidecar& sidecar) {
@@ -269,7 +273,7 @@ Result<proto::Sidecar> DecodeSidecarFile(ByteView file) {
   if (Crc32c(0, file.first(crc_at)) != LoadLe32(file.data() + crc_at)) {
     return Corrupt("its CRC32C does not match: the file is damaged");
   }
-  HF_TRY(proto::Sidecar sidecar, ParsePayload(file.subspan(kPayloadAt, payload_bytes)));
+  HF_TRY(proto::Sidecar sidecar, ParseSidecar(file.subspan(kPayloadAt, payload_bytes)));
   if (const Status valid = ValidateSidecar(sidecar); !valid) {
     return AsCorruption(valid.error());
   }

@@ -41,6 +41,13 @@ inline constexpr ByteCount kMaxSidecarFileBytes = 512 * kMiB;
 [[nodiscard]] Status ValidateLayoutOfSidecar(const proto::Layout& layout,
                                              const proto::Sidecar& sidecar);
 
+// The last of these alone, for a layout that was validated when it came and is known by its hash.
+[[nodiscard]] Status CheckImagesAgainst(const proto::Layout& layout, const proto::Sidecar& sidecar);
+
+// The message alone, from bytes of somebody else, which cannot make it take much more memory than
+// they have: kCorruption.  Not validated.
+[[nodiscard]] Result<proto::Sidecar> ParseSidecar(ByteView payload);
+
 // The content of a .meta file.  The sidecar must have its layout.  Deterministic for one build of
 // Holdfast; readers must not rely on equal bytes of equal sidecars across versions.
 [[nodiscard]] Result<std::string> EncodeSidecarFile(const proto::Sidecar& sidecar);

@@ -10,6 +10,7 @@
 #include "daemon/parity/rebuild_sources.h"
 #include "daemon/pipeline/rebuild.h"
 #include "daemon/pipeline/stored_readers.h"
+#include "layout/layout_hash.h"
 
 namespace holdfast::daemon {
 
@@ -305,18 +306,28 @@ void ParityRunner::Run(FetchSidecars action) {
   }
 }
 
+// In the store when this returns: in the catalog with, or before, the record of the sidecar that
+// the core makes of it.
+asio::awaitable<Result<proto::Sidecar>> ParityRunner::SidecarFrom(const std::string& node,
+                                                                  const FetchSidecars& action,
+                                                                  Rank rank) {
+  HF_CO_TRY(proto::Sidecar sidecar,
+            co_await remote_->Sidecar(node, action.job_uid, action.id, rank));
+  HF_CO_TRY(const SharedLayout layout, co_await remote_->LayoutOf(node, sidecar));
+  context_.layouts.StageForeign(sidecar.layout_hash(), layout);
+  if (sidecar.images_size() > 1 && sidecar.static_hash().empty()) {  // of older software
+    sidecar.set_static_hash(layout::StaticHash(*layout));
+  }
+  co_return sidecar;
+}
+
 ParityRunner::Task ParityRunner::DoSidecars(FetchSidecars action) {
   std::vector<proto::Sidecar> got;
   std::optional<Error> last;
   for (const auto& [rank, nodes] : action.from) {
     for (const std::string& node : nodes) {
-      auto sidecar = co_await remote_->Sidecar(node, action.job_uid, action.id, rank);
+      auto sidecar = co_await SidecarFrom(node, action, rank);
       if (sidecar.has_value()) {
-        // In the catalog with, or before, the record of the sidecar that the core makes of this.
-        context_.layouts.StageForeign(
-            sidecar.value().layout_hash(),
-            std::make_shared<const proto::Layout>(std::move(*sidecar.value().mutable_layout())));
-        sidecar.value().clear_layout();
         got.push_back(std::move(sidecar).value());
         break;
       }

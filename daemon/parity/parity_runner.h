@@ -93,6 +93,8 @@ class ParityRunner {
   [[nodiscard]] Task DoRow(MakeRow action);
   void Record(const MakeRow& action, const RowDigests& made);
   [[nodiscard]] Task DoSidecars(FetchSidecars action);
+  [[nodiscard]] boost::asio::awaitable<Result<proto::Sidecar>> SidecarFrom(
+      const std::string& node, const FetchSidecars& action, Rank rank);
   [[nodiscard]] Task DoPull(PullShard action);
   [[nodiscard]] Task DoRebuild(RebuildShard action);
 

@@ -8,7 +8,6 @@
 #include "common/crc32c.h"
 #include "common/log.h"
 #include "daemon/pipeline/stored_readers.h"
-#include "layout/layout_hash.h"
 #include "layout/sidecar.h"
 
 namespace holdfast::daemon {
@@ -34,12 +33,6 @@ proto::StoredParity ParityName(const CodeSet& set,
   return name;
 }
 
-std::chrono::milliseconds Left(transport::Deadline deadline) {
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      deadline - std::chrono::steady_clock::now());
-  return std::max(left, std::chrono::milliseconds(1));
-}
-
 // A taker's questions to the maker of its row, or of its share once that has been told to begin.
 class RemoteFeed final : public FeedCalls {
  public:
@@ -58,13 +51,14 @@ class RemoteFeed final : public FeedCalls {
       proto::PeerRequest begin;
       *begin.mutable_decode_share() = std::move(*begin_);
       begin_.reset();
-      HF_CO_TRYV(co_await call_(node_, std::move(begin), std::min(kSmallRequest, Left(deadline))));
+      HF_CO_TRYV(
+          co_await call_(node_, std::move(begin), std::min(kSmallRequest, TimeLeft(deadline))));
     }
     proto::PeerRequest request;
     *request.mutable_feed_next()->mutable_key() = key_;
     request.mutable_feed_next()->set_number(number);
     HF_CO_TRY(const proto::PeerReply reply,
-              co_await call_(node_, std::move(request), Left(deadline)));
+              co_await call_(node_, std::move(request), TimeLeft(deadline)));
     const proto::FeedNextReply& next = reply.feed_next();
     FedWindow window;
     window.offset = next.offset();
@@ -83,33 +77,20 @@ class RemoteFeed final : public FeedCalls {
   std::optional<proto::DecodeShareRequest> begin_;
 };
 
-// Older software did not say which static image it is: the layout says it.
-proto::Sidecar WithStaticHash(proto::Sidecar sidecar) {
-  if (sidecar.images_size() > 1) {
-    sidecar.set_static_hash(layout::StaticHash(sidecar.layout()));
-  }
-  return sidecar;
+Error WrongSidecar(const std::string& node, Rank rank, const char* why) {
+  return Error(
+      Errc::kCorruption,
+      "the sidecar of rank " + std::to_string(rank) + " from node " + NodeText(node) + " " + why);
 }
 
 }  // namespace
 
-Result<proto::Sidecar> SidecarHere(const CoreGate& core,
-                                   const LayoutStore& layouts,
-                                   const proto::SnapshotId& id,
-                                   Rank rank) {
+Result<proto::Sidecar> SidecarHere(const CoreGate& core, const proto::SnapshotId& id, Rank rank) {
   const proto::Sidecar* known = core.view().FindSidecar(id, rank);
   if (known == nullptr) {
     return Error(Errc::kNotFound, "this node does not know that shard (any more)");
   }
-  proto::Sidecar whole = *known;
-  if (!whole.has_layout()) {
-    const SharedLayout layout = layouts.Find(whole.layout_hash());
-    if (layout == nullptr) {
-      return Error(Errc::kInternal, "the layout of a sidecar is not in the store");
-    }
-    *whole.mutable_layout() = *layout;
-  }
-  return whole;
+  return *known;
 }
 
 Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind) {
@@ -262,35 +243,54 @@ asio::awaitable<Result<proto::Sidecar>> RemoteBytes::Sidecar(std::string node,
                                                              SnapshotKey id,
                                                              Rank rank) const {
   if (node == node_uuid_) {  // there is no connection to ask over
-    HF_CO_TRY(proto::Sidecar own, SidecarHere(*core_, context_.layouts, ToProto(job, id), rank));
-    co_return WithStaticHash(std::move(own));
+    co_return SidecarHere(*core_, ToProto(job, id), rank);
   }
+  proto::FetchSidecarRequest request;
+  *request.mutable_id() = ToProto(job, id);
+  request.set_rank(rank);
+  request.set_without_layout(true);
+  HF_CO_TRY(proto::Sidecar sidecar, co_await AskForSidecar(std::move(node), std::move(request)));
+  sidecar.clear_layout();
+  co_return sidecar;
+}
+
+asio::awaitable<Result<SharedLayout>> RemoteBytes::LayoutOf(std::string node,
+                                                            proto::Sidecar sidecar) const {
+  SharedLayout known = context_.layouts.Find(sidecar.layout_hash());
+  if (known != nullptr) {
+    HF_CO_TRYV(layout::CheckImagesAgainst(*known, sidecar));
+    co_return known;
+  }
+  if (node == node_uuid_) {
+    co_return Error(Errc::kInternal, "the layout of a sidecar is not in the store");
+  }
+  proto::FetchSidecarRequest request;
+  *request.mutable_id() = sidecar.id();
+  request.set_rank(sidecar.rank());
+  HF_CO_TRY(proto::Sidecar whole, co_await AskForSidecar(node, std::move(request)));
+  if (!whole.has_layout() || whole.layout_hash() != sidecar.layout_hash()) {
+    co_return WrongSidecar(node, sidecar.rank(), "came without the layout that it named before");
+  }
+  co_return std::make_shared<const proto::Layout>(std::move(*whole.mutable_layout()));
+}
+
+asio::awaitable<Result<proto::Sidecar>> RemoteBytes::AskForSidecar(
+    std::string node, proto::FetchSidecarRequest asked) const {
+  const Rank rank = asked.rank();
+  const std::string id = asked.id().SerializeAsString();
   proto::PeerRequest request;
-  *request.mutable_fetch_sidecar()->mutable_id() = ToProto(job, id);
-  request.mutable_fetch_sidecar()->set_rank(rank);
+  *request.mutable_fetch_sidecar() = std::move(asked);
   HF_CO_TRY(const proto::PeerReply reply, co_await call_(node, std::move(request), kSmallRequest));
   const std::string& text = reply.fetch_sidecar().sidecar();
-  const auto wrong = [&node, rank](const char* why) {
-    return Error(
-        Errc::kCorruption,
-        "the sidecar of rank " + std::to_string(rank) + " from node " + NodeText(node) + " " + why);
-  };
   if (Crc32c(0, AsBytes(text)) != reply.fetch_sidecar().sidecar_crc32c()) {
-    co_return wrong("does not match its digest");
+    co_return WrongSidecar(node, rank, "does not match its digest");
   }
-  proto::Sidecar sidecar;
-  if (!sidecar.ParseFromString(text)) {
-    co_return wrong("is none");
+  HF_CO_TRY(proto::Sidecar sidecar, layout::ParseSidecar(AsBytes(text)));
+  HF_CO_TRYV(layout::ValidateSidecar(sidecar));  // and the layout, where it is there
+  if (sidecar.id().SerializeAsString() != id || sidecar.rank() != rank) {
+    co_return WrongSidecar(node, rank, "is another's");
   }
-  HF_CO_TRYV(layout::ValidateSidecar(sidecar));
-  if (sidecar.id().SerializeAsString() != ToProto(job, id).SerializeAsString() ||
-      sidecar.rank() != rank) {
-    co_return wrong("is another's");
-  }
-  if (!sidecar.has_layout() || layout::LayoutHash(sidecar.layout()) != sidecar.layout_hash()) {
-    co_return wrong("has not the layout that it names");
-  }
-  co_return WithStaticHash(std::move(sidecar));
+  co_return sidecar;
 }
 
 }  // namespace holdfast::daemon

@@ -24,6 +24,7 @@
 #include "daemon/core/ids.h"
 #include "daemon/core_gate.h"
 #include "daemon/data_plane/data_plane.h"
+#include "daemon/layout_store.h"
 #include "daemon/peers/node_call.h"
 #include "daemon/pipeline/context.h"
 #include "daemon/pipeline/pull_vector.h"
@@ -86,15 +87,23 @@ class RemoteBytes {
                                  proto::DecodeShareRequest request,
                                  ByteCount ring) const;
 
-  // With its layout, checked, and the static hash of that.
+  // Checked, without its layout.
   [[nodiscard]] boost::asio::awaitable<Result<proto::Sidecar>> Sidecar(std::string node,
                                                                        JobUid job,
                                                                        SnapshotKey id,
                                                                        Rank rank) const;
 
+  // The layout of that sidecar, which the node gave: it is asked for it only where this node does
+  // not know it, since snapshots share their layouts, and one of many tensors is larger than all
+  // else that is sent for a snapshot beside its bytes.
+  [[nodiscard]] boost::asio::awaitable<Result<SharedLayout>> LayoutOf(std::string node,
+                                                                      proto::Sidecar sidecar) const;
+
   [[nodiscard]] const std::string& node_uuid() const { return node_uuid_; }
 
  private:
+  [[nodiscard]] boost::asio::awaitable<Result<proto::Sidecar>> AskForSidecar(
+      std::string node, proto::FetchSidecarRequest request) const;
   // What the node, or this one, has under that name.
   [[nodiscard]] boost::asio::awaitable<Result<proto::DescribeReply>> Describe(
       const std::string& node, const proto::StoredKey& key, std::chrono::milliseconds limit) const;
@@ -113,10 +122,9 @@ class RemoteBytes {
 // What an image must be, by its sidecar.  kInvalidArgument: the shard has no such image.
 [[nodiscard]] Result<SharedDigests> DigestsOf(const proto::Sidecar& sidecar, proto::ImageKind kind);
 
-// What this node knows of a shard, of its own or of another's, with its layout.  kNotFound:
+// What this node knows of a shard, of its own or of another's, without its layout.  kNotFound:
 // nothing.
 [[nodiscard]] Result<proto::Sidecar> SidecarHere(const CoreGate& core,
-                                                 const LayoutStore& layouts,
                                                  const proto::SnapshotId& id,
                                                  Rank rank);
 

@@ -36,6 +36,13 @@ Status CheckRange(const proto::ReadRangeRequest& request, std::uint64_t length) 
   return Ok();
 }
 
+Result<ByteView> InSlot(const storage_tiers::SlotFile& slot, const NodeCore::StoredBytes& stored) {
+  if (stored.base > slot.capacity() || stored.length_bytes > slot.capacity() - stored.base) {
+    return Error(Errc::kCorruption, "the slot's file is shorter than what it holds");
+  }
+  return slot.view().subspan(stored.base, stored.length_bytes);
+}
+
 // On a worker: the bytes of one request, at most 4 MiB.
 proto::PeerReply CopyOf(ByteView bytes) {
   proto::PeerReply reply;
@@ -83,10 +90,8 @@ Result<StoredBytesView> StoredServer::FindBytes(const proto::StoredKey& key) con
     return NotHere();
   }
   HF_TRY(const SharedSlot slot, context_.slots.Find(stored->slot));
-  if (stored->base > slot->capacity() || stored->length_bytes > slot->capacity() - stored->base) {
-    return Error(Errc::kCorruption, "the slot's file is shorter than what it holds");
-  }
-  return StoredBytesView{slot->view().subspan(stored->base, stored->length_bytes), slot};
+  HF_TRY(const ByteView bytes, InSlot(*slot, *stored));
+  return StoredBytesView{bytes, slot};
 }
 
 asio::awaitable<Result<proto::PeerReply>> StoredServer::ReadRange(proto::ReadRangeRequest request) {
@@ -106,13 +111,10 @@ asio::awaitable<Result<proto::PeerReply>> StoredServer::ReadRange(proto::ReadRan
   }
   HF_CO_TRYV(CheckRange(request, stored->length_bytes));
   HF_CO_TRY(const SharedSlot slot, context_.slots.Find(stored->slot));
-  const std::uint64_t at = stored->base + request.offset();
-  const std::uint64_t length = request.length();
-  auto copy = [slot, at, length]() -> Result<proto::PeerReply> {
-    if (at > slot->capacity() || length > slot->capacity() - at) {
-      return Error(Errc::kCorruption, "the slot's file is shorter than what it holds");
-    }
-    proto::PeerReply reply = CopyOf(slot->view().subspan(at, length));
+  HF_CO_TRY(const ByteView bytes, InSlot(*slot, *stored));
+  const ByteView part = bytes.subspan(request.offset(), request.length());
+  auto copy = [slot, part]() -> Result<proto::PeerReply> {
+    proto::PeerReply reply = CopyOf(part);
     if (slot->poisoned()) {
       return Error(Errc::kCorruption, "the file behind the slot was cut");
     }
@@ -203,10 +205,16 @@ Result<proto::PeerReply> StoredServer::Describe(const proto::DescribeRequest& re
 
 Result<proto::PeerReply> StoredServer::FetchSidecar(
     const proto::FetchSidecarRequest& request) const {
-  HF_TRY(const proto::Sidecar whole,
-         SidecarHere(*core_, context_.layouts, request.id(), request.rank()));
+  HF_TRY(proto::Sidecar sidecar, SidecarHere(*core_, request.id(), request.rank()));
+  if (!request.without_layout() && !sidecar.has_layout()) {
+    const SharedLayout layout = context_.layouts.Find(sidecar.layout_hash());
+    if (layout == nullptr) {
+      return Error(Errc::kInternal, "the layout of a sidecar is not in the store");
+    }
+    *sidecar.mutable_layout() = *layout;
+  }
   proto::PeerReply reply;
-  reply.mutable_fetch_sidecar()->set_sidecar(whole.SerializeAsString());
+  reply.mutable_fetch_sidecar()->set_sidecar(sidecar.SerializeAsString());
   reply.mutable_fetch_sidecar()->set_sidecar_crc32c(
       Crc32c(0, AsBytes(reply.fetch_sidecar().sidecar())));
   return reply;

@@ -1,6 +1,7 @@
 #include "daemon/pipeline/protect_stripe.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -33,11 +34,43 @@ constexpr int kReads = 2;
 
 using RowDigests = std::vector<std::vector<std::uint32_t>>;
 
+// A segment's part of a window, and the digests that its chunks were compared with.
+struct CheckedPart {
+  ByteView bytes;
+  std::vector<std::uint32_t> crc32c;
+};
+
+// Row 0 is the XOR of the segments (ec/matrix.h), those that have ended counting as zeros, so that
+// the digests of its chunks follow from theirs.  They say what the row must be: a bit that flips
+// while it is encoded is found by the row's first reader (I5).
+std::vector<std::uint32_t> FirstRowDigests(const std::vector<CheckedPart>& parts, ByteView row) {
+  std::vector<std::uint32_t> digests;
+  std::vector<std::uint32_t> of_parts;
+  for (ByteCount at = 0; at < row.size(); at += kChunkBytes) {
+    const ByteView chunk = row.subspan(at, std::min<ByteCount>(kChunkBytes, row.size() - at));
+    bool whole = chunk.size() == kChunkBytes;
+    of_parts.clear();
+    for (const CheckedPart& part : parts) {
+      const ByteCount left = part.bytes.size() - std::min<ByteCount>(at, part.bytes.size());
+      whole = whole && (left == 0 || left >= kChunkBytes);
+      if (left > 0) {
+        of_parts.push_back(part.crc32c[at / kChunkBytes]);
+      }
+    }
+    digests.push_back(whole ? DigestOfXor(of_parts) : Crc32c(0, chunk));
+  }
+  return digests;
+}
+
 // Encodes one window and digests what came out; on a worker.  Rows without a place (their owners
 // were dropped) are left out.
 Result<RowDigests> EncodeWindow(const ec::Codec& codec,
-                                const std::vector<ByteView>& segments,
+                                const std::vector<CheckedPart>& parts,
                                 const std::vector<MutableByteView>& rows) {
+  std::vector<ByteView> segments;
+  std::transform(parts.begin(), parts.end(), std::back_inserter(segments), [](const auto& part) {
+    return part.bytes;
+  });
   const bool all = std::all_of(rows.begin(), rows.end(), [](auto row) { return !row.empty(); });
   if (all) {
     HF_TRYV(codec.Encode(segments, rows));
@@ -47,24 +80,19 @@ Result<RowDigests> EncodeWindow(const ec::Codec& codec,
     if (!all && !rows[row].empty()) {
       HF_TRYV(codec.EncodeRow(static_cast<std::uint32_t>(row), segments, rows[row]));
     }
-    digests[row] = ChunkDigests(rows[row]);
+    digests[row] = row == 0 ? FirstRowDigests(parts, rows[row]) : ChunkDigests(rows[row]);
   }
   return digests;
 }
 
 // The same where there is one segment: every row is a copy of it (ec/matrix.h).  It was pulled into
-// the first, where its chunks were compared with "known".
-RowDigests MirrorWindow(ByteCount segment,
-                        std::vector<std::uint32_t> known,
-                        const std::vector<MutableByteView>& rows) {
+// the first.
+RowDigests MirrorWindow(const CheckedPart& part, const std::vector<MutableByteView>& rows) {
   const MutableByteView first = rows.front();
-  std::fill(first.begin() + static_cast<std::ptrdiff_t>(segment), first.end(), std::byte{0});
-  // A segment may end within a chunk; a row does not.
-  known.resize(segment / kChunkBytes);
-  const auto rest = ChunkDigests(first.subspan(known.size() * kChunkBytes));
-  known.insert(known.end(), rest.begin(), rest.end());
+  const auto end = static_cast<std::ptrdiff_t>(part.bytes.size());
+  std::fill(first.begin() + end, first.end(), std::byte{0});
   RowDigests digests(rows.size());
-  digests[0] = std::move(known);
+  digests[0] = FirstRowDigests({part}, first);
   for (std::size_t row = 1; row < rows.size(); ++row) {
     if (!rows[row].empty()) {
       std::copy(first.begin(), first.end(), rows[row].begin());
@@ -117,7 +145,9 @@ class Protection {
   Status Check() const;
   asio::awaitable<Status> Window(std::uint64_t number);
   asio::awaitable<Status> Pull(std::uint64_t number, std::uint32_t column, MutableByteView into);
-  asio::awaitable<Status> Encode(std::uint64_t number, std::vector<ByteView> segments);
+  // "bytes" were pulled from there.
+  Result<CheckedPart> Checked(std::uint64_t number, std::uint32_t column, ByteView bytes) const;
+  asio::awaitable<Status> Encode(std::uint64_t number, std::vector<CheckedPart> parts);
   asio::awaitable<Status> Mirror(std::uint64_t number);
   template <typename Work>
   asio::awaitable<Status> Make(std::uint64_t number, Work work);
@@ -185,6 +215,17 @@ asio::awaitable<Status> Protection::Pull(std::uint64_t number,
   co_return done;
 }
 
+Result<CheckedPart> Protection::Checked(std::uint64_t number,
+                                        std::uint32_t column,
+                                        ByteView bytes) const {
+  CheckedPart part{bytes, {}};
+  if (!bytes.empty()) {
+    const ByteCount offset = SegmentOffset(column) + windows_.Begin(number);
+    HF_TRY(part.crc32c, ShardOf(column)->what()->ChunksOf(offset, bytes.size()));
+  }
+  return part;
+}
+
 asio::awaitable<Status> Protection::Window(std::uint64_t number) {
   ByteCount bytes = 0;
   for (std::uint32_t column = 0; column < k(); ++column) {
@@ -205,28 +246,28 @@ asio::awaitable<Status> Protection::Window(std::uint64_t number) {
   };
   HF_CO_TRYV(co_await ForEachWindow(k(), k(), pull));
   // Every chunk of the window has been compared now.
-  std::vector<ByteView> segments(views.begin(), views.end());
-  co_return co_await Encode(number, std::move(segments));
+  std::vector<CheckedPart> parts(k());
+  for (std::uint32_t column = 0; column < k(); ++column) {
+    HF_CO_TRY(parts[column], Checked(number, column, views[column]));
+  }
+  co_return co_await Encode(number, std::move(parts));
 }
 
-asio::awaitable<Status> Protection::Encode(std::uint64_t number, std::vector<ByteView> segments) {
+asio::awaitable<Status> Protection::Encode(std::uint64_t number, std::vector<CheckedPart> parts) {
   auto encode = [group = work_.group,
-                 segments = std::move(segments)](const std::vector<MutableByteView>& rows) {
-    return EncodeWindow(group->codec, segments, rows);
+                 parts = std::move(parts)](const std::vector<MutableByteView>& rows) {
+    return EncodeWindow(group->codec, parts, rows);
   };
   co_return co_await Make(number, std::move(encode));
 }
 
 asio::awaitable<Status> Protection::Mirror(std::uint64_t number) {
-  const ByteCount part = PartOf(0, number);
-  HF_CO_TRYV(co_await Pull(number, 0, work_.own_row.subspan(windows_.Begin(number), part)));
-  std::vector<std::uint32_t> known;
-  if (part > 0) {
-    HF_CO_TRY(known, ShardOf(0)->what()->ChunksOf(SegmentOffset(0) + windows_.Begin(number), part));
-  }
-  auto mirror = [part, known = std::move(known)](
-                    const std::vector<MutableByteView>& rows) -> Result<RowDigests> {
-    return MirrorWindow(part, known, rows);
+  const MutableByteView place = work_.own_row.subspan(windows_.Begin(number), PartOf(0, number));
+  HF_CO_TRYV(co_await Pull(number, 0, place));
+  HF_CO_TRY(CheckedPart part, Checked(number, 0, place));
+  auto mirror =
+      [part = std::move(part)](const std::vector<MutableByteView>& rows) -> Result<RowDigests> {
+    return MirrorWindow(part, rows);
   };
   co_return co_await Make(number, std::move(mirror));
 }

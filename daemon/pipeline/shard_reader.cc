@@ -127,4 +127,18 @@ asio::awaitable<Status> ShardReader::ReadRange(ByteCount offset,
   co_return error;
 }
 
+asio::awaitable<Status> ShardReader::ReadUnchecked(ByteCount offset,
+                                                   MutableByteView into,
+                                                   ShardReadOptions options) {
+  HF_CO_TRYV(what_->ChunksOf(offset, into.size()));
+  if (into.empty()) {
+    co_return Ok();
+  }
+  Status read = co_await ReadBytes(offset, into, options);
+  if (!read.has_value()) {
+    co_return std::move(read).error().WithContext(what_->name());
+  }
+  co_return Ok();
+}
+
 }  // namespace holdfast::daemon

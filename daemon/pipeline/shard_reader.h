@@ -99,6 +99,12 @@ class ShardReader {
       ShardReadOptions options,
       std::vector<std::uint64_t>* bad_chunks = nullptr);
 
+  // The same range without the comparison: for bytes that are passed on together with their digests,
+  // to somebody who compares them before they are used (I5).
+  [[nodiscard]] boost::asio::awaitable<Status> ReadUnchecked(ByteCount offset,
+                                                             MutableByteView into,
+                                                             ShardReadOptions options);
+
  protected:
   // The same unchecked; the range is within the bytes and not empty.
   [[nodiscard]] virtual boost::asio::awaitable<Status> ReadBytes(ByteCount offset,

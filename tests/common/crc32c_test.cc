@@ -52,6 +52,23 @@ TEST(Crc32cTest, OneFlippedBitAnywhereShows) {
   }
 }
 
+// What protect says of row 0, which is the XOR of segments, without reading it.
+TEST(Crc32cTest, TheDigestOfAnXorOfChunksFollowsFromTheirs) {
+  std::vector<std::byte> sum(kChunkBytes);
+  std::vector<std::uint32_t> digests;
+  std::uint32_t state = 12345;
+  for (int chunks = 0; chunks < 6; ++chunks) {
+    EXPECT_EQ(DigestOfXor(digests), Crc32c(0, sum)) << chunks;
+    std::vector<std::byte> chunk(kChunkBytes);
+    for (std::size_t i = 0; i < chunk.size(); ++i) {
+      state = state * 1664525U + 1013904223U;
+      chunk[i] = static_cast<std::byte>(state >> 24);
+      sum[i] ^= chunk[i];
+    }
+    digests.push_back(Crc32c(0, chunk));
+  }
+}
+
 TEST(Crc32cTest, TheLastChunkMayBeShorterAndAnEmptyImageHasNone) {
   EXPECT_EQ(ChunkCount(0), 0U);
   EXPECT_EQ(ChunkCount(1), 1U);

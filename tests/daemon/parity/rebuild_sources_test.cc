@@ -7,13 +7,11 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
 
 #include "common/with_timeout.h"
-#include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
-#include "tests/support/temp_folder.h"
+#include "tests/daemon/pipeline/pipeline_node.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -27,14 +25,9 @@ constexpr ByteCount kShard = 4 * kMiB;
 constexpr std::uint32_t kStripe = 0;
 
 // 2+3: any two of the three rows of a stripe are enough where both of its shards are lost.
-class SourceSearchTest : public testing::Test {
+class SourceSearchTest : public PipelineNodeTest {
  protected:
-  SourceSearchTest() {
-    storage_tiers::ArenaOptions options;
-    options.folder = temp_.path();
-    options.budget_bytes = kMiB;
-    arena_ = storage_tiers::Arena::Open(options).value();
-    slots_ = std::make_unique<SlotStore>(*arena_, pool_);
+  SourceSearchTest() : PipelineNodeTest(TierOptions()) {
     const std::vector<std::string> members = {Uuid(0), Uuid(1), Uuid(2), Uuid(3), Uuid(4)};
     ec::CodeParams code;
     code.data = 2;
@@ -45,7 +38,7 @@ class SourceSearchTest : public testing::Test {
     group_ = CodedGroup::Make(set_.geometry).value();
     sources_ = std::make_shared<GroupSources>(GroupSources::None(group_->stripes));
     remote_ = std::make_unique<RemoteBytes>(
-        PipelineContext{tiers_, *slots_, layouts_},
+        *context_,
         &pool_,
         nullptr,
         std::string(16, 'r'),
@@ -97,15 +90,6 @@ class SourceSearchTest : public testing::Test {
         sources_);
   }
 
-  TempFolder temp_;
-  asio::io_context io_{1};
-  WorkerPool pool_{"cpu", 1};
-  std::unique_ptr<storage_tiers::Arena> arena_;
-  std::unique_ptr<SlotStore> slots_;
-  LayoutStore layouts_;
-  TierSet tiers_{io_.get_executor(), TierOptions(), 2, [] {
-                   return std::make_unique<storage_tiers::PosixFileSystem>();
-                 }};
   DataPlane plane_{io_.get_executor()};
   CodeSet set_;
   SharedGroup group_;

@@ -7,16 +7,14 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/io_context.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/crc32c.h"
 #include "common/task_group.h"
 #include "daemon/core/code_set.h"
-#include "storage_tiers/posix_file_system.h"
 #include "tests/common/run_coroutine.h"
-#include "tests/support/temp_folder.h"
+#include "tests/daemon/pipeline/pipeline_node.h"
 
 namespace holdfast::daemon {
 namespace {
@@ -36,15 +34,10 @@ std::string Uuid(char letter) {
 }
 
 // A node that holds a shard of rank 0 in slot 1 and a row of parity in slot 2.
-class ScrubberTest : public testing::Test {
+class ScrubberTest : public PipelineNodeTest {
  protected:
-  ScrubberTest() {
+  ScrubberTest() : PipelineNodeTest(TierOptions()) {
     io_thread_.Bind();
-    storage_tiers::ArenaOptions options;
-    options.folder = temp_.path();
-    options.budget_bytes = 256 * kMiB;
-    arena_ = storage_tiers::Arena::Open(options).value();
-    slots_ = std::make_unique<SlotStore>(*arena_, pool_);
     for (std::uint32_t slot = 1; slot <= 2; ++slot) {
       const Status prepared = tests::RunCoroutine(
           io_, slots_->Prepare({slot, 1}, kCapacity, true, nullptr, proto::DYNAMIC));
@@ -57,11 +50,8 @@ class ScrubberTest : public testing::Test {
     core_ = std::make_unique<NodeCore>(
         CoreOptions(), Recovered(), SystemClock().Now(), SystemClock().WallNow());
     gate_ = std::make_unique<CoreGate>(&io_thread_, core_.get(), [] {});
-    scrubber_ = std::make_unique<Scrubber>(io_.get_executor(),
-                                           PipelineContext{tiers_, *slots_, layouts_},
-                                           &pool_,
-                                           gate_.get(),
-                                           &priority_);
+    scrubber_ =
+        std::make_unique<Scrubber>(io_.get_executor(), *context_, &pool_, gate_.get(), &priority_);
   }
 
   std::vector<std::uint32_t> Digests(std::uint32_t slot) {
@@ -156,16 +146,7 @@ class ScrubberTest : public testing::Test {
 
   asio::awaitable<bool> JoinTasks() { co_return co_await tasks_.Join(seconds(20)); }
 
-  TempFolder temp_;
-  asio::io_context io_{1};
   IoThread io_thread_;
-  WorkerPool pool_{"cpu", 1};
-  std::unique_ptr<storage_tiers::Arena> arena_;
-  std::unique_ptr<SlotStore> slots_;
-  LayoutStore layouts_;
-  TierSet tiers_{io_.get_executor(), TierOptions(), 2, [] {
-                   return std::make_unique<storage_tiers::PosixFileSystem>();
-                 }};
   std::unique_ptr<NodeCore> core_;
   std::unique_ptr<CoreGate> gate_;
   TrafficPriority priority_;

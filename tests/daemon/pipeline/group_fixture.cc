@@ -257,6 +257,7 @@ void GroupTest::ProtectAll(TestGroup* group, const ProtectOptions& options) {
     ASSERT_TRUE(run.made->has_value()) << run.made->error().ToString();
     for (std::uint32_t row = 0; row < group->m(); ++row) {
       run.rows[row].crc32c = run.made->value().row_crc32c[row];
+      EXPECT_EQ(run.rows[row].crc32c, ChunkDigests(run.rows[row].bytes));
       EXPECT_TRUE(run.made->value().taken[row]);
       if (row > 0) {
         ASSERT_TRUE(run.pulled[row]->has_value()) << run.pulled[row]->error().ToString();
