@@ -37,8 +37,8 @@ std::vector<std::uint32_t> ChunkDigests(ByteView image) {
 // Without its constants the CRC is linear over XOR; with them, for equal lengths, crc(a ^ b) is
 // crc(a) ^ crc(b) ^ crc(zeros), and of three the last cancels out.
 std::uint32_t DigestOfXor(std::span<const std::uint32_t> chunk_digests) {
-  static const std::uint32_t kOfZeros = Crc32c(0, std::vector<std::byte>(kChunkBytes));
-  const std::uint32_t start = chunk_digests.size() % 2 == 0 ? kOfZeros : 0;
+  static const std::uint32_t of_zeros = Crc32c(0, std::vector<std::byte>(kChunkBytes));
+  const std::uint32_t start = chunk_digests.size() % 2 == 0 ? of_zeros : 0;
   return std::accumulate(
       chunk_digests.begin(), chunk_digests.end(), start, std::bit_xor<std::uint32_t>());
 }

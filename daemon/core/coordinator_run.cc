@@ -265,8 +265,8 @@ void Coordinator::OnDurableDeleted(const std::string& root,
   if (!asked) {
     return;  // a user's word, or of an older incarnation
   }
-  // Retention comes back after the next publish, or what is given up next; what could not be deleted
-  // only costs space.
+  // Retention comes back after the next publish, or what is given up next; what could not be
+  // deleted only costs space.
   delete_retries_[root].Failed(context_->now, context_->options);
   TakeFence(status.error());
   tier_errors_[root] = status.error().message;

@@ -99,8 +99,8 @@ class ShardReader {
       ShardReadOptions options,
       std::vector<std::uint64_t>* bad_chunks = nullptr);
 
-  // The same range without the comparison: for bytes that are passed on together with their digests,
-  // to somebody who compares them before they are used (I5).
+  // The same range without the comparison: for bytes that are passed on together with their
+  // digests, to somebody who compares them before they are used (I5).
   [[nodiscard]] boost::asio::awaitable<Status> ReadUnchecked(ByteCount offset,
                                                              MutableByteView into,
                                                              ShardReadOptions options);
