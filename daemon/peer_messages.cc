@@ -129,13 +129,9 @@ Result<ShardEntry> ShardOf(const proto::ShardState& shard) {
     return Invalid("a shard's state " + std::to_string(shard.state()));
   }
   const auto number = static_cast<ShardEntry::State>(state - kShardStates.begin());
-  return ShardEntry{id,
-                    shard.rank(),
-                    number,
-                    shard.world_size(),
-                    shard.token(),
-                    shard.image_bytes(),
-                    shard.static_bytes()};
+  HF_TRY(const std::uint32_t world, WorldOf(shard.world_size()));
+  return ShardEntry{
+      id, shard.rank(), number, world, shard.token(), shard.image_bytes(), shard.static_bytes()};
 }
 
 Result<Phase> PhaseOf(proto::PeerCommand::Phase phase) {
@@ -212,7 +208,7 @@ Status ReadLists(const proto::PeerCommand& message, Command* out) {
   }
   for (const auto& abandoned : message.abandoned()) {
     HF_TRY(const SnapshotKey id, KeyOf(abandoned.id()));
-    out->abandoned[id] = abandoned.reason();
+    out->abandoned[id] = ReasonOf(abandoned.reason());
   }
   HF_TRY(out->complete, KeysOf(message.complete()));
   HF_TRY(out->discarded, KeysOf(message.discarded()));
@@ -355,7 +351,7 @@ Result<Report> FromProto(const proto::PeerReport& message) {
     report.flushed[files.root()][id].insert(files.ranks().begin(), files.ranks().end());
   }
   for (const auto& missed : message.missed()) {
-    report.missed_reasons[{missed.step(), missed.rank()}] = missed.reason();
+    report.missed_reasons[{missed.step(), missed.rank()}] = ReasonOf(missed.reason());
   }
   HF_TRYV(ReadKnown(message, &report));
   HF_TRYV(ReadGroups(message, &report));
@@ -383,7 +379,7 @@ Result<Command> FromProto(const proto::PeerCommand& message) {
   command.superseded = text(message.superseded());
   command.error_code = ErrcOf(message.error_code());
   HF_TRYV(ReadLists(message, &command));
-  command.world_size = message.world_size();
+  HF_TRY(command.world_size, WorldOf(message.world_size()));
   command.owner_uid = message.owner_uid();
   command.decision = message.decision();
   HF_TRYV(ReadGroups(message, &command));

@@ -4,12 +4,15 @@
 #include <string>
 #include <utility>
 
+#include "layout/names.h"
+
 namespace holdfast::daemon {
 namespace {
 
 constexpr std::size_t kUuidBytes = 16;
 constexpr int kMostMembers = 64;
 constexpr std::uint32_t kMostRows = 8;
+constexpr std::size_t kMostWords = 4'096;
 
 Error Invalid(const std::string& what) {
   return Error(Errc::kInvalidArgument, "a peer's message: " + what);
@@ -98,6 +101,17 @@ Result<HeldSet> HeldOf(const proto::HeldCodeSet& held) {
 }
 
 }  // namespace
+
+Result<std::uint32_t> WorldOf(std::uint32_t size) {
+  if (size > layout::kMaxWorldSize) {
+    return Invalid("a world of " + std::to_string(size) + " ranks");
+  }
+  return size;
+}
+
+std::string ReasonOf(const std::string& words) {
+  return words.substr(0, kMostWords);
+}
 
 void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out) {
   out->set_rank(rank);

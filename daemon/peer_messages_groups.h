@@ -14,6 +14,11 @@ namespace holdfast::daemon {
 void FillKnown(const Report& report, proto::PeerReport* out);
 [[nodiscard]] Status ReadKnown(const proto::PeerReport& message, Report* out);
 
+// What a peer says of a world's size, and words that go into records: what no record may hold would
+// make a whole batch unwritable.
+[[nodiscard]] Result<std::uint32_t> WorldOf(std::uint32_t size);
+[[nodiscard]] std::string ReasonOf(const std::string& words);
+
 void FillOrder(const ShardOrder& order, Rank rank, proto::ShardOrder* out);
 [[nodiscard]] Result<ShardOrder> OrderOf(const proto::ShardOrder& order);
 

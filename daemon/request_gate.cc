@@ -54,6 +54,10 @@ asio::awaitable<Result<std::optional<LayoutFacts>>> RequestGate::Admit(
   } else if (message->has_remove() && !message->remove().root().empty()) {
     HF_CO_TRYV(co_await AdmitRoot(uid, proto::SHARED, message->mutable_remove()->mutable_root()));
   } else if (message->has_register_()) {
+    // A member's node hears of the roots here, and spells them as the one that opened the job.
+    for (proto::TierPolicy& policy : *message->mutable_register_()->mutable_tiers()) {
+      HF_CO_TRYV(co_await AdmitRoot(uid, policy.scope(), policy.mutable_root()));
+    }
     HF_CO_TRY(facts, co_await AdmitLayout(session, message->mutable_register_()));
   }
   co_return facts;

@@ -262,9 +262,10 @@ Status PersistentTier::CheckEpoch(const std::string& job,
     return record.error().code == Errc::kCorruption ? Ok() : Status(record.error());
   }
   if (record.value() && record.value()->token() != token) {
-    return Error(Errc::kFenced,
+    return Error(Errc::kAlreadyExists,
                  JobFolder(job) + ": another start of the job is incarnation " +
-                     std::to_string(epoch) + " here; stop");
+                     std::to_string(epoch) +
+                     " here, and nothing of this one gets durable; start the job again");
   }
   return Ok();
 }

@@ -134,9 +134,9 @@ class PersistentTier {
       const ImageIoOptions& options,
       const std::string& static_path = {});
 
-  // kFenced if an incarnation above "epoch" exists, or that number is another start's: of a twin
-  // that took it where this one did not see the tier.  "token": of this start; 0: not known,
-  // numbers alone are compared.
+  // kFenced if an incarnation above "epoch" exists.  kAlreadyExists if that number is another
+  // start's on this tier, of a twin that took it where this one did not see it; of other tiers that
+  // says nothing.  "token": of this start; 0: not known, numbers alone are compared.
   [[nodiscard]] Status CheckEpoch(const std::string& job,
                                   std::uint64_t epoch,
                                   std::uint64_t token = 0);

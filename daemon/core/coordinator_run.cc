@@ -61,6 +61,9 @@ void Coordinator::ScheduleFlushes() {
 }
 
 void Coordinator::ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains) {
+  if (deleting_.contains({scheduler->policy().root(), newest})) {
+    return;  // given up a moment ago: its files are going
+  }
   // One that is published, also with damage, is never written over: flushing it again mends
   // nothing.
   const proto::DurableRecord* durable = job_->FindDurable(scheduler->policy().root(), newest);

@@ -46,14 +46,23 @@ std::optional<Member::FlushView> Member::FlushTo(const std::string& root) const 
 }
 
 void Member::StartFlushes() {
-  std::erase_if(flushes_, [&](const auto& entry) {
-    const auto& [root, id, rank] = entry.first;
+  for (auto it = flushes_.begin(); it != flushes_.end();) {
+    const auto& [root, id, rank] = it->first;
     const bool wanted = std::any_of(
         command_.flush.begin(),
         command_.flush.end(),
         [&root = root, &id = id](const FlushTarget& t) { return t.root == root && t.id == id; });
-    return !wanted && !entry.second.under_way;
-  });
+    if (!wanted && !it->second.under_way) {
+      it = flushes_.erase(it);
+      continue;
+    }
+    // Given up: its files are being removed, and what it meets then says nothing of the tier.
+    if (!wanted && !it->second.cancelled && command_.stamp.epoch == it->second.epoch) {
+      it->second.cancelled = true;
+      context_->Do(CancelFlush{job_->uid(), root, id, rank});
+    }
+    ++it;
+  }
   for (const FlushTarget& target : command_.flush) {
     const auto shards = job_->shards.find(target.id);
     if (shards == job_->shards.end()) {
@@ -198,7 +207,7 @@ Epoch Member::OnFlushed(const std::string& root,
   if (error.code == Errc::kCorruption) {
     Poison(id, rank, error.message, bad_image);
   }
-  if (error.code != Errc::kCancelled) {
+  if (error.code != Errc::kCancelled && !flush.cancelled) {
     tier_errors_[root] = error.message;
     if (error.code != Errc::kCorruption) {
       // For whatever is due there next: a tier that is away must not be tried at every step.

@@ -74,7 +74,7 @@ void Member::MirrorDurables() {
       const auto newest = command_.durable.lower_bound({root, id});
       const bool overtaken = !durable.published() && newest != command_.durable.end() &&
                              newest->first == root && !IsFlushing(root, id);
-      if (of_now && (deleted || overtaken)) {
+      if ((of_now && deleted) || overtaken) {
         gone.emplace_back(root, id);
       }
     }

@@ -70,7 +70,14 @@ void Member::OnLoaded(Rank rank, RequestId request, const proto::LoadedRequest& 
     return;
   }
   if (body.attempt() != command_.attempt || state.answered != body.attempt()) {
-    AnswerLoaded(&state, false);  // of an attempt that is over, or before this daemon came back
+    // Of an attempt that is over, or before this daemon came back.  Where several ranks find rot at
+    // once, the first ends the attempt: what the others found must not cost an attempt each.
+    const RankSession::Told& told = state.told;
+    if (!body.ok() && body.source_is_bad() && told.attempt == body.attempt() && told.attempt != 0 &&
+        told.source.kind != Source::Kind::kTier) {
+      Poison(told.id, rank, Shortened(body.failure()), body.bad_image());
+    }
+    AnswerLoaded(&state, false);
     return;
   }
   if (body.ok()) {
@@ -259,6 +266,9 @@ void Member::TellChoice(Rank rank, RankSession* state) {
   }
   state->restore_request.reset();
   state->answered = command_.attempt;
+  if (!nothing) {
+    state->told = {command_.attempt, *command_.choice, command_.sources.at(rank)};
+  }
   context_->Do(std::move(send));
 }
 

@@ -179,6 +179,16 @@ void NodeState::FinishVerify(std::uint64_t ticket,
   context.Reply(pending.session, pending.request, std::move(reply));
 }
 
+// Also one whose trainers have not come back to this daemon yet: after its start it knows of them
+// by the slots alone that they were handed.
+bool NodeState::MayBeLive(const JobUnit& unit) {
+  bool waits = false;
+  context.slots.ForEach([&](Slot* slot) {
+    waits = waits || (slot->phase == SlotPhase::kLimbo && slot->job == unit.job.uid());
+  });
+  return unit.member->live() || (waits && !limbo_over);
+}
+
 void NodeState::Finish(SessionId session, RequestId request, const proto::FinishRequest& body) {
   const ClientState& client = clients.at(session);
   JobUnit* unit = body.job_name().empty() ? UnitOfRank(session, request, client)
@@ -186,7 +196,7 @@ void NodeState::Finish(SessionId session, RequestId request, const proto::Finish
   if (unit == nullptr) {
     return;
   }
-  if (!body.job_name().empty() && unit->member->live()) {
+  if (!body.job_name().empty() && MayBeLive(*unit)) {
     Refuse(session,
            request,
            Errc::kUnavailable,
@@ -205,7 +215,7 @@ void NodeState::Drop(SessionId session, RequestId request, const proto::DropRequ
   if (unit == nullptr) {
     return;
   }
-  if (unit->member->live() && !body.force()) {
+  if (!body.force() && MayBeLive(*unit)) {
     Refuse(session,
            request,
            Errc::kUnavailable,

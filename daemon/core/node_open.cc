@@ -155,7 +155,9 @@ void NodeState::Claim(const WaitingOpen& open) {
   claim.job_uid = open.body.known_job_uid();
   if (JobUnit* unit = FindByName(open.body.job_name()); unit != nullptr) {
     claim.job_uid = unit->job.uid();
-    claim.at_least = unit->job.record.epoch_number() + 1;
+    const auto claimed = claimed_.find(unit->job.uid());
+    claim.at_least = 1 + std::max(unit->job.record.epoch_number(),
+                                  claimed == claimed_.end() ? 0 : claimed->second);
     claim.expected_roots = unit->job.ExpectedRoots();
   }
   claim.at_least = std::max(claim.at_least, open.body.known_number() + 1);
@@ -174,6 +176,12 @@ void NodeState::FinishClaim(std::uint64_t ticket, Result<ClaimedIncarnation> cla
   }
   const PendingClaim pending = std::move(it->second);
   claims_.erase(it);
+  if (claimed.has_value()) {
+    // Also where nobody waits for it any more: a tier that hangs may take it later, and the next
+    // start must not come to it as another.
+    std::uint64_t& highest = claimed_[claimed.value().job_uid];
+    highest = std::max(highest, claimed.value().number);
+  }
   if (!clients.contains(pending.session)) {
     return;
   }
@@ -259,6 +267,10 @@ void NodeState::AdoptDecisions(Job* job, const std::vector<proto::IncarnationFil
     const bool usable = storage_tiers::ValidateRecord(known).has_value();
     if (usable && job->incarnations.try_emplace(file.number(), known).second) {
       job->SaveIncarnation(&context, file.number());
+    } else if (usable) {
+      // What this node recorded of that start may be older than its choice.
+      job->AdoptDecision(&context,
+                         {{file.number(), file.token()}, file.world_size(), file.decision()});
     }
   }
 }

@@ -149,6 +149,7 @@ class NodeState {
   void SendToPeers(JobUnit* unit);
   void SendCommands(JobUnit* unit);
   bool IsForLater(const JobUnit& unit, const Report& report) const;
+  bool MayBeLive(const JobUnit& unit);
   void Finish(SessionId session, RequestId request, const proto::FinishRequest& body);
   void OpenShard(SessionId session, RequestId request, const proto::OpenShardRequest& body);
   void VerifyShard(SessionId session, RequestId request, const proto::VerifyShardRequest& body);
@@ -195,6 +196,7 @@ class NodeState {
 
   std::vector<WaitingOpen> waiting_opens_;  // at most one of a session
   std::map<std::uint64_t, PendingClaim> claims_;
+  std::map<JobUid, std::uint64_t> claimed_;     // highest number that a tier was asked for
   std::map<std::string, std::uint64_t> peers_;  // nodes whose session is up, with their boot
   std::map<std::uint64_t, PendingVerify> verifies_;
   std::map<std::tuple<JobUid, std::string, SnapshotKey>, std::pair<SessionId, RequestId>> removes_;

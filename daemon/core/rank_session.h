@@ -64,6 +64,14 @@ struct RankSession {
   std::uint32_t asked_after = 0;
   std::uint32_t prepared = 0;
   std::uint32_t answered = 0;  // the attempt whose choice this rank was told
+
+  struct Told {
+    std::uint32_t attempt = 0;
+    SnapshotKey id;
+    Source source;
+  };
+
+  Told told;  // that choice, where there was one
   std::uint32_t loaded = 0;
   bool overwritten = false;
   std::optional<RequestId> loaded_request;

@@ -24,7 +24,9 @@ asio::awaitable<Result<transport::FabricRegion>> Lender::Lend(proto::StoredKey k
   auto found = lent_.find(name);
   if (found != lent_.end() && found->second->stored.bytes.data() != stored.bytes.data()) {
     // Freed and stored anew; whoever registers it sees that it is gone.
-    replaced_.push_back(std::move(found->second));
+    if (found->second->memory.has_value()) {
+      replaced_.push_back(std::move(found->second));
+    }
     lent_.erase(found);
     found = lent_.end();
   }
@@ -45,6 +47,10 @@ asio::awaitable<Result<transport::FabricRegion>> Lender::Lend(proto::StoredKey k
   lent->asked = steady_clock::now();
   if (!lent->memory.has_value()) {
     co_await lent->made.WaitUntil(deadline);
+  }
+  const auto still = lent_.find(name);
+  if (lent->memory.has_value() && (still == lent_.end() || still->second != lent)) {
+    co_return Error(Errc::kNotFound, "the bytes were freed while they were registered");
   }
   if (!lent->memory.has_value()) {
     co_return Error(Errc::kUnavailable, "memory could not be registered with the fabric (in time)");

@@ -271,6 +271,7 @@ asio::awaitable<Result<SharedLayout>> RemoteBytes::LayoutOf(std::string node,
   if (!whole.has_layout() || whole.layout_hash() != sidecar.layout_hash()) {
     co_return WrongSidecar(node, sidecar.rank(), "came without the layout that it named before");
   }
+  HF_CO_TRYV(layout::CheckImagesAgainst(whole.layout(), sidecar));
   co_return std::make_shared<const proto::Layout>(std::move(*whole.mutable_layout()));
 }
 

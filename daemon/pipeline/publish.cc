@@ -56,15 +56,18 @@ Status AddRank(TierFiles& files, Rank rank, proto::Manifest* manifest) {
   return Ok();
 }
 
+// A root that is gone, or an empty folder in its place, is not files that are gone.
+Status HasJob(TierFiles& files, const std::string& job_name) {
+  HF_TRY(const auto job, files.tier.ReadJob(job_name));
+  return job ? Ok()
+             : Status(Error(Errc::kUnavailable,
+                            files.tier.root() + ": the job's folder is not there; is it mounted?"));
+}
+
 Status RunPublish(TierFiles& files, const PublishManifest& action) {
   HF_TRYV(FailpointStatus("flush.before_publish"));
   HF_TRYV(layout::ValidateJobName(action.job_name));
-  // A root that is gone, or an empty folder in its place, is not files that are gone.
-  HF_TRY(const auto job, files.tier.ReadJob(action.job_name));
-  if (!job) {
-    return Error(Errc::kUnavailable,
-                 files.tier.root() + ": the job's folder is not there; is it mounted?");
-  }
+  HF_TRYV(HasJob(files, action.job_name));
   proto::Manifest manifest;
   manifest.set_format_version(layout::kManifestFormatVersion);
   *manifest.mutable_id() = ToProto(action.job_uid, action.id);
@@ -106,7 +109,8 @@ asio::awaitable<Status> Delete(PipelineContext context, DeleteDurable action) {
   }
   // Removing gigabytes takes some file systems their time.
   const auto limit = tier->options().call_limit + tier->options().image.sync_timeout;
-  auto call = [action](TierFiles& files) {
+  auto call = [action](TierFiles& files) -> Status {
+    HF_TRYV(HasJob(files, action.job_name));
     const proto::SnapshotId id = ToProto(action.job_uid, action.id);
     return files.tier.Delete(action.job_name, id, action.epoch.number, action.epoch.token);
   };

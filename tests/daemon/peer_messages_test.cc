@@ -89,7 +89,7 @@ Command FullCommand() {
   command.abandoned[kOne] = "torn";
   command.complete = {kOne};
   command.discarded = {kTwo};
-  command.flush = {{"/a", kOne, true}, {"/b", kTwo, false}};
+  command.flush = {{"/a", kOne, true, 3}, {"/b", kTwo, false, 0}};
   command.durable = {{"/a", kTwo}};
   command.world_size = 2;
   command.owner_uid = 1000;

@@ -102,6 +102,14 @@ TEST_F(RequestGateTest, ARootGetsItsOneSpelling) {
   proto::ClientMessage message = Open(folder_ + "//private/");
   ASSERT_TRUE(Admit(kOwnUid, &message).has_value());
   EXPECT_EQ(message.open_incarnation().tiers(0).root(), folder_ + "/private");
+  // The nodes of the other ranks hear of it here.
+  proto::ClientMessage member = Register();
+  member.mutable_register_()->add_tiers()->set_root(folder_ + "//private/");
+  member.mutable_register_()->mutable_tiers(0)->set_scope(proto::SHARED);
+  ASSERT_TRUE(Admit(kOwnUid, &member).has_value());
+  EXPECT_EQ(member.register_().tiers(0).root(), folder_ + "/private");
+  member.mutable_register_()->mutable_tiers(0)->set_root("relative");
+  EXPECT_EQ(Admit(kOwnUid, &member).error().code, Errc::kInvalidArgument);
   for (const char* const bad : {"relative", "", "/a/../b", "/a/./b"}) {
     proto::ClientMessage wrong = Open(bad);
     EXPECT_EQ(Admit(kOwnUid, &wrong).error().code, Errc::kInvalidArgument) << bad;

@@ -108,6 +108,31 @@ def test_results_and_errors_of_a_call_are_those_of_its_function() -> None:
     assert freed == [threading.main_thread()], "at once"
 
 
+def test_a_signal_before_there_is_a_thread_leaves_nothing_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(thread: threading.Thread, *args: object, **kwargs: object) -> None:
+        raise Interrupt
+
+    monkeypatch.setattr(threading.Thread, "__init__", interrupted)
+    calls = Calls()
+    with pytest.raises(Interrupt):
+        calls.make(lambda: None)
+    assert not calls.under_way()
+
+
+def test_nothing_is_freed_while_a_short_call_is_made() -> None:
+    calls = Calls()
+    freed: list[str] = []
+
+    def call() -> list[str]:
+        calls.free(lambda: freed.append("freed"))
+        return list(freed)
+
+    assert calls.count(call) == []
+    assert freed == ["freed"]
+
+
 def test_without_a_thread_to_be_had_a_call_is_made_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

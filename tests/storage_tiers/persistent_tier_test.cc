@@ -265,9 +265,9 @@ TEST_F(PersistentTierTest, ATwinStartPublishesAndDeletesNothing) {
   ASSERT_TRUE(tier_.EnsureJob(kJob, kUid));
   ASSERT_TRUE(tier_.ClaimIncarnation(kJob, MakeRecord(1, 21)));
   const proto::Manifest manifest = Flush(MakeWorld(Id(1, 1)));
-  EXPECT_EQ(tier_.CheckEpoch(kJob, 1, 22).error().code, Errc::kFenced);
-  EXPECT_EQ(tier_.PublishManifest(manifest, 1, 22).error().code, Errc::kFenced);
-  EXPECT_EQ(tier_.Delete(kJob, Id(1, 1), 1, 22).error().code, Errc::kFenced);
+  EXPECT_EQ(tier_.CheckEpoch(kJob, 1, 22).error().code, Errc::kAlreadyExists);
+  EXPECT_EQ(tier_.PublishManifest(manifest, 1, 22).error().code, Errc::kAlreadyExists);
+  EXPECT_EQ(tier_.Delete(kJob, Id(1, 1), 1, 22).error().code, Errc::kAlreadyExists);
   EXPECT_TRUE(tier_.CheckEpoch(kJob, 1, 21));
   EXPECT_TRUE(tier_.PublishManifest(manifest, 1, 21));
   EXPECT_TRUE(tier_.CheckEpoch(kJob, 2, 22)) << "it was not claimed here: the tier was away";

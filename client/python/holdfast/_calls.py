@@ -26,6 +26,8 @@ class _Call(Generic[_T]):
         self._result: _T | None = None
         self._error: BaseException | None = None
         self._left = False
+        self.begun = False
+        self.skip = False
         self.over = threading.Event()
 
     def make(self) -> None:
@@ -73,16 +75,31 @@ class Calls:
         if threading.current_thread() is not threading.main_thread():
             return function()
         call = _Call(function)
-        self._under_way.add(call)
         try:
+            self._under_way.add(call)
             if not self._begin(call):
                 return function()
             while not call.over.wait(_LOOK_SECONDS):
                 pass
         except BaseException:
             call.leave()
+            # In this order, and the other way round in _run: one of both sees the other.
+            call.skip = True
+            if not call.begun:
+                self._under_way.discard(call)
+                self._settle()
             raise
         return call.outcome()
+
+    def count(self, function: Callable[[], _T]) -> _T:
+        """The same in this thread, for what is short: nothing is freed meanwhile."""
+        call = _Call(function)
+        self._under_way.add(call)
+        try:
+            return function()
+        finally:
+            self._under_way.discard(call)
+            self._settle()
 
     def free(self, free: Callable[[], None]) -> None:
         """Calls "free" now; while calls are under way that were left, at the end of the last one.
@@ -105,7 +122,9 @@ class Calls:
         return True
 
     def _run(self, call: _Call[Any]) -> None:
-        call.make()
+        call.begun = True
+        if not call.skip:
+            call.make()
         self._under_way.discard(call)
         self._settle()
         # Last: who has waited frees in its own thread, and has freed when that returns.

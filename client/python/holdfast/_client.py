@@ -354,6 +354,9 @@ class Client:
 
     def flush_progress(self) -> list[Flushing]:
         """How far the way to each persistent folder is; for another thread than drain()'s."""
+        return self.calls.count(self._flush_progress)
+
+    def _flush_progress(self) -> list[Flushing]:
         raw = (_native.FlushingStruct * _MOST_TIERS)()
         count = ctypes.c_uint32()
         self.check(

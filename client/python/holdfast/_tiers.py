@@ -80,7 +80,10 @@ def _ask(root: str | os.PathLike[str]) -> queue.SimpleQueue[bool]:
     look = threading.Thread(
         target=lambda: answer.put(os.path.isdir(root)), name="holdfast-look", daemon=True
     )
-    look.start()
+    try:
+        look.start()
+    except RuntimeError:  # no more threads: then it is waited for
+        answer.put(os.path.isdir(root))
     return answer
 
 

@@ -85,6 +85,19 @@ TEST_F(PublishStepTest, AFencedIncarnationPublishesAndDeletesNothing) {
   EXPECT_TRUE(fs::exists(ImagePath()));
 }
 
+// I12: an empty folder in the root's place does not make its files forgotten.
+TEST_F(PublishStepTest, AnEmptyMountPointHasNeitherFilesThatAreGoneNorFilesThatWereDeleted) {
+  ASSERT_TRUE(FlushIt(FlushAction()).has_value());
+  fs::rename(Root(), Root() + ".away");
+  fs::create_directory(Root());
+  EXPECT_EQ(PublishIt(PublishAction()).error().code, Errc::kUnavailable);
+  EXPECT_EQ(tests::RunCoroutine(io_, Delete(*context_, DeleteAction(kId))).error().code,
+            Errc::kUnavailable);
+  fs::remove(Root());
+  fs::rename(Root() + ".away", Root());
+  EXPECT_TRUE(PublishIt(PublishAction()).has_value());
+}
+
 TEST_F(PublishStepTest, AWorldThatCannotBeIsRefused) {
   PublishManifest nobody = PublishAction();
   nobody.world_size = 0;
