@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "cli/commands.h"
@@ -23,6 +24,12 @@ struct Plan {
   std::vector<std::unique_ptr<Source>> folders;  // of roots that the daemon named
   std::vector<Part> parts;
   std::vector<Problem> problems;
+};
+
+// What reading found, and the ranks that had been removed when their turn came, with their place.
+struct Found {
+  VerifyReport report;
+  std::map<std::uint32_t, std::string> retired;
 };
 
 bool Wanted(const proto::ShardInfo& shard, const VerifyOptions& options) {
@@ -82,7 +89,14 @@ void AddRootsOfDaemon(const Context& context, const VerifyOptions& options, Plan
   }
   for (const std::string& root : roots) {
     auto folder = std::make_unique<FolderSource>(context.fs, root);
-    if (const Status added = AddPart(folder.get(), exact, plan); !added) {
+    const Status added = AddPart(folder.get(), exact, plan);
+    // The job is there without the snapshot: newer ones have become durable since the daemon's
+    // answer.
+    const bool retired = !added && added.error().code == Errc::kNotFound &&
+                         !exact.snapshot.empty() && folder->List(exact.job).has_value();
+    if (retired) {
+      context.console.Note(root + ": has no " + exact.job + " " + exact.snapshot + " any more");
+    } else if (!added) {
       plan->problems.push_back({root, added.error()});
     }
     plan->folders.push_back(std::move(folder));
@@ -94,7 +108,7 @@ Status VerifySnapshot(Source* source,
                       const proto::SnapshotInfo& snapshot,
                       const VerifyOptions& options,
                       Progress* progress,
-                      VerifyReport* report) {
+                      Found* found) {
   progress->Label("verify " + snapshot.job_name() + " " + IdText(snapshot.id()));
   for (const proto::ShardInfo& shard : snapshot.shards()) {
     if (!Wanted(shard, options)) {
@@ -107,11 +121,12 @@ Status VerifySnapshot(Source* source,
     if (shard.state() == kStatePoisoned && !verdict.error && verdict.bad.empty()) {
       verdict.error = Error(Errc::kCorruption, "poisoned: its digests did not match before");
     }
-    // Memory moves on: a shard that was retired since the listing is neither good nor bad.
-    const bool retired = source->place() == "memory" && shard.state() != kStatePoisoned &&
-                         verdict.error && verdict.error->code == Errc::kNotFound;
-    if (!retired) {
-      report->shards.push_back(std::move(verdict));
+    const bool retired = shard.state() != kStatePoisoned && verdict.error && verdict.bad.empty() &&
+                         source->Retired(snapshot, *verdict.error);
+    if (retired) {
+      found->retired[shard.rank()] = verdict.place;
+    } else {
+      found->report.shards.push_back(std::move(verdict));
     }
   }
   return Ok();
@@ -137,6 +152,26 @@ Result<Plan> MakePlan(const Context& context,
     AddRootsOfDaemon(context, options, &plan);
   }
   return plan;
+}
+
+// Of a snapshot that was named, every rank has to be read somewhere.
+void MissRetired(const VerifyOptions& options, Found* found) {
+  if (options.snapshot.empty()) {
+    return;
+  }
+  for (const auto& [rank, place] : found->retired) {
+    const auto& shards = found->report.shards;
+    const bool read = std::any_of(shards.begin(), shards.end(), [wanted = rank](const auto& shard) {
+      return shard.rank == wanted;
+    });
+    if (!read) {
+      found->report.absent.push_back(
+          {place,
+           Error(Errc::kNotFound,
+                 "rank " + std::to_string(rank) + " of " + options.job + " " + options.snapshot +
+                     " was removed before it was read")});
+    }
+  }
 }
 
 // A wrong path must not pass for a good check.
@@ -165,13 +200,14 @@ ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
   if (!plan) {
     return console.Fail(plan.error());
   }
-  VerifyReport report;
+  Found found;
+  VerifyReport& report = found.report;
   report.problems = std::move(plan.value().problems);
   Progress progress(
       console.err, console.err_is_terminal, "verify", BytesOfPlan(plan.value(), options));
   for (const Part& part : plan.value().parts) {
     for (const proto::SnapshotInfo& snapshot : part.snapshots) {
-      const Status status = VerifySnapshot(part.source, snapshot, options, &progress, &report);
+      const Status status = VerifySnapshot(part.source, snapshot, options, &progress, &found);
       if (!status) {
         progress.Finish();
         return console.Fail(status.error());
@@ -179,12 +215,14 @@ ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
     }
   }
   progress.Finish();
-  const bool sound = VerifyExit(report) == ExitCode::kOk;
+  MissRetired(options, &found);
+  const ExitCode exit = VerifyExit(report);
+  const bool sound = exit == ExitCode::kOk || exit == ExitCode::kNotFound;
   if (report.shards.empty() && sound && (!options.snapshot.empty() || options.places.offline())) {
     return console.Fail(NothingVerified(options, report));
   }
   console.out << (console.json ? VerifyJson(report) : VerifyText(report));
-  return VerifyExit(report);
+  return exit;
 }
 
 }  // namespace holdfast::cli

@@ -47,6 +47,10 @@ Result<ShardVerdict> Source::VerifyShard(const proto::SnapshotInfo& snapshot,
   return verdict;
 }
 
+bool Source::Retired(const proto::SnapshotInfo& /*snapshot*/, const Error& /*error*/) {
+  return false;
+}
+
 void SortNewestFirst(proto::ListReply* reply) {
   auto* snapshots = reply->mutable_snapshots();
   std::stable_sort(snapshots->pointer_begin(),

@@ -90,6 +90,10 @@ class Source {
                                                          std::uint32_t rank,
                                                          Progress* progress);
 
+  // Whether "snapshot", of which a shard could not be read for "error", was removed since it was
+  // listed: retention goes on while somebody reads.  What it took is neither good nor bad.
+  [[nodiscard]] virtual bool Retired(const proto::SnapshotInfo& snapshot, const Error& error);
+
  protected:
   // The verdict before anything was read.
   [[nodiscard]] ShardVerdict NewVerdict(const proto::SnapshotInfo& snapshot,

@@ -197,6 +197,10 @@ Result<ShardVerdict> DaemonSource::VerifyShard(const proto::SnapshotInfo& snapsh
   return verdict;
 }
 
+bool DaemonSource::Retired(const proto::SnapshotInfo& /*snapshot*/, const Error& error) {
+  return error.code == Errc::kNotFound;
+}
+
 Status DaemonSource::VerifyImage(const proto::SnapshotInfo& snapshot,
                                  proto::ImageKind kind,
                                  const proto::Sidecar* sidecar,

@@ -33,6 +33,9 @@ class DaemonSource final : public Source {
                                                  std::uint32_t rank,
                                                  Progress* progress) override;
 
+  // It knows the shard no more.
+  [[nodiscard]] bool Retired(const proto::SnapshotInfo& snapshot, const Error& error) override;
+
  private:
   [[nodiscard]] Status CheckKnown(const std::string& job);
   [[nodiscard]] Result<AdminReply> Open(const proto::SnapshotInfo& snapshot,

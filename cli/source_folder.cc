@@ -338,4 +338,15 @@ Result<OpenedShard> FolderSource::OpenShard(const proto::SnapshotInfo& snapshot,
   return shard;
 }
 
+bool FolderSource::Retired(const proto::SnapshotInfo& snapshot, const Error& /*error*/) {
+  // Read again: the manifest that is kept vouches for files only as long as it is there itself.
+  const auto manifest = tier_.ReadManifest(snapshot.job_name(), snapshot.id());
+  if (manifest || manifest.error().code != Errc::kNotFound) {
+    return false;
+  }
+  // Retention leaves job.json.  Where that is gone too, the whole job is, or the file system.
+  const auto job = tier_.ReadJob(snapshot.job_name());
+  return job && job.value().has_value();
+}
+
 }  // namespace holdfast::cli

@@ -36,6 +36,9 @@ class FolderSource final : public Source {
   [[nodiscard]] Result<OpenedShard> OpenShard(const proto::SnapshotInfo& snapshot,
                                               std::uint32_t rank) override;
 
+  // Its manifest is gone, and the job is still there.
+  [[nodiscard]] bool Retired(const proto::SnapshotInfo& snapshot, const Error& error) override;
+
  private:
   void ListJob(const std::string& job, Listing* listing);
   // Marks the shards of "snapshot" whose files are gone or of another length: the first of these.

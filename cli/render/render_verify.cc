@@ -49,6 +49,12 @@ bool BlamesData(Errc code) {
   return code == Errc::kCorruption || code == Errc::kNotFound || code == Errc::kIoError;
 }
 
+std::vector<Problem> AllProblems(const VerifyReport& report) {
+  std::vector<Problem> all = report.problems;
+  all.insert(all.end(), report.absent.begin(), report.absent.end());
+  return all;
+}
+
 Json VerdictJson(const ShardVerdict& verdict) {
   Json bad = Json::array();
   for (const ShardVerdict::BadImage& image : verdict.bad) {
@@ -98,7 +104,7 @@ ExitCode VerifyExit(const VerifyReport& report) {
       count(problem.error);
     }
   }
-  return exit;
+  return exit == ExitCode::kOk && !report.absent.empty() ? ExitCode::kNotFound : exit;
 }
 
 std::string VerifyText(const VerifyReport& report) {
@@ -142,7 +148,7 @@ std::string VerifyText(const VerifyReport& report) {
   for (const ShardVerdict& verdict : report.shards) {
     text += verdict.ok() ? "" : BadLine(verdict);
   }
-  for (const Problem& problem : report.problems) {
+  for (const Problem& problem : AllProblems(report)) {
     text += "problem: " + SafeText(problem.what) + ": " + SafeText(problem.error.message) + "\n";
   }
   return text;
@@ -159,7 +165,7 @@ std::string VerifyJson(const VerifyReport& report) {
   document["ok"] = VerifyExit(report) == ExitCode::kOk;
   document["bytes"] = bytes;
   document["shards"] = shards;
-  document["problems"] = ProblemsJson(report.problems);
+  document["problems"] = ProblemsJson(AllProblems(report));
   return JsonText(document);
 }
 

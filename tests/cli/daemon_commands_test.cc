@@ -177,6 +177,24 @@ TEST_F(DaemonCommandsTest, VerifyDoesNotBlameAShardThatWasRetiredMeanwhile) {
   EXPECT_EQ(Run({"verify"}).exit, 3);
 }
 
+TEST_F(DaemonCommandsTest, VerifyDoesNotBlameARootFromWhichTheSnapshotWasRetiredMeanwhile) {
+  durable_ = true;
+  EXPECT_EQ(Run({"verify", kTestJob, "1200"}).exit, 3) << "the job itself is not there";
+  WriteSnapshot(root_, 7, 1300);
+  const RunResult verify = Run({"verify", kTestJob, "1200", "--json"});
+  EXPECT_EQ(verify.exit, 0) << verify.out;
+  EXPECT_THAT(verify.err, HasSubstr("has no my-job 1200@7 any more"));
+  EXPECT_THAT(json::parse(verify.out)["shards"], SizeIs(1));
+}
+
+TEST_F(DaemonCommandsTest, AShardThatWasNamedAndIsGoneEverywhereIsNotFound) {
+  verify_error_ = Error(Errc::kNotFound, "no such shard");
+  EXPECT_EQ(Run({"verify", kTestJob, "1200"}).exit, 6);
+  WriteSnapshot(root_, 7, 1200);
+  durable_ = true;
+  EXPECT_EQ(Run({"verify", kTestJob, "1200"}).exit, 0) << "the root has it";
+}
+
 TEST_F(DaemonCommandsTest, VerifyEndsWhenTheDaemonGoes) {
   verify_error_ = Error(Errc::kUnavailable, "connection lost");
   EXPECT_EQ(Run({"verify"}).exit, 1);
