@@ -1,4 +1,5 @@
 #include "cli/commands.h"
+#include "cli/context.h"
 #include "cli/render/render_snapshots.h"
 
 namespace holdfast::cli {
@@ -8,14 +9,17 @@ ExitCode RunLs(const Context& context, const LsOptions& options) {
   if (!sources.value) {
     return sources.exit;
   }
+  if (const Status there = CheckRoots(context, options.places); !there) {
+    return context.console.Fail(there.error());
+  }
   Listing all;
-  std::optional<Error> failure;
+  std::vector<Problem> failures;
   bool any = false;
   for (const auto& source : sources.value->list) {
     const auto listing = source->List(options.job);
     if (!listing) {
-      // With several roots a job may be on one only.
-      failure = listing.error();
+      // With several roots a job may be on one only: that is said, and the rest is shown.
+      failures.push_back({source->place(), listing.error()});
       continue;
     }
     any = true;
@@ -24,11 +28,12 @@ ExitCode RunLs(const Context& context, const LsOptions& options) {
         all.problems.end(), listing.value().problems.begin(), listing.value().problems.end());
   }
   if (!any) {
-    return context.console.Fail(*failure);
+    for (std::size_t i = 1; i < failures.size(); ++i) {
+      context.console.Note(failures[i].error.message);
+    }
+    return context.console.Fail(failures.front().error);
   }
-  if (failure && failure->code != Errc::kNotFound) {
-    all.problems.push_back({"a root that was not listed", *failure});
-  }
+  all.problems.insert(all.problems.end(), failures.begin(), failures.end());
   SortNewestFirst(&all.reply);
   context.console.out << (context.console.json ? SnapshotsJson(all) : SnapshotsText(all));
   return ExitCode::kOk;

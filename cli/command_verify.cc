@@ -24,6 +24,7 @@ struct Plan {
   std::vector<std::unique_ptr<Source>> folders;  // of roots that the daemon named
   std::vector<Part> parts;
   std::vector<Problem> problems;
+  std::vector<Problem> absent;  // places without what was named
 };
 
 // What reading found, and the ranks that had been removed when their turn came, with their place.
@@ -135,18 +136,18 @@ Status VerifySnapshot(Source* source,
 Result<Plan> MakePlan(const Context& context,
                       const Sources& sources,
                       const VerifyOptions& options) {
+  HF_TRYV(CheckRoots(context, options.places));
   Plan plan;
-  std::optional<Error> absent;
   for (const auto& source : sources.list) {
     if (const Status added = AddPart(source.get(), options, &plan); !added) {
       if (added.error().code != Errc::kNotFound) {
         return added.error();
       }
-      absent = added.error();
+      plan.absent.push_back({source->place(), added.error()});
     }
   }
   if (plan.parts.empty()) {
-    return *absent;
+    return plan.absent.front().error;
   }
   if (!options.places.offline() && !options.memory_only) {
     AddRootsOfDaemon(context, options, &plan);
@@ -176,12 +177,15 @@ void MissRetired(const VerifyOptions& options, Found* found) {
 
 // A wrong path must not pass for a good check.
 Error NothingVerified(const VerifyOptions& options, const VerifyReport& report) {
+  const std::string shard =
+      "shard" + (options.rank ? " of rank " + std::to_string(*options.rank) : std::string());
   if (!options.snapshot.empty()) {
     return Error(Errc::kNotFound,
-                 "no shard of " + options.job + " " + options.snapshot +
+                 "no " + shard + " of " + options.job + " " + options.snapshot +
                      " can be read here: nothing was verified");
   }
-  std::string text = "there is no shard here: nothing was verified";
+  std::string text = "there is no " + shard + (options.job.empty() ? "" : " of " + options.job) +
+                     " here: nothing was verified";
   for (const Problem& problem : report.problems) {
     text += "; " + problem.what + ": " + problem.error.message;
   }
@@ -203,6 +207,7 @@ ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
   Found found;
   VerifyReport& report = found.report;
   report.problems = std::move(plan.value().problems);
+  report.absent = std::move(plan.value().absent);
   Progress progress(
       console.err, console.err_is_terminal, "verify", BytesOfPlan(plan.value(), options));
   for (const Part& part : plan.value().parts) {
@@ -218,7 +223,8 @@ ExitCode RunVerify(const Context& context, const VerifyOptions& options) {
   MissRetired(options, &found);
   const ExitCode exit = VerifyExit(report);
   const bool sound = exit == ExitCode::kOk || exit == ExitCode::kNotFound;
-  if (report.shards.empty() && sound && (!options.snapshot.empty() || options.places.offline())) {
+  const bool named = !options.job.empty() || options.rank || options.places.offline();
+  if (report.shards.empty() && sound && named) {
     return console.Fail(NothingVerified(options, report));
   }
   console.out << (console.json ? VerifyJson(report) : VerifyText(report));

@@ -64,6 +64,13 @@ OrExit<Sources> OpenSources(const Context& context, const Places& places) {
   return result;
 }
 
+Status CheckRoots(const Context& context, const Places& places) {
+  for (const std::string& root : places.roots) {
+    HF_TRYV(CheckRoot(context.fs, CleanPath(root)));
+  }
+  return Ok();
+}
+
 Result<FoundSnapshot> FindIn(const Sources& sources,
                              const std::string& job,
                              const std::string& spec) {

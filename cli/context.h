@@ -56,6 +56,10 @@ struct OrExit {
 
 [[nodiscard]] OrExit<Sources> OpenSources(const Context& context, const Places& places);
 
+// kNotFound names the first of several --root that is no folder: what the others hold must not pass
+// for all that was asked for.
+[[nodiscard]] Status CheckRoots(const Context& context, const Places& places);
+
 // A snapshot and where it was found.
 struct FoundSnapshot {
   proto::SnapshotInfo snapshot;

@@ -195,6 +195,16 @@ TEST_F(DaemonCommandsTest, AShardThatWasNamedAndIsGoneEverywhereIsNotFound) {
   EXPECT_EQ(Run({"verify", kTestJob, "1200"}).exit, 0) << "the root has it";
 }
 
+TEST_F(DaemonCommandsTest, VerifyOfWhatWasNamedAndIsNotThereIsNotFound) {
+  const RunResult rank = Run({"verify", kTestJob, "--rank", "99"});
+  EXPECT_EQ(rank.exit, 6);
+  EXPECT_THAT(rank.err, HasSubstr("no shard of rank 99 of my-job here: nothing was verified"));
+  EXPECT_EQ(Run({"verify", "--rank", "99"}).exit, 6);
+  state_ = "filling";
+  EXPECT_EQ(Run({"verify", kTestJob, "--memory"}).exit, 6);
+  EXPECT_EQ(Run({"verify", "--memory"}).exit, 0) << "nothing was named";
+}
+
 TEST_F(DaemonCommandsTest, VerifyEndsWhenTheDaemonGoes) {
   verify_error_ = Error(Errc::kUnavailable, "connection lost");
   EXPECT_EQ(Run({"verify"}).exit, 1);

@@ -77,5 +77,32 @@ TEST_F(VerifyTest, AFileSystemThatVanishesIsNoRetention) {
   EXPECT_EQ(Run({"verify", "--root", root_}).exit, 3);
 }
 
+TEST_F(VerifyTest, ARootThatDoesNotExistIsNotVerifiedBesideAnother) {
+  const std::string none = base_ + "/unmounted";
+  for (const char* const command : {"verify", "ls"}) {
+    for (const bool first : {true, false}) {
+      const RunResult run =
+          Run({command, "--root", first ? none : root_, "--root", first ? root_ : none});
+      EXPECT_EQ(run.exit, 6) << command << run.out;
+      EXPECT_THAT(run.err, HasSubstr(none + ": there is no such folder"));
+    }
+  }
+}
+
+TEST_F(VerifyTest, AJobThatIsNotOnEveryRootThatWasNamedIsSaid) {
+  const std::string other = MakeFolder("other");
+  const RunResult verify = Run({"verify", kTestJob, "--root", root_, "--root", other, "--json"});
+  EXPECT_EQ(verify.exit, 6) << verify.err;
+  const json report = json::parse(verify.out);
+  EXPECT_EQ(report["ok"], false);
+  EXPECT_EQ(report["shards"].size(), 4U);
+  EXPECT_EQ(report["problems"][0]["what"], other);
+  EXPECT_EQ(report["problems"][0]["code"], "not_found");
+  const RunResult ls = Run({"ls", kTestJob, "--root", other, "--root", root_, "--json"});
+  EXPECT_EQ(ls.exit, 0) << ls.err;
+  EXPECT_EQ(json::parse(ls.out)["snapshots"].size(), 2U);
+  EXPECT_EQ(json::parse(ls.out)["problems"][0]["what"], other);
+}
+
 }  // namespace
 }  // namespace holdfast::cli
