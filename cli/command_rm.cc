@@ -1,4 +1,6 @@
-#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <system_error>
 #include <utility>
 
 #include "cli/commands.h"
@@ -80,45 +82,72 @@ ExitCode RemoveFromMemory(const Context& context, const RmOptions& options) {
                  : Refused(context.console, removed.error());
 }
 
-// The daemon of this node, if one answers and flushes this job to "root": its records must follow.
-Result<std::unique_ptr<AdminChannel>> DaemonOfRoot(const Context& context,
-                                                   const std::string& job,
-                                                   const std::string& root,
-                                                   bool* live) {
-  std::unique_ptr<AdminChannel> none;
+// What the daemon of this node has to do with a job and a folder.
+struct JobHere {
+  std::unique_ptr<AdminChannel>
+      daemon;         // nullptr: none answers, or it does not flush the job there
+  std::string root;   // the folder, as that daemon names it
+  bool live = false;  // it is trained here, whatever its roots are
+};
+
+// A folder has several names where links or mounts lead to it.
+bool SameFolder(const std::string& a, const std::string& b) {
+  std::error_code error;
+  return a == b || std::filesystem::equivalent(a, b, error);
+}
+
+// Where the daemon flushes the job to the folder, its records must follow.  An error: whether the
+// job is live cannot be known, so nothing may be removed.
+Result<JobHere> FindJobHere(const Context& context,
+                            const std::string& job_uid,
+                            const std::string& root) {
+  JobHere here;
   auto channel = context.connect(SocketCandidates(context.socket, context.environment));
   if (!channel) {
-    // Nobody there: the folder is all there is.  A daemon that a user named must answer.
-    if (!context.socket.empty()) {
+    const Errc code = channel.error().code;
+    const bool nobody = code == Errc::kUnavailable || code == Errc::kNotFound;
+    const bool named = !context.socket.empty() || !context.environment.holdfast_socket.empty();
+    if (named || !nobody) {
       return channel.error();
     }
-    return none;
+    return here;
   }
   proto::ClientMessage request;
   request.mutable_status();
   HF_TRY(const AdminReply reply,
          channel.value()->Call(std::move(request), proto::ServerMessage::kStatus, kQuickCall));
   for (const proto::JobStatus& status : reply.message.status().jobs()) {
-    const bool here = std::any_of(status.tiers().begin(),
-                                  status.tiers().end(),
-                                  [&](const auto& tier) { return tier.root() == root; });
-    if (status.name() == job && here) {
-      *live = status.live();
-      return std::move(channel).value();
+    // By its uid: the name may be another job's, and the root may be spelled in another way.
+    if (status.job_uid() != job_uid) {
+      continue;
+    }
+    here.live = status.live();
+    for (const proto::TierStatus& tier : status.tiers()) {
+      if (here.root.empty() && SameFolder(tier.root(), root)) {
+        here.root = tier.root();
+      }
     }
   }
-  return none;
+  if (!here.root.empty()) {
+    here.daemon = std::move(channel).value();
+  }
+  return here;
+}
+
+ExitCode NotAsked(const Console& console, const Error& error) {
+  const bool silent = error.code == Errc::kUnavailable || error.code == Errc::kTimeout ||
+                      error.code == Errc::kNotFound;
+  return console.Fail(error, silent ? ExitCode::kNoDaemon : ExitCodeOf(error.code));
 }
 
 Status RemoveFromFolder(const Context& context,
                         const RmOptions& options,
                         const std::string& root,
-                        const proto::SnapshotInfo& snapshot) {
-  bool live = false;
-  HF_TRY(const auto daemon, DaemonOfRoot(context, options.job, root, &live));
+                        const proto::SnapshotInfo& snapshot,
+                        const JobHere& here) {
   // The daemon removes what it knows as durable.  The rest of a live job may be under way.
   const bool durable = snapshot.state() == kStateDurable;
-  if (live && (options.force || !durable)) {
+  if (here.live && (options.force || !durable)) {
     return Error(Errc::kPermission,
                  "job " + options.job + " is live on this node: " +
                      (options.force ? "--force is for jobs at rest"
@@ -126,8 +155,8 @@ Status RemoveFromFolder(const Context& context,
   }
   storage_tiers::PersistentTier tier(context.fs, root, storage_tiers::TierScope::kShared);
   Status removed = Ok();
-  if (daemon != nullptr && durable) {
-    removed = RemoveByDaemon(*daemon, snapshot.id(), root);
+  if (here.daemon != nullptr && durable) {
+    removed = RemoveByDaemon(*here.daemon, snapshot.id(), here.root);
   } else {
     HF_TRY(const std::uint64_t highest, tier.HighestIncarnation(options.job));
     removed = tier.Delete(options.job, snapshot.id(), highest);
@@ -138,7 +167,7 @@ Status RemoveFromFolder(const Context& context,
   if (options.force) {
     return ForceRemove(context.fs, tier, options.job, snapshot.id());
   }
-  if (!live && RefuseShared(tier, options.job, snapshot.id())) {
+  if (!here.live && RefuseShared(tier, options.job, snapshot.id())) {
     Error refused = std::move(removed).error();
     refused.message += "; --force removes it all the same, if no node runs the job";
     return refused;
@@ -175,7 +204,11 @@ ExitCode RunRm(const Context& context, const RmOptions& options) {
       agreed != ExitCode::kOk) {
     return agreed;
   }
-  const Status removed = RemoveFromFolder(context, options, root, snapshot.value());
+  const auto here = FindJobHere(context, snapshot.value().id().job_uid(), root);
+  if (!here) {
+    return NotAsked(console, here.error());
+  }
+  const Status removed = RemoveFromFolder(context, options, root, snapshot.value(), here.value());
   return removed ? Done(console, snapshot.value(), root) : Refused(console, removed.error());
 }
 

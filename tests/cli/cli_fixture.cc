@@ -155,20 +155,24 @@ RunResult CliTest::Run(const std::vector<std::string>& arguments) {
   std::istringstream in(input_);
   const ConnectFunction connect =
       [this](const std::vector<std::string>& sockets) -> Result<std::unique_ptr<AdminChannel>> {
+    if (connect_error_) {
+      return *connect_error_;
+    }
     if (!daemon_) {
       return ConnectToDaemon(sockets);
     }
     return std::unique_ptr<AdminChannel>(std::make_unique<FixedChannel>(daemon_, &requests_));
   };
-  Context context{.console = {.out = out,
-                              .err = err,
-                              .in = in,
-                              .in_is_terminal = in_is_terminal_,
-                              .err_is_terminal = err_is_terminal_},
-                  .environment = {.holdfast_socket = "", .xdg_state_home = base_, .home = ""},
-                  .socket = {},
-                  .fs = *fs_,
-                  .connect = connect};
+  Context context{
+      .console = {.out = out,
+                  .err = err,
+                  .in = in,
+                  .in_is_terminal = in_is_terminal_,
+                  .err_is_terminal = err_is_terminal_},
+      .environment = {.holdfast_socket = holdfast_socket_, .xdg_state_home = base_, .home = ""},
+      .socket = {},
+      .fs = *fs_,
+      .connect = connect};
   const ExitCode exit = RunApp(static_cast<int>(argv.size()), argv.data(), std::move(context));
   return {static_cast<int>(exit), out.str(), err.str()};
 }

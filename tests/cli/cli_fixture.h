@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -59,6 +60,8 @@ class CliTest : public ::testing::Test {
   using Answer = std::function<Result<AdminReply>(const proto::ClientMessage&)>;
   Answer daemon_;
   std::vector<proto::ClientMessage> requests_;  // what it was asked
+  std::optional<Error> connect_error_;          // connecting ends so
+  std::string holdfast_socket_;                 // HOLDFAST_SOCKET
 
   std::string input_;  // what the user types
   bool in_is_terminal_ = false;

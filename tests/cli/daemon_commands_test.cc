@@ -64,6 +64,7 @@ class DaemonCommandsTest : public CliTest {
     } else {
       proto::JobStatus* job = reply.message.mutable_status()->add_jobs();
       job->set_name(kTestJob);
+      job->set_job_uid(TestJobUid());
       job->set_live(live_);
       job->add_tiers()->set_root(root_);
     }
@@ -306,6 +307,42 @@ TEST_F(DaemonCommandsTest, RmOfWhatTheDaemonFlushesGoesThroughTheDaemon) {
   EXPECT_EQ(Run({"rm", kTestJob, "1200", "--root", root_, "--yes", "--force"}).exit, 5);
   EXPECT_EQ(Run({"rm", kTestJob, "1200", "--memory", "--yes"}).exit, 0);
   EXPECT_EQ(requests_.back().remove().root(), "");
+}
+
+TEST_F(DaemonCommandsTest, RmWithForceIsRefusedForALiveJobWhateverTheRootIsCalled) {
+  WriteSnapshot(root_, 7, 1200);
+  live_ = true;
+  std::filesystem::create_directory_symlink(base_, base_ + "/link");
+  const std::string alias = base_ + "/link/root";
+  EXPECT_EQ(Run({"rm", kTestJob, "1200", "--root", alias, "--yes", "--force"}).exit, 5);
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/my-job/step-00001200.i0007"));
+  const std::string other = MakeFolder("other");
+  WriteSnapshot(other, 7, 1200);
+  EXPECT_EQ(Run({"rm", kTestJob, "1200", "--root", other, "--yes", "--force"}).exit, 5);
+  EXPECT_TRUE(std::filesystem::exists(other + "/my-job/step-00001200.i0007"));
+  // The daemon is told the name that it knows.
+  EXPECT_EQ(Run({"rm", kTestJob, "1200", "--root", alias, "--yes"}).exit, 0);
+  EXPECT_EQ(requests_.back().remove().root(), root_);
+}
+
+TEST_F(DaemonCommandsTest, RmOfAFolderNeedsADaemonThatAnswersOrNone) {
+  WriteSnapshot(root_, 7, 1200);
+  const std::vector<std::string> rm = {"rm", kTestJob, "1200", "--root", root_, "--yes", "--force"};
+  const auto there = [&] { return std::filesystem::exists(root_ + "/my-job/step-00001200.i0007"); };
+  const std::vector<std::pair<Errc, int>> cases = {
+      {Errc::kTimeout, 4}, {Errc::kVersionMismatch, 1}, {Errc::kPermission, 5}};
+  for (const auto& [code, exit] : cases) {
+    connect_error_ = Error(code, "not to be asked");
+    EXPECT_EQ(Run(rm).exit, exit) << ErrcName(code);
+    EXPECT_TRUE(there()) << ErrcName(code);
+  }
+  connect_error_ = Error(Errc::kUnavailable, "no daemon answers");
+  holdfast_socket_ = base_ + "/named.sock";
+  EXPECT_EQ(Run(rm).exit, 4) << "one that was named";
+  EXPECT_TRUE(there());
+  holdfast_socket_.clear();
+  EXPECT_EQ(Run(rm).exit, 0) << "nobody is there";
+  EXPECT_FALSE(there());
 }
 
 }  // namespace
