@@ -43,6 +43,18 @@ ExitCode PrintFiles(const Console& console,
   return ExitCode::kOk;
 }
 
+// A shorter life than was asked for is said: the next authority takes time to bring to all nodes.
+void NoteTheEnd(const Console& console, const std::string& folder, const std::string& certificate) {
+  const auto authority = transport::ReadCertificate(folder + "/ca.crt");
+  const auto own = transport::ReadCertificate(certificate);
+  if (authority.has_value() && own.has_value() &&
+      own.value().not_after == authority.value().not_after) {
+    console.Note("it ends when its authority does, " + folder +
+                 "/ca.crt, before the days that it should be valid for: make a new authority in "
+                 "another folder in time");
+  }
+}
+
 }  // namespace
 
 ExitCode RunCertsInit(const Context& context, const CertsOptions& options) {
@@ -71,6 +83,7 @@ ExitCode RunCertsIssue(const Context& context, const CertsOptions& options) {
   if (!files.has_value()) {
     return context.console.Fail(files.error());
   }
+  NoteTheEnd(context.console, options.folder, files.value().certificate);
   return PrintFiles(context.console,
                     files.value(),
                     "Bring both files and ca.crt to that node, and ca.key to none.\n");

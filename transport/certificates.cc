@@ -1,5 +1,6 @@
 #include "transport/certificates.h"
 
+#include <algorithm>
 #include <array>
 #include <ctime>
 #include <functional>
@@ -49,9 +50,9 @@ Status SetSerial(X509* certificate) {
   return Ok();
 }
 
-Status SetTimes(X509* certificate, WallTime now, std::chrono::hours validity) {
+Status SetTimes(X509* certificate, WallTime now, WallTime until) {
   const std::time_t begin = std::chrono::system_clock::to_time_t(now - kClockSlack);
-  const std::time_t end = std::chrono::system_clock::to_time_t(now + validity);
+  const std::time_t end = std::chrono::system_clock::to_time_t(until);
   if (ASN1_TIME_set(X509_getm_notBefore(certificate), begin) == nullptr ||
       ASN1_TIME_set(X509_getm_notAfter(certificate), end) == nullptr) {
     return OpensslError(Errc::kInvalidArgument, "set the validity of a certificate");
@@ -276,7 +277,8 @@ Result<CertificateFiles> CreateAuthority(const std::string& folder,
   const std::string name = "Holdfast cluster " + ToHex(AsBytes(RandomUid().substr(0, 4)));
   HF_TRY(const CertificatePtr certificate, NewCertificate(name, key.get(), nullptr));
   X509* const self = certificate.get();
-  HF_TRYV(SetTimes(self, std::chrono::system_clock::now(), options.validity));
+  const WallTime now = std::chrono::system_clock::now();
+  HF_TRYV(SetTimes(self, now, now + options.validity));
   HF_TRYV(AddExtension(self, self, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
   HF_TRYV(AddExtension(self, self, NID_key_usage, "critical,keyCertSign,cRLSign"));
   HF_TRYV(AddExtension(self, self, NID_subject_key_identifier, "hash"));
@@ -294,13 +296,23 @@ Result<CertificateFiles> IssueNodeCertificate(const std::string& folder,
     return Error(Errc::kInvalidArgument,
                  folder + "/ca.crt and ca.key do not belong together: bring back the right one");
   }
+  // Peers look at both: no certificate is of use for longer than its authority.
+  const WallTime authority_end = TimeOf(X509_get0_notAfter(authority.get()));
+  if (authority_end <= options.now) {
+    return Error(Errc::kPermission,
+                 folder +
+                     "/ca.crt has expired, so that no peer takes what it signs: make a new "
+                     "authority in another folder (`holdfast certs init`), and with it the "
+                     "certificates of all nodes");
+  }
   HF_TRY(const KeyPtr key, NewKey());
   const std::string uuid = UuidText(options.node_uuid);
   HF_TRY(const CertificatePtr certificate,
          NewCertificate("Holdfast node " + uuid, key.get(), authority.get()));
   X509* const self = certificate.get();
   X509* const issuer = authority.get();
-  HF_TRYV(SetTimes(self, options.now, options.validity));
+  const WallTime until = std::min(options.now + options.validity, authority_end);
+  HF_TRYV(SetTimes(self, options.now, until));
   HF_TRYV(AddExtension(self, issuer, NID_basic_constraints, "critical,CA:FALSE"));
   HF_TRYV(AddExtension(self, issuer, NID_key_usage, "critical,digitalSignature"));
   HF_TRYV(AddExtension(self, issuer, NID_ext_key_usage, "serverAuth,clientAuth"));

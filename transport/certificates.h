@@ -55,7 +55,7 @@ struct CertificateFiles {
 [[nodiscard]] Result<CertificateFiles> CreateAuthority(const std::string& folder,
                                                        const AuthorityOptions& options);
 
-// With the authority in "folder".
+// With the authority in "folder", and until its end at the latest.  kPermission: that has come.
 [[nodiscard]] Result<CertificateFiles> IssueNodeCertificate(const std::string& folder,
                                                             const NodeOptions& options);
 

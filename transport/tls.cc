@@ -1,5 +1,6 @@
 #include "transport/tls.h"
 
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
@@ -83,10 +84,20 @@ Status UseCertificate(SSL_CTX* context, const TlsFiles& files) {
   return Ok();
 }
 
-Status CheckPurpose(SSL_CTX* context,
-                    int purpose,
-                    const TlsFiles& files,
-                    const std::string& authority) {
+// The epoch where OpenSSL cannot read it.
+WallTime EndOf(const X509* certificate) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &parts) != 1) {
+    return {};
+  }
+  return std::chrono::system_clock::from_time_t(::timegm(&parts));
+}
+
+// Returns the earliest end of all certificates up to the authority.
+Result<WallTime> CheckPurpose(SSL_CTX* context,
+                              int purpose,
+                              const TlsFiles& files,
+                              const std::string& authority) {
   X509* own = SSL_CTX_get0_certificate(context);
   STACK_OF(X509)* chain = nullptr;
   SSL_CTX_get0_chain_certs(context, &chain);
@@ -103,12 +114,17 @@ Status CheckPurpose(SSL_CTX* context,
         Errc::kPermission,
         files.certificate + ": " + VerifyText(why, own, authority) + " (" + files.authority + ")");
   }
-  return Ok();
+  const STACK_OF(X509)* verified = X509_STORE_CTX_get0_chain(check.get());
+  WallTime end = EndOf(own);
+  for (int i = 0; i < sk_X509_num(verified); ++i) {
+    end = std::min(end, EndOf(sk_X509_value(verified, i)));
+  }
+  return end;
 }
 
 // As the peers will look at it, so that a daemon that nobody accepts does not start: it connects,
 // and is connected to.
-Status CheckOwn(SSL_CTX* context, const TlsFiles& files, const std::string& authority) {
+Result<WallTime> CheckOwn(SSL_CTX* context, const TlsFiles& files, const std::string& authority) {
   const X509* own = SSL_CTX_get0_certificate(context);
   if (NodeUuidOf(own).empty()) {
     return Error(Errc::kPermission,
@@ -131,7 +147,7 @@ Result<std::unique_ptr<TlsContext::Impl>> MakeImpl(const TlsFiles& files, bool c
   HF_TRYV(UseAuthority(context, files.authority, &impl->authority));
   HF_TRYV(UseCertificate(context, files));
   if (check) {
-    HF_TRYV(CheckOwn(context, files, impl->authority));
+    HF_TRY(impl->chain_end, CheckOwn(context, files, impl->authority));
   }
   return impl;
 }
@@ -146,10 +162,7 @@ Result<std::shared_ptr<const TlsContext>> MakeContext(const TlsFiles& files, boo
 TlsContext::TlsContext(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
   const X509* own = SSL_CTX_get0_certificate(impl_->context.native_handle());
   node_uuid_ = NodeUuidOf(own);
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(own), &parts) == 1) {
-    not_after_ = std::chrono::system_clock::from_time_t(::timegm(&parts));
-  }
+  not_after_ = std::min(EndOf(own), impl_->chain_end);
 }
 
 TlsContext::~TlsContext() = default;

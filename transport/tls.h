@@ -43,7 +43,7 @@ class TlsContext {
   // 16 bytes: what the certificate says.
   [[nodiscard]] const std::string& node_uuid() const { return node_uuid_; }
 
-  // For a warning in time.
+  // For a warning in time: of the certificate or of its authority, whichever ends first.
   [[nodiscard]] WallTime not_after() const { return not_after_; }
 
   [[nodiscard]] Impl& impl() const { return *impl_; }

@@ -7,6 +7,7 @@
 #include <boost/system/error_code.hpp>
 #include <openssl/x509.h>
 
+#include "common/clock.h"
 #include "common/error.h"
 #include "transport/tls.h"
 
@@ -17,6 +18,8 @@ struct TlsContext::Impl {
 
   boost::asio::ssl::context context;
   std::string authority;  // its subject, for messages
+  // The earliest end of the certificates by which ours was found good.
+  WallTime chain_end = WallTime::max();
 };
 
 // Why a certificate was not accepted, and what to do: from OpenSSL's verification.

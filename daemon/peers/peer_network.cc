@@ -55,8 +55,10 @@ void WarnOfTheEnd(const transport::TlsContext& tls) {
       tls.not_after() - std::chrono::system_clock::now());
   if (left < kWarnBefore) {
     LogWarning("peer.certificate",
-               "this node's certificate ends in " + std::to_string(left.count() / 24) +
-                   " days, and then no peer takes it: issue a new one and start the daemon again");
+               "this node's certificate, or its authority, ends in " +
+                   std::to_string(left.count() / 24) +
+                   " days, and then no peer takes it: issue a new one, with a new authority where "
+                   "that ends, and start the daemon again");
   }
 }
 

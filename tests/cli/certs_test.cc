@@ -52,7 +52,18 @@ TEST_F(CertsTest, JsonNamesTheFiles) {
   const json node = json::parse(issue.out);
   EXPECT_EQ(node["node_uuid"], "0123456789abcdef0123456789abcdef");
   EXPECT_EQ(node["addresses"], json::array({"::1"}));
-  EXPECT_GT(node["not_after"].get<std::int64_t>(), authority["not_after"].get<std::int64_t>());
+  EXPECT_LE(node["not_after"].get<std::int64_t>(), authority["not_after"].get<std::int64_t>());
+}
+
+TEST_F(CertsTest, ACertificateEndsWithItsAuthorityAndThatIsSaid) {
+  ASSERT_EQ(Run({"certs", "init", folder_, "--days", "30"}).exit, 0);
+  const RunResult issue = Run({"certs", "issue", folder_, "--node", kNode});
+  EXPECT_EQ(issue.exit, 0);
+  EXPECT_THAT(issue.out, HasSubstr("valid for 30 days"));
+  EXPECT_THAT(issue.err, HasSubstr("ends when its authority does"));
+  const std::string folder = MakeFolder("long") + "/pki";
+  ASSERT_EQ(Run({"certs", "init", folder}).exit, 0);
+  EXPECT_EQ(Run({"certs", "issue", folder, "--node", kNode}).err, "");
 }
 
 TEST_F(CertsTest, NothingIsReplaced) {

@@ -1,10 +1,13 @@
 #include "transport/certificates.h"
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <sys/stat.h>
 
 #include "tests/support/whole_file.h"
@@ -146,6 +149,54 @@ TEST_F(CertificatesTest, AddressesCannotSmuggleNames) {
   options.node_uuid = "short";
   EXPECT_EQ(IssueNodeCertificate(folder_, options).error().code, Errc::kInvalidArgument);
   EXPECT_EQ(Names().size(), 2U);
+}
+
+TEST_F(CertificatesTest, NoneIsValidForLongerThanItsAuthority) {
+  AuthorityOptions short_lived;
+  short_lived.validity = std::chrono::hours(24 * 30);
+  const auto authority = CreateAuthority(folder_, short_lived);
+  ASSERT_TRUE(authority.has_value());
+  const auto node = IssueNodeCertificate(folder_, Node('a'));
+  ASSERT_TRUE(node.has_value()) << node.error().ToString();
+  EXPECT_EQ(ReadCertificate(node.value().certificate).value().not_after,
+            ReadCertificate(authority.value().certificate).value().not_after);
+  NodeOptions late = Node('b');
+  late.now = std::chrono::system_clock::now() + std::chrono::hours(24 * 31);
+  const auto refused = IssueNodeCertificate(folder_, late);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Errc::kPermission);
+  EXPECT_THAT(refused.error().message, HasSubstr("ca.crt has expired"));
+}
+
+// Writes "from" to "to" with another end, signed again by "key".
+void Shorten(const std::string& from, const std::string& key, const std::string& to, int days) {
+  std::FILE* in = std::fopen(from.c_str(), "r");
+  X509* certificate = PEM_read_X509(in, nullptr, nullptr, nullptr);
+  std::fclose(in);
+  in = std::fopen(key.c_str(), "r");
+  EVP_PKEY* signer = PEM_read_PrivateKey(in, nullptr, nullptr, nullptr);
+  std::fclose(in);
+  EXPECT_NE(X509_time_adj_ex(X509_getm_notAfter(certificate), days, 0, nullptr), nullptr);
+  EXPECT_GT(X509_sign(certificate, signer, EVP_sha256()), 0);
+  std::FILE* out = std::fopen(to.c_str(), "w");
+  EXPECT_EQ(PEM_write_X509(out, certificate), 1);
+  std::fclose(out);
+  EVP_PKEY_free(signer);
+  X509_free(certificate);
+}
+
+TEST_F(CertificatesTest, TheEndOfAnAuthorityThatEndsFirstIsTheEndOfAll) {
+  ASSERT_TRUE(CreateAuthority(folder_, AuthorityOptions()).has_value());
+  const auto node = IssueNodeCertificate(folder_, Node('a'));
+  ASSERT_TRUE(node.has_value());
+  TlsFiles files;
+  files.authority = folder_ + "/short.crt";
+  files.certificate = node.value().certificate;
+  files.key = node.value().key;
+  Shorten(folder_ + "/ca.crt", folder_ + "/ca.key", files.authority, 10);
+  const auto tls = TlsContext::Load(files);
+  ASSERT_TRUE(tls.has_value()) << tls.error().ToString();
+  EXPECT_EQ(tls.value()->not_after(), ReadCertificate(files.authority).value().not_after);
 }
 
 TEST_F(CertificatesTest, SerialNumbersDiffer) {
