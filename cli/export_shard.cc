@@ -76,15 +76,23 @@ Error BadImage(const OpenedShard& shard,
                    "; nothing of it was exported");
 }
 
-Result<ExportedFile> ExportImage(storage_tiers::FileSystem& fs,
-                                 const OpenedShard& shard,
-                                 const OpenedImage& image,
-                                 const std::string& folder,
-                                 Progress* progress) {
+// A file whose bytes are all there, checked and synced, without its name.
+struct Unnamed {
+  std::unique_ptr<Temporary> temporary;
+  ExportedFile file;
+};
+
+Result<Unnamed> WriteImage(storage_tiers::FileSystem& fs,
+                           const OpenedShard& shard,
+                           const OpenedImage& image,
+                           const std::string& folder,
+                           Progress* progress) {
   const std::string name = ImageName(shard.sidecar.rank(), image.digest.kind());
-  const std::string target = JoinPath(folder, name);
-  const Temporary temporary(fs, folder, name);
-  HF_TRY(const std::unique_ptr<storage_tiers::File> file, fs.OpenForWrite(temporary.path()));
+  Unnamed written;
+  written.file = {JoinPath(folder, name), image.digest.length_bytes()};
+  written.temporary = std::make_unique<Temporary>(fs, folder, name);
+  HF_TRY(const std::unique_ptr<storage_tiers::File> file,
+         fs.OpenForWrite(written.temporary->path()));
   HF_TRYV(file->Preallocate(image.digest.length_bytes()));
   const BlockSink write = [&](ByteCount offset, ByteView block) -> Status {
     return file->WriteAt(offset, block);
@@ -95,8 +103,22 @@ Result<ExportedFile> ExportImage(storage_tiers::FileSystem& fs,
   }
   HF_TRYV(file->Truncate(image.digest.length_bytes()));
   HF_TRYV(file->Sync());
-  HF_TRYV(Name(fs, temporary, target));
-  return ExportedFile{target, image.digest.length_bytes()};
+  return written;
+}
+
+Result<Unnamed> WriteState(storage_tiers::FileSystem& fs,
+                           const OpenedShard& shard,
+                           const std::string& folder) {
+  const std::string state = StateDocument(shard.sidecar);
+  const std::string name = StateName(shard.sidecar.rank());
+  Unnamed written;
+  written.file = {JoinPath(folder, name), state.size()};
+  written.temporary = std::make_unique<Temporary>(fs, folder, name);
+  HF_TRY(const std::unique_ptr<storage_tiers::File> file,
+         fs.OpenForWrite(written.temporary->path()));
+  HF_TRYV(file->WriteAt(0, AsBytes(state)));
+  HF_TRYV(file->Sync());
+  return written;
 }
 
 }  // namespace
@@ -120,21 +142,21 @@ Result<std::vector<ExportedFile>> ExportShard(storage_tiers::FileSystem& fs,
                                               const std::string& folder,
                                               Progress* progress) {
   HF_TRYV(RefuseExported(fs, folder, shard.sidecar.rank()));
-  std::vector<ExportedFile> files;
+  // No name before all of the shard is good: another copy of it may be tried after this one.
+  std::vector<Unnamed> written;
   for (const OpenedImage& image : shard.images) {
-    HF_TRY(ExportedFile file, ExportImage(fs, shard, image, folder, progress));
-    files.push_back(std::move(file));
+    HF_TRY(Unnamed one, WriteImage(fs, shard, image, folder, progress));
+    written.push_back(std::move(one));
   }
-  const std::string state = StateDocument(shard.sidecar);
-  const std::string name = StateName(shard.sidecar.rank());
-  const std::string target = JoinPath(folder, name);
-  const Temporary temporary(fs, folder, name);
-  HF_TRY(const std::unique_ptr<storage_tiers::File> file, fs.OpenForWrite(temporary.path()));
-  HF_TRYV(file->WriteAt(0, AsBytes(state)));
-  HF_TRYV(file->Sync());
-  HF_TRYV(Name(fs, temporary, target));
+  HF_TRY(Unnamed state, WriteState(fs, shard, folder));
+  written.push_back(std::move(state));
+  std::vector<ExportedFile> files;
+  for (Unnamed& one : written) {
+    HF_TRYV(Name(fs, *one.temporary, one.file.path));
+    files.push_back(std::move(one.file));
+  }
+  written.clear();
   HF_TRYV(fs.SyncFolder(folder));
-  files.push_back({target, state.size()});
   return files;
 }
 

@@ -4,8 +4,9 @@
 //   <to>/rank-00000.static.safetensors  frozen tensors, where the shard has any
 //   <to>/rank-00000.state.json          non-tensor state, aliases, true types, digests' outcome
 //
-// A file gets its name only when all its bytes were checked and synced, by a link that never
-// replaces: whatever happens, a name in the folder is a whole and good file.
+// Files get their names only when all bytes of the shard were checked and synced, by links that
+// never replace: whatever happens, a name in the folder is a whole and good file, and a shard of
+// which an image is bad leaves none.
 //
 // Threads:   one thread; reading uses more inside.
 // Ownership: borrows everything for the call.
