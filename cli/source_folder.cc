@@ -142,19 +142,22 @@ Result<Listing> FolderSource::List(const std::string& job) {
   if (!job.empty()) {
     HF_TRY(const auto file, tier_.ReadJob(job));
     if (!file) {
-      HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
-      return Error(
-          Errc::kNotFound,
-          "there is no job " + job + " in " + tier_.root() +
-              (jobs.empty() ? ": " + NoJobs(tier_.root()).error.message : InsteadText(jobs)));
+      HF_TRY(const storage_tiers::JobListing jobs, tier_.ListJobs());
+      return Error(Errc::kNotFound,
+                   "there is no job " + job + " in " + tier_.root() +
+                       (jobs.names.empty() ? ": " + NoJobs(tier_.root()).error.message
+                                           : InsteadText(jobs.names)));
     }
     ListJob(job, &listing);
   } else {
-    HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
-    if (jobs.empty()) {
+    HF_TRY(const storage_tiers::JobListing jobs, tier_.ListJobs());
+    if (jobs.names.empty() && jobs.problems.empty()) {
       listing.problems.push_back(NoJobs(tier_.root()));
     }
-    for (const std::string& name : jobs) {
+    for (const storage_tiers::JobListing::Problem& problem : jobs.problems) {
+      listing.problems.push_back({JoinPath(tier_.root(), problem.folder), problem.error});
+    }
+    for (const std::string& name : jobs.names) {
       ListJob(name, &listing);
     }
   }
@@ -164,8 +167,8 @@ Result<Listing> FolderSource::List(const std::string& job) {
 
 Result<proto::StatusReply> FolderSource::Overview(const Listing& listing) {
   proto::StatusReply status;
-  HF_TRY(const std::vector<std::string> jobs, tier_.ListJobs());
-  for (const std::string& name : jobs) {
+  HF_TRY(const storage_tiers::JobListing jobs, tier_.ListJobs());
+  for (const std::string& name : jobs.names) {
     proto::JobStatus* job = status.add_jobs();
     job->set_name(name);
     proto::TierStatus* tier = job->add_tiers();

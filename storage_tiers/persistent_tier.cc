@@ -56,16 +56,18 @@ std::string PersistentTier::IncarnationFolder(const std::string& job) const {
   return JoinPath(JobFolder(job), kIncarnationsFolderName);
 }
 
-Result<std::vector<std::string>> PersistentTier::ListJobs() {
+Result<JobListing> PersistentTier::ListJobs() {
   HF_TRY(const auto entries, fs_.List(root_));
-  std::vector<std::string> jobs;
+  JobListing jobs;
   for (const FolderEntry& entry : entries) {
     if (entry.kind != FileKind::kFolder || !layout::ValidateJobName(entry.name)) {
       continue;
     }
-    HF_TRY(const bool is_job, Exists(fs_, JoinPath(JobFolder(entry.name), kJobFileName)));
-    if (is_job) {
-      jobs.push_back(entry.name);
+    const auto is_job = Exists(fs_, JoinPath(JobFolder(entry.name), kJobFileName));
+    if (!is_job) {
+      jobs.problems.push_back({entry.name, is_job.error()});
+    } else if (is_job.value()) {
+      jobs.names.push_back(entry.name);
     }
   }
   return jobs;

@@ -66,6 +66,16 @@ struct SnapshotListing {
   std::vector<std::string> unknown_names;  // in the job's folder and made by nobody we know
 };
 
+struct JobListing {
+  struct Problem {
+    std::string folder;  // its name in the root
+    Error error;
+  };
+
+  std::vector<std::string> names;  // sorted
+  std::vector<Problem> problems;   // folders of which it cannot be known whether they are a job's
+};
+
 struct CleanUpReport {
   std::vector<std::string> removed;  // paths
   std::vector<std::string>
@@ -83,8 +93,8 @@ class PersistentTier {
 
   // --- Jobs and incarnations (persistent_tier.cc) ---
 
-  // Names of the folders with a job.json, sorted.
-  [[nodiscard]] Result<std::vector<std::string>> ListJobs();
+  // The folders with a job.json.  One that may not be looked into does not hide the others.
+  [[nodiscard]] Result<JobListing> ListJobs();
 
   // Creates the job's folders and job.json.  kAlreadyExists with both uids where another job of the
   // name exists; of two racing daemons one gets it and then reads the winner's uid with ReadJob.

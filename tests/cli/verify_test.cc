@@ -77,6 +77,27 @@ TEST_F(VerifyTest, AFileSystemThatVanishesIsNoRetention) {
   EXPECT_EQ(Run({"verify", "--root", root_}).exit, 3);
 }
 
+TEST_F(VerifyTest, AFolderThatCannotBeLookedIntoDoesNotHideTheOthers) {
+  const std::string neighbour = MakeFolder("root/neighbour");
+  faults_.FailMatching(
+      [](const testing::FileSystemCall& call) {
+        return call.operation == "Stat" && call.path.ends_with("/neighbour/job.json");
+      },
+      EACCES);
+  const RunResult ls = Run({"ls", "--root", root_, "--json"});
+  EXPECT_EQ(ls.exit, 0) << ls.err;
+  EXPECT_EQ(json::parse(ls.out)["snapshots"].size(), 2U);
+  EXPECT_EQ(json::parse(ls.out)["problems"][0]["what"], neighbour);
+  const RunResult status = Run({"status", "--root", root_});
+  EXPECT_EQ(status.exit, 0) << status.err;
+  EXPECT_THAT(status.out, HasSubstr("job my-job"));
+  EXPECT_THAT(status.out, HasSubstr("/neighbour"));
+  const RunResult verify = Run({"verify", "--root", root_, "--json"});
+  EXPECT_EQ(verify.exit, 5) << "not all of the root was looked at";
+  EXPECT_EQ(json::parse(verify.out)["shards"].size(), 4U);
+  EXPECT_EQ(Run({"verify", kTestJob, "--root", root_}).exit, 0);
+}
+
 TEST_F(VerifyTest, ARootThatDoesNotExistIsNotVerifiedBesideAnother) {
   const std::string none = base_ + "/unmounted";
   for (const char* const command : {"verify", "ls"}) {

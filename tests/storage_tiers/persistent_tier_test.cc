@@ -58,7 +58,7 @@ TEST_F(PersistentTierTest, AJobIsMadeOnceAndFoundAgain) {
   EXPECT_TRUE(tier_.EnsureJob(kJob, kUid));
   EXPECT_EQ(tier_.ReadJob(kJob).value()->job_uid(), kUid);
   EXPECT_FALSE(tier_.ReadJob("other").value().has_value());
-  EXPECT_EQ(tier_.ListJobs().value(), std::vector<std::string>{kJob});
+  EXPECT_EQ(tier_.ListJobs().value().names, std::vector<std::string>{kJob});
 }
 
 TEST_F(PersistentTierTest, AnotherJobOfTheNameIsRefusedWithBothUids) {
