@@ -79,6 +79,21 @@ std::string HeldBy(const ClusterSnapshot& snapshot, const std::string& node) {
   return text;
 }
 
+// A node that did not answer may still hold it.
+std::string LostText(const Cluster& cluster, const std::string& last_seen) {
+  const std::string lost = "; nothing brings it back";
+  bool all_answered = true;
+  bool its_answered = last_seen.empty();
+  for (const proto::NodeAnswer& answer : cluster.nodes) {
+    all_answered = all_answered && answer.has_view();
+    its_answered = its_answered || (answer.node_uuid() == last_seen && answer.has_view());
+  }
+  if (!its_answered) {
+    return lost + " unless that node comes back\n";
+  }
+  return lost + (all_answered ? "\n" : " unless a silent node does\n");
+}
+
 std::string MissingLines(const Cluster& cluster, const ClusterSnapshot& snapshot) {
   std::string text;
   for (const std::uint32_t rank : snapshot.missing) {
@@ -87,7 +102,7 @@ std::string MissingLines(const Cluster& cluster, const ClusterSnapshot& snapshot
     text += "  rank " + std::to_string(rank) +
             ": no node that answered can give it; last seen at " +
             WhereText(cluster, snapshot.LastSeen(rank)) +
-            (lost                                  ? "; nothing brings it back\n"
+            (lost                                  ? LostText(cluster, snapshot.LastSeen(rank))
              : !snapshot.info.durable_on().empty() ? "; it is durable\n"
                                                    : "; parity brings it back\n");
   }

@@ -47,6 +47,15 @@ std::string BadLine(const ScrubItem& item) {
   return text;
 }
 
+// Of a node that went away in the middle, its line in the table speaks for all that was left.
+std::string UnreadLine(const ScrubReport& report, const ScrubItem& item) {
+  if (!item.error || report.gone.contains(item.node)) {
+    return "";
+  }
+  return "NOT READ " + SafeText(item.job) + " " + IdText(item.key.id()) + " " + WhatText(item.key) +
+         " at node " + NodeName(item.node) + ": " + SafeText(item.error->message) + "\n";
+}
+
 // Whether the item is bad, rather than not read.
 bool IsBad(const ScrubItem& item) {
   return !item.bad_chunks.empty() || item.was_poisoned ||
@@ -123,10 +132,10 @@ std::string ScrubText(const ScrubReport& report) {
                                 : gone != report.gone.end() ? gone->second.message
                                                             : "";
     table.AddRow({NodeName(answer.node_uuid()),
-                  !answer.has_view() ? SilenceWord(answer)
-                  : sum.bad > 0      ? "BAD"
-                  : because.empty()  ? "ok"
-                                     : "not all read",
+                  !answer.has_view()                   ? SilenceWord(answer)
+                  : sum.bad > 0                        ? "BAD"
+                  : because.empty() && sum.unread == 0 ? "ok"
+                                                       : "not all read",
                   std::to_string(sum.good),
                   std::to_string(sum.bad),
                   std::to_string(sum.unread),
@@ -135,7 +144,7 @@ std::string ScrubText(const ScrubReport& report) {
   }
   std::string text = table.Render();
   for (const ScrubItem& item : report.items) {
-    text += IsBad(item) ? BadLine(item) : "";
+    text += IsBad(item) ? BadLine(item) : UnreadLine(report, item);
   }
   return text;
 }

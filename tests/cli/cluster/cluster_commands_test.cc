@@ -60,6 +60,11 @@ class ClusterCommandsTest : public CliTest {
       result.set_error_code(static_cast<std::uint32_t>(Errc::kUnavailable));
       result.set_error("the connection ended");
     }
+    if (part.node_uuid() == failing_node_ && part.key().has_image()) {
+      result.Clear();
+      result.set_error_code(static_cast<std::uint32_t>(Errc::kIoError));
+      result.set_error("the arena cannot be read");
+    }
     return result;
   }
 
@@ -74,6 +79,7 @@ class ClusterCommandsTest : public CliTest {
   std::string rotten_node_;
   bool rotten_row_ = false;
   std::string silent_node_;
+  std::string failing_node_;  // its image cannot be read
 };
 
 TEST_F(ClusterCommandsTest, StatusShowsNodesJobsRanksGroupsAndTheMargin) {
@@ -127,6 +133,17 @@ TEST_F(ClusterCommandsTest, ASilentNodeIsNamedAndTheRestIsShown) {
                 HasSubstr("rank 2: no node that answered can give it; last seen at node "
                           "434343434343 (unreachable); parity brings it back"));
   }
+}
+
+TEST_F(ClusterCommandsTest, WhatIsLostIsNotLostForGoodWhileItsNodeIsOnlySilent) {
+  for (const std::size_t node : {1U, 2U, 3U}) {
+    Silence(&nodes_[node]);
+  }
+  const RunResult run = Run({"ls", "my-job", "--cluster"});
+  EXPECT_EQ(run.exit, 7);
+  EXPECT_THAT(run.out,
+              HasSubstr("last seen at node 434343434343 (unreachable); nothing brings it back "
+                        "unless that node comes back\n"));
 }
 
 TEST_F(ClusterCommandsTest, LsSaysWhichNodeHoldsWhat) {
@@ -240,6 +257,16 @@ TEST_F(ClusterCommandsTest, VerifyPeersNamesWhatIsBad) {
   EXPECT_EQ(exit, 3);
   EXPECT_EQ(document["ok"], false);
   EXPECT_EQ(document["nodes"][1]["bad"], 1);
+}
+
+TEST_F(ClusterCommandsTest, VerifyPeersDoesNotCallANodeOkOfWhichNotAllWasRead) {
+  failing_node_ = TestNode(1);
+  const RunResult run = Run({"verify", "--peers"});
+  EXPECT_EQ(run.exit, 1);
+  EXPECT_THAT(run.out, HasSubstr("323232323232  not all read"));
+  EXPECT_THAT(run.out,
+              HasSubstr("NOT READ my-job 1200@7 rank 1 at node 323232323232: the arena cannot be "
+                        "read\n"));
 }
 
 TEST_F(ClusterCommandsTest, VerifyPeersIsIncompleteWithoutEveryNode) {
