@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Trains a small GPT on the sources of Python's standard library, and survives being killed.
 
+    mkdir -p /tmp/checkpoints
     torchrun --nproc-per-node 2 --max-restarts 3 train_gpt.py --steps 200 --persist /tmp/checkpoints
 
 The lines that Holdfast needs are marked "# holdfast 1/5" to "5/5"; the rest is an ordinary training
