@@ -171,6 +171,14 @@ TEST_F(ServiceTest, TheUnitGrantsThePlacesThatTheDaemonUses) {
   EXPECT_EQ(One("Service.KillMode"), "process");
 }
 
+TEST_F(ServiceTest, TheUnitWaitsForTheNetworkAndIsNeverGivenUp) {
+  EXPECT_EQ(One("Unit.Wants"), "network-online.target");
+  EXPECT_NE(One("Unit.After").find("network-online.target"), std::string::npos);
+  EXPECT_EQ(One("Service.Restart"), "always");
+  EXPECT_EQ(One("Unit.StartLimitIntervalSec"), "0") << "a limit would end the restarts for good";
+  EXPECT_GE(std::stoull(One("Service.RestartSec")), 5U);
+}
+
 TEST_F(ServiceTest, TheCommandOfTheUnitStartsAndSaysThatItIsReady) {
   std::istringstream words(One("Service.ExecStart"));
   std::string program;
