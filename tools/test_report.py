@@ -74,7 +74,9 @@ def count_bazel(events: str, code: int) -> Counts:
         elif event.get("aborted", {}).get("reason") == "SKIPPED":
             # Not for this machine, say without CUDA.  Only a test counts.
             label = identity.get("targetCompleted", {}).get("label")
-            total = add(total, (0, 0, int(label in tests)))
+            if label in tests:
+                total = add(total, (0, 0, 1))
+                skipped_cases.append(f"{label}: not for this machine")
         elif "targetConfigured" in identity:
             if event.get("configured", {}).get("targetKind", "").endswith("_test rule"):
                 tests.add(identity["targetConfigured"]["label"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -47,6 +48,39 @@ def test_a_command_that_fails_without_a_failed_case_is_named(tmp_path: pathlib.P
     counts = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     assert counts.split() == ["0", "1", "0"]
     assert "ended with 1" in (tmp_path / "failed").read_text()
+
+
+def test_a_target_that_is_not_for_this_machine_is_named(tmp_path: pathlib.Path) -> None:
+    label = "//tests/client/copy_cuda:engine_test"
+    events = [
+        {
+            "id": {"targetConfigured": {"label": label}},
+            "configured": {"targetKind": "cc_test rule"},
+        },
+        {"id": {"targetCompleted": {"label": label}}, "aborted": {"reason": "SKIPPED"}},
+        {"id": {"targetCompleted": {"label": "//a:library"}}, "aborted": {"reason": "SKIPPED"}},
+    ]
+    (tmp_path / "events.json").write_text("\n".join(json.dumps(event) for event in events))
+    command = [ROOT / "tools/test_report.py", "bazel", tmp_path / "events.json", "0", tmp_path]
+    counts = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert counts.split() == ["0", "0", "1"]
+    assert (tmp_path / "skipped").read_text() == f"{label}: not for this machine\n"
+
+
+# One test passes and writes no profile.
+PASSES = """
+for word in "$@"; do
+  [[ $word != --build_event_json_file=* ]] ||
+    echo '{"id": {"testResult": {"label": "//a:b"}}, "testResult": {"status": "PASSED"}}' > "${word#*=}"
+done
+"""
+
+
+def test_coverage_that_cannot_be_measured_is_a_failure(tmp_path: pathlib.Path) -> None:
+    code, lines = run_tests(tmp_path, "asan", PASSES)
+    assert code == 1
+    assert lines[-2].startswith("failed: coverage: ")
+    assert lines[-1] == "1 passed, 1 failed"
 
 
 # Answers the query for targets with two and that for seeds with none, builds nothing, and puts the
