@@ -255,6 +255,8 @@ proto::ReportRequest ToProto(const JobUid& job, const std::string& job_name, con
   for (const auto& [root, ids] : report.flushed) {
     for (const auto& [id, ranks] : ids) {
       proto::FlushedFiles* files = out->add_flushed();
+      const auto looked = report.looked_again.find({root, id});
+      files->set_again(looked == report.looked_again.end() ? 0 : looked->second);
       files->set_root(root);
       Fill(id, files->mutable_id());
       files->mutable_ranks()->Assign(ranks.begin(), ranks.end());
@@ -349,6 +351,9 @@ Result<Report> FromProto(const proto::PeerReport& message) {
   for (const auto& files : message.flushed()) {
     HF_TRY(const SnapshotKey id, KeyOf(files.id()));
     report.flushed[files.root()][id].insert(files.ranks().begin(), files.ranks().end());
+    if (files.again() != 0) {
+      report.looked_again[{files.root(), id}] = files.again();
+    }
   }
   for (const auto& missed : message.missed()) {
     report.missed_reasons[{missed.step(), missed.rank()}] = ReasonOf(missed.reason());

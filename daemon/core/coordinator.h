@@ -132,10 +132,11 @@ class Coordinator {
   void ScheduleFlushes();
   void ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& newest, bool drains);
   bool TargetIsLost(const std::string& root, const SnapshotKey& id) const;
-  std::set<Rank> FlushedRanks(const std::string& root, const SnapshotKey& id) const;
+  std::set<Rank> FlushedRanks(const std::string& root,
+                              const SnapshotKey& id,
+                              std::uint32_t again) const;
   void Publish(const std::string& root, const SnapshotKey& id);
   void TakeFence(const Error& error);
-  void FlushAgain(const std::string& root, const SnapshotKey& id);
   bool IsHopeless(const std::string& root, const SnapshotKey& id) const;
   void MakeRoom(const FlushScheduler& scheduler, const SnapshotKey& newest);
   void DropHalfFlushed(const std::string& root, const SnapshotKey& newest);

@@ -71,10 +71,17 @@ void Coordinator::ConsiderTier(FlushScheduler* scheduler, const SnapshotKey& new
   scheduler->Consider(newest, durable_here, drains, context_->now);
 }
 
-// Whose files of it are on the tier.
-std::set<Rank> Coordinator::FlushedRanks(const std::string& root, const SnapshotKey& id) const {
+// Whose files of it are on the tier.  "again": of its target, once files were missed; what nodes
+// say that have not looked again since counts no more.
+std::set<Rank> Coordinator::FlushedRanks(const std::string& root,
+                                         const SnapshotKey& id,
+                                         std::uint32_t again) const {
   std::set<Rank> flushed;
   for (const auto& [node, report] : reports_) {
+    const auto looked = report.looked_again.find({root, id});
+    if (again != 0 && (looked == report.looked_again.end() || looked->second != again)) {
+      continue;
+    }
     const auto tier = report.flushed.find(root);
     if (tier == report.flushed.end()) {
       continue;
@@ -88,7 +95,7 @@ std::set<Rank> Coordinator::FlushedRanks(const std::string& root, const Snapshot
 
 // A shard that is neither flushed nor sealed any more can never be flushed.
 bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) const {
-  const std::set<Rank> flushed = FlushedRanks(root, id);
+  const std::set<Rank> flushed = FlushedRanks(root, id, 0);
   const ReportIndex::Taken* taken = index_.Find(id);
   for (Rank rank = 0; rank < world_size(); ++rank) {
     bool has = flushed.contains(rank);
@@ -114,10 +121,10 @@ bool Coordinator::IsHopeless(const std::string& root, const SnapshotKey& id) con
 
 // I6: only when every rank's files are fsynced under their final names.
 void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
-  if (FlushedRanks(root, id).size() < world_size()) {
+  Publishing& publishing = publishing_[{root, id}];
+  if (FlushedRanks(root, id, publishing.again).size() < world_size()) {
     return;
   }
-  Publishing& publishing = publishing_[{root, id}];
   if (publishing.under_way || context_->now < publishing.retry.not_before) {
     return;
   }
@@ -140,18 +147,6 @@ void Coordinator::TakeFence(const Error& error) {
   }
 }
 
-// Files that were flushed are gone or damaged.  Which ones their nodes find, where they still have
-// the shards; what they reported of these counts no more.
-void Coordinator::FlushAgain(const std::string& root, const SnapshotKey& id) {
-  for (auto& [node, report] : reports_) {
-    for (const ShardEntry& entry : report.shards) {
-      if (entry.id == id && entry.state == ShardEntry::State::kSealed) {
-        report.flushed[root][id].erase(entry.rank);
-      }
-    }
-  }
-}
-
 void Coordinator::OnFlushFenced(const Epoch& asker, const Error& error) {
   if (asker == epoch_) {
     TakeFence(error);
@@ -169,9 +164,9 @@ void Coordinator::OnPublished(const std::string& root,
     Publishing& publishing = publishing_[{root, id}];
     publishing.under_way = false;
     tier_errors_[root] = status.error().message;
+    // Files that were flushed are gone or damaged; which ones, their nodes find.
     if (status.error().code == Errc::kNotFound || status.error().code == Errc::kCorruption) {
       ++publishing.again;
-      FlushAgain(root, id);
     }
     // A higher incarnation is recorded: this coordinator is the half-dead old one (I8).
     TakeFence(status.error());

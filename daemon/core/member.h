@@ -315,6 +315,7 @@ class Member {
   void StartFlushes();
   void StartFlush(const FlushTarget& target, Rank rank, const Shard& shard);
   void ForgetFlushed(const FlushTarget& target, Rank rank);
+  bool HasLookedAgain(const FlushTarget& target) const;
   void PlaceStatic(const std::string& root, const Shard& shard, FlushShard* action);
   bool MustFlush(const SnapshotKey& id) const;
   void AnswerDrains();

@@ -133,6 +133,13 @@ void Member::StartFlush(const FlushTarget& target, Rank rank, const Shard& shard
   context_->Do(std::move(action));
 }
 
+bool Member::HasLookedAgain(const FlushTarget& target) const {
+  return std::all_of(flushes_.begin(), flushes_.end(), [&target](const auto& entry) {
+    const auto& [root, id, rank] = entry.first;
+    return root != target.root || id != target.id || entry.second.again == target.again;
+  });
+}
+
 // Its files are gone or damaged: they are written again, where they still can be.
 void Member::ForgetFlushed(const FlushTarget& target, Rank rank) {
   const proto::DurableRecord* known = job_->FindDurable(target.root, target.id);

@@ -41,6 +41,11 @@ Report Member::MakeReport(bool introduces) {
       }
     }
   }
+  for (const FlushTarget& target : command_.flush) {
+    if (target.again != 0 && HasLookedAgain(target)) {
+      report.looked_again[{target.root, target.id}] = target.again;
+    }
+  }
   ReportParity(&report);
   report.failures = failures_;
   report.missed_reasons = missed_reasons_;

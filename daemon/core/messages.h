@@ -165,6 +165,8 @@ struct Report {
   std::vector<RestoreFailure> failures;  // of answers_attempt
   // Files that are fsynced under their final names, by tier root and id.
   std::map<std::string, std::map<SnapshotKey, std::set<Rank>>> flushed;
+  // FlushTarget::again of targets that the node has followed, where it is not 0.
+  std::map<std::pair<std::string, SnapshotKey>, std::uint32_t> looked_again;
   // Why steps of this epoch were missed, newest kept.
   std::map<std::pair<Step, Rank>, std::string> missed_reasons;
   // Members of the incarnations that may have left something, as this node recorded them.
@@ -265,7 +267,7 @@ inline bool SameContent(const Report& a, const Report& b) {
   };
   return a.stamp.epoch == b.stamp.epoch && a.answers_attempt == b.answers_attempt &&
          a.ranks == b.ranks && a.shards == b.shards && a.known_complete == b.known_complete &&
-         a.failures == b.failures && a.flushed == b.flushed &&
+         a.failures == b.failures && a.flushed == b.flushed && a.looked_again == b.looked_again &&
          a.missed_reasons == b.missed_reasons && a.known_nodes == b.known_nodes &&
          a.failure_domain == b.failure_domain && a.parity == b.parity && a.sidecars == b.sidecars &&
          a.parity_error == b.parity_error &&

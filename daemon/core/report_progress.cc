@@ -112,9 +112,10 @@ bool IsMereProgress(const Report& last, const Report& now, const UnderWay& makes
   const bool same_parity = last.parity == now.parity && last.sidecars == now.sidecars;
   const bool same_files = last.flushed == now.flushed;
   return last.stamp.epoch == now.stamp.epoch && last.answers_attempt == now.answers_attempt &&
-         last.failures == now.failures && last.missed_reasons == now.missed_reasons &&
-         last.known_nodes == now.known_nodes && last.failure_domain == now.failure_domain &&
-         last.parity_error == now.parity_error && last.decisions.size() == now.decisions.size() &&
+         last.looked_again == now.looked_again && last.failures == now.failures &&
+         last.missed_reasons == now.missed_reasons && last.known_nodes == now.known_nodes &&
+         last.failure_domain == now.failure_domain && last.parity_error == now.parity_error &&
+         last.decisions.size() == now.decisions.size() &&
          Includes(now.known_complete, last.known_complete) && RanksGoOn(last, now) &&
          ShardsGoOn(last, now) && SealedByAll(last) == SealedByAll(now) &&
          (same_parity || (makes.rows && ParityGoesOn(last, now))) &&

@@ -78,7 +78,7 @@ class ExportStaticTest : public CliTest {
 TEST_F(ExportStaticTest, AShardWhoseSecondImageIsBadIsTakenWholeFromTheOtherCopy) {  // I5
   const RunResult exported = Export();
   ASSERT_EQ(exported.exit, 0) << exported.err;
-  EXPECT_THAT(exported.err, HasSubstr("frozen"));
+  EXPECT_THAT(exported.err, HasSubstr("does not match its digest"));
   EXPECT_THAT(
       Names(to_),
       ElementsAre(

@@ -54,6 +54,7 @@ Report FullReport() {
   report.flushed["/a"][kOne] = {0, 1};
   report.flushed["/a"][kTwo] = {};
   report.flushed["/b"][kTwo] = {5};
+  report.looked_again[{"/b", kTwo}] = 2;
   report.missed_reasons[{3, 1}] = "busy";
   report.known_nodes[kNode] = {"10.0.0.1:7600", "10.0.1.1:7600"};
   report.decisions = {{Epoch{2, 98}, 4, {}}};
@@ -131,6 +132,7 @@ TEST(PeerMessagesTest, ReportComesBackWhole) {
   EXPECT_EQ(got.ranks.at(17).last_begun, kNoStep);
   EXPECT_EQ(got.known_complete, report.known_complete);
   EXPECT_EQ(got.flushed, report.flushed);
+  EXPECT_EQ(got.looked_again, report.looked_again);
   EXPECT_EQ(got.missed_reasons, report.missed_reasons);
   EXPECT_EQ(got.failures.at(0).source, report.failures.at(0).source);
   EXPECT_EQ(got.failures.at(1).id, SnapshotKey());
