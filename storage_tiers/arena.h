@@ -5,9 +5,8 @@
 // outlive the kernel: records about it count only together with uuid() and boot_id().
 //
 //   <folder>/lock                        held by the one daemon that uses the folder
-//   <folder>/arena.uuid.<hex>            an empty file, made with the arena: a name appears whole
-//   or
-//                                        not at all, and hugetlbfs has no write(2)
+//   <folder>/arena.uuid.<hex>            an empty file: a name appears whole or not at all, and
+//                                        hugetlbfs has no write(2)
 //   <folder>/slots/<slot>.<generation>   one file a slot, mode 0600
 //
 // What must never happen: a file that somebody else may still write to is given to a new snapshot

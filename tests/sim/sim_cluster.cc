@@ -45,6 +45,15 @@ SimCluster::SimCluster(const SimSize& size) : coded_(size.parity > 0), statics_(
   nodes_[0]->JobOf("r0").world_size = size.ranks;
 }
 
+void SimCluster::AddTier(const std::string& root) {
+  proto::TierPolicy tier;
+  tier.set_root(root);
+  tier.set_scope(proto::SHARED);
+  tier.set_every_steps(1);
+  tier.set_keep_last(2);
+  Node(0).JobOf("r0").tiers.push_back(tier);
+}
+
 FakeClient& SimCluster::Client(Rank rank) {
   return NodeOf(rank).Client(Name(rank));
 }

@@ -46,6 +46,9 @@ class SimCluster : public PeerNetwork {
 
   int IndexOf(const std::string& uuid) const;
 
+  // One that all nodes share, for the starts to come: every step is due there.
+  void AddTier(const std::string& root);
+
   // Nodes of ranks in the present start.
   const std::vector<int>& on() const { return on_; }
 

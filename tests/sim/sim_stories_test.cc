@@ -337,12 +337,7 @@ TEST_F(SimStoriesTest, old_inventory_does_not_answer_new_attempt) {
 
 // Two slots: one for the base, one to train with; the fallback lies on the tier.
 TEST_F(SimStoriesTest, fallback_on_a_tier_needs_no_slot) {
-  proto::TierPolicy tier;
-  tier.set_root("/pfs");
-  tier.set_scope(proto::SHARED);
-  tier.set_every_steps(1);
-  tier.set_keep_last(2);
-  sim_.Node(0).JobOf("r0").tiers.push_back(tier);
+  sim_.AddTier("/pfs");
   sim_.Start({0, 1, 2});
   sim_.Step(1);
   sim_.Node(0).Tier("/pfs").SetFailing(true);

@@ -13,14 +13,7 @@ constexpr SnapshotKey k11{1, 1};
 
 class SimTierTest : public ::testing::Test {
  protected:
-  SimTierTest() {
-    proto::TierPolicy tier;
-    tier.set_root("/pfs");
-    tier.set_scope(proto::SHARED);
-    tier.set_every_steps(1);
-    tier.set_keep_last(2);
-    sim_.Node(0).JobOf("r0").tiers.push_back(tier);
-  }
+  SimTierTest() { sim_.AddTier("/pfs"); }
 
   void TearDown() override {
     for (const std::string& violation : sim_.violations()) {

@@ -16,9 +16,10 @@ using Reply = Result<proto::PeerReply>;
 
 class PeerCallsTest : public PeerTest, public testing::WithParamInterface<bool> {
  protected:
-  Node::Options Named(char name) const {
+  Node::Options Named(char name, const PeerLimits& limits = {}) const {
     Node::Options options;
     options.name = name;
+    options.limits = limits;
     options.tls = GetParam() ? TlsOf("ca", name) : nullptr;
     return options;
   }
@@ -240,12 +241,10 @@ TEST_P(PeerCallsTest, ShutdownUnderLoadLeavesNoCoroutine) {
 // Those that wait for room in the queue and those that come when there is some take their ids as
 // they go out: an id that does not rise would end the connection.
 TEST_P(PeerCallsTest, RequestsAskedInACrowdedQueueGoOutInOrder) {
-  Node::Options tight = Named('a');
-  tight.limits.queue_bytes = 64 * kKiB;
-  Node a(io_, tight);
-  tight.name = 'b';
-  tight.tls = Named('b').tls;
-  Node b(io_, tight);
+  PeerLimits tight;
+  tight.queue_bytes = 64 * kKiB;
+  Node a(io_, Named('a', tight));
+  Node b(io_, Named('b', tight));
   b.Listen();
   auto client = Connected(&a, &b);
   auto ask = [](std::shared_ptr<PeerChannel> channel, std::size_t seed) -> asio::awaitable<Status> {
@@ -296,13 +295,11 @@ TEST_P(PeerCallsTest, WhatHoldsNoBytesDoesNotStandBehindReads) {
 }
 
 TEST_P(PeerCallsTest, RepliesThatFloodBothWaysDoNotBlockEachOther) {
-  Node::Options tight = Named('a');
-  tight.limits.queue_bytes = kMiB;
-  tight.limits.read_bytes = 8 * kMiB;
-  Node a(io_, tight);
-  tight.name = 'b';
-  tight.tls = Named('b').tls;
-  Node b(io_, tight);
+  PeerLimits tight;
+  tight.queue_bytes = kMiB;
+  tight.read_bytes = 8 * kMiB;
+  Node a(io_, Named('a', tight));
+  Node b(io_, Named('b', tight));
   b.Listen();
   auto client = Connected(&a, &b);
   std::vector<std::optional<Reply>> replies(64);
