@@ -263,9 +263,8 @@ Command Coordinator::MakeCommand() {
   for (const FlushScheduler& scheduler : schedulers_) {
     if (scheduler.target().has_value() && phase_ == Phase::kRun) {
       const std::string& root = scheduler.policy().root();
-      const auto publishing = publishing_.find({root, *scheduler.target()});
-      const std::uint32_t again = publishing == publishing_.end() ? 0 : publishing->second.again;
-      command.flush.push_back({root, *scheduler.target(), scheduler.must_finish(), again});
+      const SnapshotKey& id = *scheduler.target();
+      command.flush.push_back({root, id, scheduler.must_finish(), Again(root, id)});
     }
   }
   for (const auto& [root, ids] : job_->durables) {

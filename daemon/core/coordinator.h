@@ -137,6 +137,8 @@ class Coordinator {
                               std::uint32_t again) const;
   void Publish(const std::string& root, const SnapshotKey& id);
   void TakeFence(const Error& error);
+  // FlushTarget::again of that target.
+  std::uint32_t Again(const std::string& root, const SnapshotKey& id) const;
   bool IsHopeless(const std::string& root, const SnapshotKey& id) const;
   void MakeRoom(const FlushScheduler& scheduler, const SnapshotKey& newest);
   void DropHalfFlushed(const std::string& root, const SnapshotKey& newest);

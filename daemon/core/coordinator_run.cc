@@ -113,18 +113,21 @@ bool Coordinator::TargetIsLost(const std::string& root, const SnapshotKey& id) c
 // Lost, or its files are missed again and again: nobody has the shard of one of them any more.
 bool Coordinator::IsHopeless(const std::string& root, const SnapshotKey& id) const {
   constexpr std::uint32_t kOften = 3;
-  const auto publishing = publishing_.find({root, id});
   return TargetIsLost(root, id) ||
-         (publishing != publishing_.end() && publishing->second.again >= kOften &&
-          !publishing->second.under_way);
+         (Again(root, id) >= kOften && !publishing_.at({root, id}).under_way);
+}
+
+std::uint32_t Coordinator::Again(const std::string& root, const SnapshotKey& id) const {
+  const auto publishing = publishing_.find({root, id});
+  return publishing == publishing_.end() ? 0 : publishing->second.again;
 }
 
 // I6: only when every rank's files are fsynced under their final names.
 void Coordinator::Publish(const std::string& root, const SnapshotKey& id) {
-  Publishing& publishing = publishing_[{root, id}];
-  if (FlushedRanks(root, id, publishing.again).size() < world_size()) {
+  if (FlushedRanks(root, id, Again(root, id)).size() < world_size()) {
     return;
   }
+  Publishing& publishing = publishing_[{root, id}];
   if (publishing.under_way || context_->now < publishing.retry.not_before) {
     return;
   }
